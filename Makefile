@@ -1,0 +1,37 @@
+# Two commands matter: `make demo` and `make test`. Both build their own environment in .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-all lint lock clean
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "metaformer needs Python 3.11, 3.12 or 3.13; $(PYTHON) is %d.%d. Name another: make PYTHON=python3.11 ..." % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --progress-bar on -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+## train on the handwritten digits, identical frames, different token mixers; prints a table, writes runs/demo/report.html
+demo: $(VENV)/.ready
+	$(BIN)/python -m metaformer.demo
+
+## the default suite: under 15 minutes on 2 cores, no internet, no GPU
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest -m "not slow and not gpu and not network"
+
+test-all: $(VENV)/.ready
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+## resolve the dependencies again, for every supported Python, with hashes
+lock: $(VENV)/.ready
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --upgrade --quiet -o requirements.lock
+
+clean:
+	rm -rf $(VENV) runs

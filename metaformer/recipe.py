@@ -1,0 +1,223 @@
+"""A training run as typed data: which model, which pictures, how they are varied, how the weights move. No torch here.
+
+These records are what ``experiments/`` writes, what ``--config run.yaml`` and the dotted flags of the command line
+fill, and what ``config.json`` in a run folder holds. The sentence under a field is its help text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from .errors import InputError, RunError
+from .records import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RecipeRecord(Record):
+    error: ClassVar[type[InputError]] = RunError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice(_RecipeRecord):
+    """Which model, and what is changed in it."""
+
+    name: str = "poolformer_s12"
+    """A row of the zoo (``metaformer models`` lists them)."""
+    pretrained: bool = False
+    """Start from the published weights."""
+    weights: str | None = None
+    """Start from this checkpoint file or hub id instead."""
+    mixers: tuple[str, ...] | None = None
+    """Other token mixers: one for all stages or one for each, such as ``pooling(kernel=5)``."""
+    img_size: int | None = None
+    """Side of the square input in pixels; the model's own where left out."""
+    stem_stride: int | None = None
+    """Step of the first convolution; 1 or 2 for small pictures, 4 as published."""
+    in_chans: int | None = None
+    """Channels of the pictures; what the data has where left out."""
+    drop_path_rate: float | None = None
+    """Stochastic depth of the last block; the published rate where left out."""
+    drop_rate: float | None = None
+    """Dropout before the last linear layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataChoice(_RecipeRecord):
+    """Where the pictures are and how they are read."""
+
+    source: str = "digits"
+    """A folder (train/ and val/ with a folder per class, or a folder per class), ``digits``, or a torchvision data
+    set by name (``FashionMNIST``, ``CIFAR10``, ...)."""
+    root: str = "data"
+    """Where torchvision's data sets are kept or downloaded to."""
+    download: bool = False
+    """Let torchvision download the set when it is not there."""
+    val_fraction: float = 0.2
+    """Share held out of each class when the folder has no validation part."""
+    split_seed: int = 0
+    """Seed of that split."""
+    workers: int = 0
+    """Processes that decode and vary pictures beside the training process."""
+    on_bad_image: Literal["refuse", "skip"] = "refuse"
+    """What to do about a file that is not a picture or is cut: stop and name it, or leave it out and count it."""
+    verify: Literal["full", "header", "none"] = "full"
+    """How files are looked at before training starts: decoded, opened, or not at all."""
+
+    def check(self) -> None:
+        """Shares and counts are possible."""
+        self.expect(0 < self.val_fraction < 1, "val_fraction", "a share in (0, 1)", self.val_fraction)
+        self.expect(self.workers >= 0, "workers", "0 or more", self.workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(_RecipeRecord):
+    """How training pictures are varied (through timm) and evaluation pictures are cut."""
+
+    policy: Literal["imagenet", "small", "none"] = "imagenet"
+    """``imagenet``: random resized crop; ``small``: shift by padding and cropping, for pictures that already have
+    the input's size; ``none``: as at evaluation."""
+    scale: tuple[float, float] = (0.08, 1.0)
+    """Share of the area that a random resized crop keeps."""
+    ratio: tuple[float, float] = (0.75, 1.3333333333333333)
+    """Aspect of a random resized crop."""
+    hflip: float = 0.5
+    """Probability of a left-right flip."""
+    auto_augment: str | None = None
+    """timm's policy, such as ``rand-m9-mstd0.5-inc1`` (RandAugment as published), or nothing."""
+    color_jitter: float | None = None
+    """Strength of colour jitter; timm leaves it out while an auto-augment policy is on."""
+    interpolation: Literal["random", "bicubic", "bilinear"] = "random"
+    """How training crops are resized; random draws bilinear or bicubic."""
+    erase: float = 0.0
+    """Probability that random erasing replaces a patch by noise."""
+    mixup: float = 0.0
+    """Mixup's alpha; 0 is off."""
+    cutmix: float = 0.0
+    """CutMix's alpha; 0 is off."""
+    mix_probability: float = 1.0
+    """Probability that a batch is mixed at all."""
+    mix_switch: float = 0.5
+    """Probability of CutMix where both are on."""
+    crop: float | None = None
+    """Evaluation crop's share of the resized picture; the model's own where left out."""
+
+    def check(self) -> None:
+        """Rates are rates."""
+        for name in ("hflip", "erase", "mix_probability", "mix_switch"):
+            self.expect(0 <= getattr(self, name) <= 1, name, "a probability in [0, 1]", getattr(self, name))
+        self.expect(self.mixup >= 0, "mixup", "0 or more", self.mixup)
+        self.expect(self.cutmix >= 0, "cutmix", "0 or more", self.cutmix)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether pictures of a batch are mixed, which makes the targets probabilities."""
+        return (self.mixup > 0 or self.cutmix > 0) and self.mix_probability > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimisation(_RecipeRecord):
+    """How the weights move."""
+
+    epochs: int = 30
+    """Passes over the training pictures, warm-up included."""
+    batch_size: int = 128
+    """Pictures per weight update, over all processes and all accumulated parts."""
+    accumulation: int = 1
+    """Parts into which a batch is cut to fit the memory; the update is the same."""
+    optimiser: str = "adamw"
+    """Any of timm's optimisers: adamw, lamb, sgd, lion, ..."""
+    lr: float = 1e-3
+    """Peak learning rate, for a batch of ``lr_batch``."""
+    lr_batch: int | None = None
+    """The rate grows in proportion to ``batch_size / lr_batch``; left out, ``lr`` is used as it is."""
+    weight_decay: float = 0.05
+    """Decay of matrices and kernels; biases and all one-dimensional tensors are left alone."""
+    betas: tuple[float, float] | None = None
+    """Adam's moments; the optimiser's own where left out."""
+    eps: float | None = None
+    """Adam's epsilon; the optimiser's own where left out."""
+    layer_decay: float | None = None
+    """Factor on the rate for each layer further from the head (fine-tuning); nothing is off."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Shape of the rate after warm-up."""
+    warmup_epochs: float = 0.0
+    """Linear rise at the start, inside ``epochs``."""
+    warmup_lr: float = 1e-6
+    """Rate at the first step of the warm-up."""
+    min_lr: float = 1e-5
+    """Rate at the end of the cosine."""
+    cooldown_epochs: int = 0
+    """More epochs at ``min_lr`` after ``epochs``."""
+    clip_grad: float | None = None
+    """Largest norm of the gradient; nothing is off."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
+    ema_decay: float | None = None
+    """Decay of the averaged weights that are evaluated beside the trained ones; nothing is off."""
+
+    def check(self) -> None:
+        """Counts and rates are possible."""
+        self.expect(self.epochs >= 1, "epochs", "at least 1", self.epochs)
+        self.expect(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        self.expect(self.accumulation >= 1, "accumulation", "at least 1", self.accumulation)
+        self.expect(
+            self.batch_size % self.accumulation == 0,
+            "accumulation",
+            f"a divisor of batch_size {self.batch_size}",
+            self.accumulation,
+        )
+        self.expect(self.lr > 0, "lr", "a positive number", self.lr)
+        self.expect(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)", self.label_smoothing)
+        self.expect(self.ema_decay is None or 0 < self.ema_decay < 1, "ema_decay", "in (0, 1)", self.ema_decay)
+        self.expect(
+            self.layer_decay is None or 0 < self.layer_decay <= 1, "layer_decay", "in (0, 1]", self.layer_decay
+        )
+        self.expect(self.clip_grad is None or self.clip_grad > 0, "clip_grad", "a positive number", self.clip_grad)
+        self.expect(self.warmup_epochs < self.epochs, "warmup_epochs", "fewer than epochs", self.warmup_epochs)
+
+    @property
+    def peak_lr(self) -> float:
+        """The rate after warm-up, scaled to the batch."""
+        return self.lr * self.batch_size / self.lr_batch if self.lr_batch else self.lr
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs with the cool-down."""
+        return self.epochs + self.cooldown_epochs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(_RecipeRecord):
+    """Where it runs and how often it is saved."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """``auto`` takes a GPU when there is one."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward and backward pass; weights stay float32."""
+    save_minutes: float = 5.0
+    """A checkpoint at least this often, beside the one after each epoch."""
+    save_steps: int | None = None
+    """A checkpoint every so many weight updates as well."""
+    grad_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    threads: int | None = None
+    """CPU threads; PyTorch's choice where left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(_RecipeRecord):
+    """A whole run: ``metaformer train`` with nothing else trains PoolFormer-S12 on the digits."""
+
+    model: ModelChoice = field(default_factory=ModelChoice)
+    """Which model."""
+    data: DataChoice = field(default_factory=DataChoice)
+    """Which pictures."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """How pictures are varied."""
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    """How weights move."""
+    machine: Machine = field(default_factory=Machine)
+    """Where it runs."""
+    seed: int = 42
+    """Everything random follows from it."""

@@ -1,0 +1,184 @@
+"""Typed records: frozen dataclasses that check themselves and travel through JSON and YAML.
+
+A record is any ``@dataclass(frozen=True, kw_only=True)`` that inherits from ``Record``. Its annotations are its
+schema: they are checked when it is made, and ``from_dict`` reads them to rebuild nested records. Every message
+starts with the path of the field, such as ``stages[2].mixer.name``. No torch here.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from .errors import InputError, did_you_mean
+
+
+class Record:
+    """Base of all records: type-checked when made, ``to_dict``/``from_dict``, ``to_json``/``from_json``."""
+
+    error: ClassVar[type[InputError]] = InputError
+
+    def __post_init__(self) -> None:
+        for name, annotation in _schema(type(self)).items():
+            problem = _mismatch(getattr(self, name), annotation)
+            if problem:
+                raise self.error(f"{name}: {problem}")
+        self.check()
+
+    def check(self) -> None:
+        """Rules beyond the types; records override it and call ``expect``."""
+
+    def expect(self, condition: bool, field: str, expected: str, came: object) -> None:
+        """Refuse the record unless ``condition`` holds, naming the field, what was expected and what came."""
+        if not condition:
+            raise self.error(f"{field}: expected {expected}, got {came!r}")
+
+    def with_changes(self, **changes: Any) -> Self:
+        """A copy with some fields replaced, checked again."""
+        return replace(self, **changes)  # type: ignore[type-var]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers, ready for JSON or YAML."""
+        return {name: _plain(getattr(self, name), name, self.error) for name in _schema(type(self))}
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """This record as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], path: str = "") -> Self:
+        """Rebuild a record; an unknown key or a wrong type is refused with its path and the nearest name."""
+        if not isinstance(data, Mapping):
+            raise cls.error(f"{path or cls.__name__}: expected a mapping of fields, got {data!r}")
+        schema = _schema(cls)
+        values: dict[str, Any] = {}
+        for key, value in data.items():
+            if key not in schema:
+                raise cls.error(f"{_join(path, str(key))}: no such field. {did_you_mean(str(key), schema)}")
+            values[key] = _rebuilt(value, schema[key], _join(path, key))
+        missing = [f.name for f in fields(cls) if f.name not in values and _required(f)]  # type: ignore[arg-type]
+        if missing:
+            raise cls.error(f"{_join(path, missing[0])}: this field is required")
+        try:
+            return cls(**values)
+        except InputError as error:
+            raise type(error)(f"{path}.{error}" if path else str(error)) from None
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of ``to_json``."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise cls.error(f"not valid JSON: {error}") from None
+        return cls.from_dict(data)
+
+
+@cache
+def _schema(cls: type) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {f.name: hints[f.name] for f in fields(cls)}  # type: ignore[arg-type]
+
+
+def _required(field: Any) -> bool:
+    from dataclasses import MISSING
+
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the annotation alone."""
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def _describe(annotation: Any) -> str:
+    names = []
+    for option in _options(annotation):
+        if get_origin(option) is Literal:
+            names.append(" or ".join(repr(value) for value in get_args(option)))
+        elif option is type(None):
+            names.append("nothing")
+        elif get_origin(option) is tuple:
+            names.append(f"a list of {_describe(get_args(option)[0])}")
+        else:
+            names.append(
+                {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(
+                    option, getattr(option, "__name__", str(option))
+                )
+            )
+    return " or ".join(names)
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return value in get_args(annotation)
+    if origin is tuple:
+        inner = get_args(annotation)
+        if not isinstance(value, tuple):
+            return False
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return all(_mismatch(item, inner[0]) is None for item in value)
+        return len(value) == len(inner) and all(
+            _mismatch(item, one) is None for item, one in zip(value, inner, strict=True)
+        )
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping)
+    if annotation is Any:
+        return True
+    if annotation is Callable or origin is Callable:
+        return callable(value)
+    if annotation in (int, float):
+        if isinstance(value, bool):
+            return False
+        return isinstance(value, int) or (annotation is float and isinstance(value, float))
+    return isinstance(value, annotation) if isinstance(annotation, type) else callable(value)
+
+
+def _mismatch(value: Any, annotation: Any) -> str | None:
+    if any(_fits(value, option) for option in _options(annotation)):
+        return None
+    return f"expected {_describe(annotation)}, got {value!r}"
+
+
+def _plain(value: Any, path: str, error: type[InputError]) -> Any:
+    if isinstance(value, Record):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{path}.{key}", error) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item, f"{path}[{i}]", error) for i, item in enumerate(value)]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise error(
+        f"{path}: {value!r} is a Python object and cannot be written as JSON; only named parts can be saved"
+    )
+
+
+def _rebuilt(value: Any, annotation: Any, path: str) -> Any:
+    """``value`` from JSON or YAML as the annotation wants it: lists to tuples, mappings to records."""
+    for option in _options(annotation):
+        if get_origin(option) is tuple and isinstance(value, (list, tuple)):
+            inner = get_args(option)
+            kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
+            if len(kinds) == len(value):
+                return tuple(
+                    _rebuilt(item, kind, f"{path}[{i}]")
+                    for i, (item, kind) in enumerate(zip(value, kinds, strict=True))
+                )
+        if is_dataclass(option) and isinstance(value, Mapping):
+            return option.from_dict(value, path)  # type: ignore[union-attr]
+        if option is float and isinstance(value, str) and _mismatch(value, annotation):
+            try:  # YAML 1.1 reads 1e-3 as a text
+                return float(value)
+            except ValueError:
+                continue
+    return value
