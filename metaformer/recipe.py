@@ -37,7 +37,7 @@ class ModelChoice(_RecipeRecord):
     in_chans: int | None = None
     """Channels of the pictures; what the data has where left out."""
     drop_path_rate: float | None = None
-    """Stochastic depth of the last block; the published rate where left out."""
+    """Stochastic depth of the last block while training; 0 where left out."""
     drop_rate: float | None = None
     """Dropout before the last linear layer."""
 
@@ -169,12 +169,21 @@ class Optimisation(_RecipeRecord):
         )
         self.expect(self.lr > 0, "lr", "a positive number", self.lr)
         self.expect(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)", self.label_smoothing)
-        self.expect(self.ema_decay is None or 0 < self.ema_decay < 1, "ema_decay", "in (0, 1)", self.ema_decay)
         self.expect(
-            self.layer_decay is None or 0 < self.layer_decay <= 1, "layer_decay", "in (0, 1]", self.layer_decay
+            self.ema_decay is None or 0 < self.ema_decay < 1, "ema_decay", "in (0, 1)", self.ema_decay
         )
-        self.expect(self.clip_grad is None or self.clip_grad > 0, "clip_grad", "a positive number", self.clip_grad)
-        self.expect(self.warmup_epochs < self.epochs, "warmup_epochs", "fewer than epochs", self.warmup_epochs)
+        self.expect(
+            self.layer_decay is None or 0 < self.layer_decay <= 1,
+            "layer_decay",
+            "in (0, 1]",
+            self.layer_decay,
+        )
+        self.expect(
+            self.clip_grad is None or self.clip_grad > 0, "clip_grad", "a positive number", self.clip_grad
+        )
+        self.expect(
+            self.warmup_epochs < self.epochs, "warmup_epochs", "fewer than epochs", self.warmup_epochs
+        )
 
     @property
     def peak_lr(self) -> float:

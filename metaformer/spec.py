@@ -91,7 +91,11 @@ class MixerSpec(_SpecRecord):
     """The mixer's own arguments, such as ``{"kernel": 5}``; what is left out takes the mixer's default."""
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.args.items())})" if self.args else self.name
+        return (
+            f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.args.items())})"
+            if self.args
+            else self.name
+        )
 
 
 Mixer = MixerSpec | Callable
@@ -221,6 +225,12 @@ class ModelSpec(_SpecRecord):
                     f"img_size: {self.img_size} leaves no token at stages[{i}]; "
                     "give a larger picture or a smaller stem_stride"
                 )
+        for i, stage in enumerate(self.stages[1:], start=1):
+            if any(before.prefix_tokens for before in self.stages[:i]) and stage.embedding.kind != "none":
+                raise SpecError(
+                    f"stages[{i}].embedding.kind: expected 'none' behind a stage with prefix tokens, "
+                    f"got {stage.embedding.kind!r}: prefix tokens have no place in a map"
+                )
         prefix = sum(stage.prefix_tokens for stage in self.stages)
         if self.head.readout == "token" and prefix == 0:
             raise SpecError("head.readout: expected a stage with prefix_tokens for 'token', got none")
@@ -251,7 +261,9 @@ class ModelSpec(_SpecRecord):
         if len(chosen) == 1:
             chosen *= len(self.stages)
         if len(chosen) != len(self.stages):
-            raise SpecError(f"mixers: expected 1 or {len(self.stages)} mixers, one for each stage, got {len(chosen)}")
+            raise SpecError(
+                f"mixers: expected 1 or {len(self.stages)} mixers, one for each stage, got {len(chosen)}"
+            )
         stages = tuple(
             stage.with_changes(mixer=as_mixer(mixer, f"mixers[{i}]"))
             for i, (stage, mixer) in enumerate(zip(self.stages, chosen, strict=True))

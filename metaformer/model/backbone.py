@@ -1,0 +1,84 @@
+"""Stages in a row: pixels to tokens, features, or a pyramid of maps. Never sees a label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import InputError
+from ..types import Grid
+from .tokens import to_map, to_tokens
+
+Tap = Callable[[Tensor, Grid], None]
+
+
+class Stage(nn.Module):
+    """An embedding, prefix tokens and positions if any, then blocks of one width."""
+
+    def __init__(
+        self, *, embed: nn.Module, prefix: nn.Module, position: nn.Module, blocks: Sequence[nn.Module]
+    ) -> None:
+        super().__init__()
+        self.embed, self.prefix, self.position = embed, prefix, position
+        self.blocks = nn.ModuleList(blocks)
+        self.grad_checkpointing = False
+
+    def forward(
+        self, x: Tensor, grid: Grid, mask: Tensor | None = None, tap: Tap | None = None
+    ) -> tuple[Tensor, Grid]:
+        """(B, N, C) on a grid to (B, N', C') on the stage's own; ``tap`` is shown the tokens after each block."""
+        x, grid = self.embed(x, grid)
+        x = self.position(self.prefix(x), grid)
+        for block in self.blocks:
+            x = self._run(block, x, grid, mask)
+            if tap is not None:
+                tap(x, grid)
+        return x, grid
+
+    def _run(self, block: nn.Module, x: Tensor, grid: Grid, mask: Tensor | None) -> Tensor:
+        if self.grad_checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(block, x, grid, mask, use_reentrant=False)
+        return block(x, grid, mask)
+
+
+class Backbone(nn.Module):
+    """Pictures ``(B, C, H, W)`` through all stages."""
+
+    def __init__(self, stages: Sequence[Stage], in_chans: int = 3) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.in_chans = in_chans
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Grid]:
+        """The last tokens (B, N, C) and their grid."""
+        x, grid = self.pixels(images)
+        for stage in self.stages:
+            x, grid = stage(x, grid)
+        return x, grid
+
+    def stage_maps(self, images: Tensor, last: int | None = None) -> list[Tensor]:
+        """The map (B, C, H, W) that each stage leaves, up to stage ``last``; prefix tokens are left out."""
+        x, grid = self.pixels(images)
+        maps = []
+        for stage in self.stages[: None if last is None else last + 1]:
+            x, grid = stage(x, grid)
+            maps.append(grid_map(x, grid))
+        return maps
+
+    def pixels(self, images: Tensor) -> tuple[Tensor, Grid]:
+        """A picture as tokens: one a pixel, its channels as the width."""
+        if images.ndim != 4 or images.shape[1] != self.in_chans:
+            raise InputError(
+                f"images: expected (batch, {self.in_chans}, height, width), got {tuple(images.shape)}; "
+                "create_model(..., in_chans=...) builds a model for pictures with other channels."
+            )
+        return to_tokens(images), (images.shape[2], images.shape[3])
+
+
+def grid_map(x: Tensor, grid: Grid) -> Tensor:
+    """The tokens that stand on the grid as a map (B, C, H, W), prefix tokens left out."""
+    return to_map(x[:, x.shape[1] - prod(grid) :], grid)

@@ -1,0 +1,285 @@
+"""Spec to modules: the one file that knows both.
+
+Here stand the mixer table, the drop-path schedule and the initialisation. Modules take plain arguments and built
+parts; no spec enters them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, SpecError, did_you_mean
+from ..spec import HeadSpec, Mixer, MixerSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
+from ..types import Grid, Preprocessing
+from .backbone import Backbone, Stage
+from .block import Block, Branch, MixingBlock
+from .classifier import Classifier
+from .embed import ConvEmbedding, MergeEmbedding, NoEmbedding, NoPosition, Position, PrefixTokens
+from .heads import (
+    AveragedHeads,
+    Head,
+    LinearHead,
+    MeanReadout,
+    MLPHead,
+    NoClassifier,
+    NoReadout,
+    TokenReadout,
+)
+from .layers import ACTIVATIONS, Affine, BatchNorm, ChannelMLP, DropPath, GroupNorm, LayerNorm, NoSkip, Scale
+from .mixers.attention import Attention
+from .mixers.convolution import DepthwiseConv, SeparableConv
+from .mixers.pooling import Identity, Pooling
+from .mixers.spatial import RandomMixing, SpatialFC
+
+MIXERS: dict[str, Callable[..., nn.Module]] = {
+    "identity": Identity,
+    "pooling": Pooling,
+    "random": RandomMixing,
+    "depthwise_conv": DepthwiseConv,
+    "separable_conv": SeparableConv,
+    "attention": Attention,
+    "spatial_fc": SpatialFC,
+}
+"""Names for the command line and for saved runs. In Python one passes the class itself."""
+
+NORMS: dict[str, Callable[..., nn.Module]] = {
+    "layer": LayerNorm,
+    "group": GroupNorm,
+    "batch": BatchNorm,
+    "affine": lambda dim, eps, bias: Affine(dim, bias=bias),
+    "none": lambda dim, eps, bias: nn.Identity(),
+}
+
+
+def build(spec: ModelSpec, name: str = "", preprocessing: Preprocessing | None = None) -> Classifier:
+    """A classifier from its description, freshly initialised.
+
+    Raises:
+        SpecError: a part that cannot be built, named by its place in the spec.
+    """
+    model = Classifier(
+        build_backbone(spec),
+        build_head(spec),
+        spec=spec,
+        name=name,
+        preprocessing=preprocessing or Preprocessing(size=spec.img_size),
+        make_classifier=build_classifier,
+    )
+    initialise(model, spec.initialisation)
+    return model
+
+
+def build_backbone(spec: ModelSpec) -> Backbone:
+    """All stages of a spec."""
+    rates = drop_path_rates(spec)
+    stages, in_dim, prefix = [], spec.in_chans, 0
+    for i, (stage, grid) in enumerate(zip(spec.stages, spec.grids(), strict=True)):
+        prefix += stage.prefix_tokens
+        place = {"grid": grid, "prefix_tokens": prefix}
+        stages.append(_stage(stage, in_dim, place, rates[i], f"stages[{i}]"))
+        in_dim = stage.width
+    return Backbone(stages, spec.in_chans)
+
+
+def drop_path_rates(spec: ModelSpec) -> list[list[float]]:
+    """The rate of each block, by stage: linear over the whole depth, or constant."""
+    depths = [stage.depth for stage in spec.stages]
+    peak, total = spec.drop_path_rate, sum(depths)
+    flat = [peak if spec.drop_path_rule == "constant" else peak * k / max(total - 1, 1) for k in range(total)]
+    starts = [sum(depths[:i]) for i in range(len(depths))]
+    return [flat[start : start + depth] for start, depth in zip(starts, depths, strict=True)]
+
+
+def _stage(stage: StageSpec, in_dim: int, place: dict[str, Any], rates: list[float], path: str) -> Stage:
+    prefix: int = place["prefix_tokens"]
+    return Stage(
+        embed=_embedding(stage, in_dim),
+        prefix=PrefixTokens(stage.width, stage.prefix_tokens) if stage.prefix_tokens else nn.Identity(),
+        position=Position(stage.width, grid=place["grid"], prefix_tokens=prefix)
+        if stage.position
+        else NoPosition(),
+        blocks=[_block(stage, {**place, "block": j}, rate, path) for j, rate in enumerate(rates)],
+    )
+
+
+def _embedding(stage: StageSpec, in_dim: int) -> nn.Module:
+    spec = stage.embedding
+    if spec.kind == "none":
+        if in_dim != stage.width:
+            raise SpecError(
+                f"embedding.kind: 'none' keeps the width {in_dim}, but the stage has {stage.width}"
+            )
+        return NoEmbedding()
+    if spec.kind == "merge":
+        return MergeEmbedding(in_dim, stage.width, norm=_norm(spec.norm, 4 * in_dim))
+    before = spec.norm if spec.norm_position == "before" else None
+    after = spec.norm if spec.norm_position == "after" else None
+    return ConvEmbedding(
+        in_dim,
+        stage.width,
+        kernel=spec.kernel,
+        stride=spec.stride,
+        padding=spec.padding,
+        pre_norm=_norm(before, in_dim),
+        post_norm=_norm(after, stage.width),
+    )
+
+
+def _block(stage: StageSpec, place: dict[str, Any], rate: float, path: str) -> nn.Module:
+    first = _residual(stage.residual, stage.norm, stage.width, rate)
+    parts = {f"{key}1": part for key, part in first.items()}
+    mixer = build_mixer(stage.mixer, stage.width, place, f"{path}.mixer")
+    if stage.mlp is None:
+        return MixingBlock(mixer=mixer, **parts)
+    second = _residual(stage.residual, stage.norm, stage.width, rate)
+    parts |= {f"{key}2": part for key, part in second.items()}
+    spec = stage.mlp
+    hidden = int(stage.width * spec.ratio)
+    mlp = ChannelMLP(
+        stage.width, hidden, ACTIVATIONS[spec.activation](), bias=spec.bias, dropout=spec.dropout
+    )
+    return Block(mixer=mixer, mlp=mlp, **parts)
+
+
+def _residual(spec: ResidualSpec, norm: NormSpec, dim: int, rate: float) -> dict[str, nn.Module]:
+    branch: dict[str, nn.Module] = {}
+    if spec.layer_scale is not None:
+        branch["layer_scale"] = Scale(dim, spec.layer_scale)
+    if rate > 0:
+        branch["drop_path"] = DropPath(rate)
+    shortcut = nn.Identity() if spec.skip_scale is None else Scale(dim, spec.skip_scale)
+    before = spec.norm_position == "before"
+    return {
+        "norm": _norm(norm if before else None, dim),
+        "out_norm": _norm(None if before else norm, dim),
+        "branch": Branch(OrderedDict(branch)),
+        "skip": shortcut if spec.on else NoSkip(),
+    }
+
+
+def _norm(spec: NormSpec | None, dim: int) -> nn.Module:
+    return nn.Identity() if spec is None else NORMS[spec.kind](dim, eps=spec.eps, bias=spec.bias)
+
+
+def build_mixer(mixer: Mixer, dim: int, place: Mapping[str, Any], path: str = "mixer") -> nn.Module:
+    """A token mixer for one block, checked to keep the shape of its tokens.
+
+    ``place`` says where the block stands: ``grid``, ``prefix_tokens``, ``block`` (its number in the stage). A mixer
+    gets the width first and those of them that its signature names; one that needs none of them needs none.
+    """
+    factory, args = _factory(mixer, path)
+    wanted = inspect.signature(factory).parameters
+    known = {key: value for key, value in place.items() if key in wanted}
+    try:
+        module = factory(dim, **known, **args)
+    except SpecError as error:
+        raise SpecError(f"{path}.{error}") from None
+    if not isinstance(module, nn.Module):
+        raise SpecError(f"{path}: expected {mixer} to build a torch module, got {type(module).__name__}")
+    _check_shape(module, dim, place, path)
+    return module
+
+
+def _factory(mixer: Mixer, path: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    if not isinstance(mixer, MixerSpec):
+        return mixer, {}
+    if mixer.name not in MIXERS:
+        raise SpecError(f"{path}: unknown mixer {mixer.name!r}. {did_you_mean(mixer.name, MIXERS)}")
+    factory = MIXERS[mixer.name]
+    allowed = [
+        p for p in inspect.signature(factory).parameters if p not in ("self", "dim", "grid", "prefix_tokens")
+    ]
+    for key in mixer.args:
+        if key not in allowed:
+            known = did_you_mean(key, allowed) if allowed else "It takes none."
+            raise SpecError(f"{path}: {mixer.name} has no argument {key!r}. {known}")
+    return factory, dict(mixer.args)
+
+
+def _check_shape(module: nn.Module, dim: int, place: Mapping[str, Any], path: str) -> None:
+    """Run a mixer of one's own once, so that a mistake in it is named here and not deep in a forward pass."""
+    if isinstance(module, tuple(kind for kind in MIXERS.values() if isinstance(kind, type))):
+        return
+    grid: Grid = place["grid"]
+    count = place["prefix_tokens"] + prod(grid)
+    was_training = module.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            x = torch.randn(2, count, dim)
+            y = module.eval()(x, grid, None)
+    except InputError:
+        raise
+    except Exception as error:
+        raise SpecError(
+            f"{path}: {type(module).__name__} failed on tokens {(2, count, dim)} with grid {grid}: "
+            f"{type(error).__name__}: {error}. A mixer is called as mixer(x, grid, mask) and keeps x's shape; "
+            "OnMap(module) wraps a module of maps (B, C, H, W)."
+        ) from error
+    finally:
+        module.train(was_training)
+    if not isinstance(y, Tensor) or y.shape != x.shape:
+        came = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise SpecError(
+            f"{path}: {type(module).__name__} must keep the shape of its tokens: "
+            f"{tuple(x.shape)} went in, {came} came out"
+        )
+
+
+def build_head(spec: ModelSpec) -> Head:
+    """Readout, final norm and classifier."""
+    head, dim = spec.head, spec.stages[-1].width
+    before = head.norm if head.norm_position == "before" else None
+    after = head.norm if head.norm_position == "after" else None
+    return Head(
+        pre_norm=_norm(before, dim),
+        readout=_readout(head, sum(stage.prefix_tokens for stage in spec.stages)),
+        norm=_norm(after, dim),
+        classifier=build_classifier(spec),
+    )
+
+
+def _readout(head: HeadSpec, prefix: int) -> nn.Module:
+    if head.readout == "token":
+        return TokenReadout(prefix if head.kind == "averaged" else 1)
+    return MeanReadout() if head.readout == "mean" else NoReadout()
+
+
+def build_classifier(spec: ModelSpec) -> nn.Module:
+    """The layers behind the readout, initialised as the spec says."""
+    classifier = _classifier(spec.head, spec.stages[-1].width, spec)
+    initialise(classifier, spec.initialisation)
+    return classifier
+
+
+def _classifier(head: HeadSpec, dim: int, spec: ModelSpec) -> nn.Module:
+    classes = spec.num_classes
+    if classes == 0:
+        return NoClassifier()
+    if head.kind == "mlp":
+        hidden = int(dim * head.mlp_ratio)
+        return MLPHead(dim, classes, hidden, norm_eps=head.mlp_norm_eps, dropout=head.dropout)
+    if head.kind == "averaged":
+        return AveragedHeads(dim, classes, sum(stage.prefix_tokens for stage in spec.stages))
+    return LinearHead(dim, classes, head.dropout)
+
+
+def initialise(module: nn.Module, preset: str) -> None:
+    """Fill the weights by a preset of ``ModelSpec.initialisation``.
+
+    ``poolformer`` leaves the embeddings' convolutions and depthwise kernels as PyTorch makes them: in the original
+    code only linear layers and the 1 × 1 convolutions of the channel MLP are drawn anew.
+    """
+    if preset == "torch":
+        return
+    for part in module.modules():
+        if isinstance(part, nn.Linear) or (isinstance(part, nn.Conv2d) and preset == "trunc_normal"):
+            nn.init.trunc_normal_(part.weight, std=0.02)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

@@ -1,0 +1,240 @@
+"""A backbone with a head: the model that ``create_model`` returns, with the conventions people know from timm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..spec import ModelSpec
+from ..types import Grid, Preprocessing
+from .backbone import Backbone, grid_map
+from .heads import Head
+
+
+class FeatureInfo(list[dict[str, Any]]):
+    """What each stage gives: ``num_chs``, ``reduction``, ``module``, ``index``, with timm's accessors."""
+
+    def channels(self, idx: Sequence[int] | int | None = None) -> Any:
+        """Widths of the maps."""
+        return self.get("num_chs", idx)
+
+    def reduction(self, idx: Sequence[int] | int | None = None) -> Any:
+        """By how much the maps are smaller than the picture."""
+        return self.get("reduction", idx)
+
+    def module_name(self, idx: Sequence[int] | int | None = None) -> Any:
+        """Names of the stages' modules."""
+        return self.get("module", idx)
+
+    def get(self, key: str, idx: Sequence[int] | int | None = None) -> Any:
+        """One entry of all maps, of some, or of one."""
+        if isinstance(idx, int):
+            return self[idx][key]
+        return [self[i][key] for i in (range(len(self)) if idx is None else idx)]
+
+
+def feature_info(spec: ModelSpec) -> FeatureInfo:
+    """Channels and reductions of every stage."""
+    return FeatureInfo(
+        {"num_chs": stage.width, "reduction": reduction, "module": f"backbone.stages.{i}", "index": i}
+        for i, (stage, reduction) in enumerate(zip(spec.stages, spec.reductions(), strict=True))
+    )
+
+
+class Classifier(nn.Module):
+    """Pictures ``(B, C, H, W)`` to class scores ``(B, K)``."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: Head,
+        *,
+        spec: ModelSpec,
+        name: str,
+        preprocessing: Preprocessing,
+        make_classifier: Callable[[ModelSpec], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self._make_classifier = make_classifier
+        self.spec, self.name, self.preprocessing = spec, name, preprocessing
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, K), or to (B, C) pooled features when ``num_classes`` is 0."""
+        return self.head(*self.backbone(images))
+
+    @property
+    def num_classes(self) -> int:
+        """Width of the scores."""
+        return self.spec.num_classes
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last stage."""
+        return self.spec.stages[-1].width
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Width of what the last linear layer reads."""
+        head = self.spec.head
+        return int(self.num_features * head.mlp_ratio) if head.kind == "mlp" else self.num_features
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Channels and reductions of every stage."""
+        return feature_info(self.spec)
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """Preprocessing and sizes as timm's tools read them."""
+        first = "backbone.stages.0.embed.conv"
+        return {
+            "architecture": self.name,
+            "input_size": (self.spec.in_chans, *self.preprocessing.size),
+            "crop_pct": self.preprocessing.crop,
+            "interpolation": self.preprocessing.interpolation,
+            "mean": self.preprocessing.mean,
+            "std": self.preprocessing.std,
+            "num_classes": self.num_classes,
+            "first_conv": first,
+            "classifier": "head.classifier.fc2" if self.spec.head.kind == "mlp" else "head.classifier.fc",
+        }
+
+    default_cfg = pretrained_cfg
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to the last map (B, C', H', W'), before the final norm.
+
+        A model with prefix tokens gives its tokens (B, P + N, C') instead.
+        """
+        x, grid = self.backbone(images)
+        return x if self.has_prefix else grid_map(x, grid)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """What ``forward_features`` gave to (B, K), or to what the last linear layer reads."""
+        if x.ndim == 4:
+            grid: Grid = tuple(x.shape[2:])
+            return self.head(x.permute(0, 2, 3, 1).flatten(1, 2), grid, pre_logits=pre_logits)
+        prefix = sum(stage.prefix_tokens for stage in self.spec.stages)
+        return self.head(x, (x.shape[1] - prefix,), pre_logits=pre_logits)
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether prefix tokens run along with the grid's."""
+        return any(stage.prefix_tokens for stage in self.spec.stages)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """The maps (B, C, H, W) of chosen stages; of chosen blocks where there is a single stage.
+
+        Args:
+            x: pictures (B, C, H, W).
+            indices: which, counted from 0 (negative from the end), or how many of the last; all where left out.
+            norm: put the last map through the final norm.
+            stop_early: do not compute what comes after the last one asked for.
+            output_fmt: ``NCHW`` maps or ``NLC`` tokens.
+            intermediates_only: leave out the final features.
+
+        Returns:
+            The list of maps, or (final features, list of maps).
+        """
+        if output_fmt not in ("NCHW", "NLC"):
+            raise InputError(f"output_fmt: expected 'NCHW' or 'NLC', got {output_fmt!r}")
+        blocks_wanted = len(self.spec.stages) == 1
+        count = self.spec.stages[0].depth if blocks_wanted else len(self.spec.stages)
+        chosen = chosen_indices(indices, count)
+        last = max(chosen) if stop_early and intermediates_only and not blocks_wanted else None
+        final, everything = self._taps(x, last, blocks_wanted)
+        if norm:
+            tokens, grid = everything[-1]
+            everything[-1] = (self.head.pre_norm(tokens), grid)
+        maps = [grid_map(*everything[i]) for i in chosen]
+        if output_fmt == "NLC":
+            maps = [m.flatten(2).transpose(1, 2) for m in maps]
+        return maps if intermediates_only else (final, maps)
+
+    def _taps(
+        self, images: Tensor, last: int | None, blocks_wanted: bool
+    ) -> tuple[Tensor, list[tuple[Tensor, Grid]]]:
+        seen: list[tuple[Tensor, Grid]] = []
+        x, grid = self.backbone.pixels(images)
+        for stage in self.backbone.stages[: None if last is None else last + 1]:
+            x, grid = stage(x, grid, tap=(lambda t, g: seen.append((t, g))) if blocks_wanted else None)
+            if not blocks_wanted:
+                seen.append((x, grid))
+        return (x if self.has_prefix else grid_map(x, grid)), seen
+
+    def get_classifier(self) -> nn.Module:
+        """The classifier behind readout and norm."""
+        return self.head.classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A fresh head for other classes; 0 leaves pooled features."""
+        if global_pool not in (None, "avg"):
+            raise InputError(f"global_pool: expected None or 'avg', got {global_pool!r}")
+        self.spec = self.spec.with_changes(num_classes=num_classes)
+        reference = next(self.parameters())
+        fresh = self._make_classifier(self.spec)
+        self.head.classifier = fresh.to(device=reference.device, dtype=reference.dtype)
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that optimisers should not decay beyond the one-dimensional ones: positions and prefix tokens."""
+        return {
+            name for name, _ in self.named_parameters() if name.endswith(("position.table", "prefix.tokens"))
+        }
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Parameter names to layers, for layer-wise learning rates."""
+        block = r"^backbone\.stages\.(\d+)" if coarse else r"^backbone\.stages\.(\d+)\.blocks\.(\d+)"
+        inner = [(r"^backbone\.stages\.(\d+)\.(?:embed|prefix|position)", (0,)), (block, None)]
+        return {
+            "stem": r"^backbone\.stages\.0\.(?:embed|prefix|position)",
+            "blocks": block if coarse else inner,
+        }
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass: less memory, more time."""
+        for stage in self.backbone.stages:
+            stage.grad_checkpointing = enable
+
+
+class FeatureExtractor(nn.Module):
+    """``features_only=True``: pictures to the maps of chosen stages, largest first."""
+
+    def __init__(self, model: Classifier, out_indices: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.out_indices = chosen_indices(out_indices, len(model.spec.stages))
+        self.backbone = Backbone(
+            list(model.backbone.stages)[: max(self.out_indices) + 1], model.spec.in_chans
+        )
+        self.spec, self.name, self.preprocessing = model.spec, model.name, model.preprocessing
+        info = feature_info(model.spec)
+        self.feature_info = FeatureInfo(info[i] for i in self.out_indices)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, C, H, W) to a list of maps (B, C_i, H_i, W_i)."""
+        maps = self.backbone.stage_maps(images)
+        return [maps[i] for i in self.out_indices]
+
+    set_grad_checkpointing = Classifier.set_grad_checkpointing
+
+
+def chosen_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
+    """Positions from what people give: None for all, a number for the last so many, or a list (negative allowed)."""
+    if indices is None:
+        return list(range(count))
+    chosen = list(range(count - indices, count)) if isinstance(indices, int) else list(indices)
+    for index in chosen:
+        if not -count <= index < count:
+            raise InputError(f"indices: expected 0 to {count - 1}, got {index}")
+    return [index % count for index in chosen]

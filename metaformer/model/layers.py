@@ -1,0 +1,162 @@
+"""The small parts of a block: norms, activations, the channel MLP, scales, stochastic depth.
+
+Shapes: x is tokens ``(B, N, C)``, contiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LayerNorm(nn.LayerNorm):
+    """Normalises each token over its channels."""
+
+
+class GroupNorm(nn.Module):
+    """Normalises over tokens and channels together, then scales and shifts each channel.
+
+    It is ``nn.GroupNorm`` with one group seen from tokens: the paper's "Modified Layer Normalization"
+    (MetaFormer, section 4.1). A token's result depends on the whole picture.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) to the same shape."""
+        normed = F.layer_norm(x, x.shape[1:], eps=self.eps) * self.weight
+        return normed if self.bias is None else normed + self.bias
+
+    def extra_repr(self) -> str:
+        """Width and eps."""
+        return f"{self.weight.numel()}, eps={self.eps}, bias={self.bias is not None}"
+
+
+class Affine(nn.Module):
+    """Scale and shift of each channel without statistics (ResMLP, section 2)."""
+
+    def __init__(self, dim: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) to the same shape."""
+        scaled = x * self.weight
+        return scaled if self.bias is None else scaled + self.bias
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Normalises each channel over the batch and its tokens (an ablation of the paper)."""
+
+    def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True) -> None:
+        super().__init__(dim, eps=eps)
+        if not bias:
+            self.register_parameter("bias", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) to the same shape."""
+        return super().forward(x.flatten(0, -2)).view_as(x)
+
+
+class StarReLU(nn.Module):
+    """s · relu(x)² + b with learned scalars s and b (MetaFormer Baselines, section 2.2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape to the same shape."""
+        return self.scale * F.relu(x).square() + self.bias
+
+
+class SquaredReLU(nn.Module):
+    """relu(x)²."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape to the same shape."""
+        return F.relu(x).square()
+
+
+class GELUTanh(nn.GELU):
+    """GELU by its tanh approximation."""
+
+    def __init__(self) -> None:
+        super().__init__(approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_tanh": GELUTanh,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "squared_relu": SquaredReLU,
+    "star_relu": StarReLU,
+}
+
+
+class ChannelMLP(nn.Module):
+    """Two linear layers over the channels of each token (MetaFormer, equation 3)."""
+
+    def __init__(
+        self, dim: int, hidden: int, activation: nn.Module, bias: bool = True, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden, bias=bias)
+        self.act = activation
+        self.fc2 = nn.Linear(hidden, dim, bias=bias)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) to the same shape."""
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+class Scale(nn.Module):
+    """A learned factor for each channel: LayerScale on a branch, ResScale on a shortcut."""
+
+    def __init__(self, dim: int, initial: float) -> None:
+        super().__init__()
+        self.initial = initial
+        self.scale = nn.Parameter(torch.full((dim,), initial))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) to the same shape."""
+        return x * self.scale
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: while training, drops a sample's whole branch and rescales the survivors."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) to the same shape."""
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep).div_(keep)
+        return x * mask
+
+    def extra_repr(self) -> str:
+        """The rate."""
+        return f"rate={self.rate:.3f}"
+
+
+class NoSkip(nn.Module):
+    """A shortcut that is cut: nothing of x reaches the sum (the ablation without residual connections)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) to a scalar zero."""
+        return x.new_zeros(())

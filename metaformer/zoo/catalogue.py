@@ -1,0 +1,44 @@
+"""All published models by name."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from ..errors import InputError, did_you_mean
+from . import baselines, poolformer
+from .row import Row
+
+CATALOGUE: dict[str, Row] = {row.name: row for row in (*poolformer.ROWS, *baselines.ROWS)}
+"""Every row, in the order of the papers."""
+
+
+def find(name: str) -> Row:
+    """The row of a name.
+
+    Raises:
+        InputError: no such model; the message names the nearest.
+    """
+    if name not in CATALOGUE:
+        raise InputError(
+            f"unknown model {name!r}. {did_you_mean(name, CATALOGUE)} `metaformer models` lists them all."
+        )
+    return CATALOGUE[name]
+
+
+def list_models(pattern: str = "*", *, family: str | None = None, pretrained: bool = False) -> list[str]:
+    """Names that match a shell pattern, in the papers' order.
+
+    Args:
+        pattern: such as ``"poolformer_*"``; a part of a name is enough.
+        family: only this family, such as ``"CAFormer"``.
+        pretrained: only models whose weights are published.
+    """
+    if not any(mark in pattern for mark in "*?["):
+        pattern = f"*{pattern}*"
+    return [
+        row.name
+        for row in CATALOGUE.values()
+        if fnmatchcase(row.name, pattern)
+        and (family is None or row.family.lower() == family.lower())
+        and (row.weights or not pretrained)
+    ]

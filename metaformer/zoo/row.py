@@ -1,0 +1,52 @@
+"""What a published system is, as a row of data: its spec, its exact size, its accuracy and where its weights lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ..spec import ModelSpec
+from ..types import Preprocessing
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSource:
+    """Where a checkpoint is published: a file in a hub repository, or an address."""
+
+    repo: str | None = None
+    """Hub repository such as ``timm/poolformer_s12.sail_in1k``."""
+    file: str = "model.safetensors"
+    """The file in it."""
+    url: str | None = None
+    """Address of the file where no hub has it."""
+
+    def __str__(self) -> str:
+        return self.url or f"{self.repo}/{self.file}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One published model."""
+
+    name: str
+    """What ``create_model`` calls it."""
+    family: str
+    """Heading of the zoo table."""
+    spec: ModelSpec
+    """Everything that decides its shape and arithmetic."""
+    parameters: int
+    """Exact count, frozen ones included."""
+    macs: float
+    """Published multiply-adds in units of 10⁹ for one picture of ``spec.img_size``, counted by fvcore: it adds five
+    per element of every norm that is a library call; ``metaformer.complexity`` counts products only."""
+    top1: float | None
+    """Published ImageNet-1K top-1 in percent."""
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    """How pictures are prepared at evaluation."""
+    weights: tuple[WeightSource, ...] = ()
+    """Where its weights are published, the preferred place first."""
+    paper: str = "2111.11418"
+    """arXiv number."""
+
+    def with_changes(self, **changes: object) -> Row:
+        """A copy with some fields replaced."""
+        return replace(self, **changes)  # type: ignore[arg-type]
