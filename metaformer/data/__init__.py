@@ -1,0 +1,1 @@
+"""Labelled pictures: files in, batches out. Knows nothing of models."""

@@ -1,0 +1,110 @@
+"""A picture file in, an upright ``L`` or ``RGB`` picture of 8 bits a channel out, or a reason why not.
+
+Everything that reads pictures goes through here, so that training, evaluation and prediction see the same
+pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import DataError
+
+Mode = Literal["L", "RGB"]
+
+PICTURE_SUFFIXES = frozenset(
+    "." + ending
+    for ending in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "avif"),
+        *("tif", "tiff", "ppm", "pgm", "pbm", "pnm", "jp2"),
+    )
+)
+"""A file with one of these endings (any case) claims to be a picture; other files are left alone."""
+
+_ORIENTATION = 0x0112  # EXIF tag: 1 is upright, 5 to 8 lie on their side
+
+
+class UnreadablePicture(DataError):
+    """A file that claims to be a picture and is not one, or is cut."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} is not a readable picture: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a file of this name claims to be a picture."""
+    return Path(name).suffix.lower() in PICTURE_SUFFIXES
+
+
+def read_picture(path: str | Path, mode: Mode = "RGB") -> Image.Image:
+    """The picture in a file, decoded to its last row, turned as its EXIF says, in ``mode``.
+
+    Raises ``UnreadablePicture`` with the path and the reason.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return as_mode(_upright(image), mode)
+    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
+        raise UnreadablePicture(str(path), _reason(path, error)) from None
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Height and width in pixels of the upright picture, from the file's header alone.
+
+    Raises ``UnreadablePicture`` with the path and the reason.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            return (width, height) if _orientation(image) >= 5 else (height, width)
+    except Exception as error:  # as above
+        raise UnreadablePicture(str(path), _reason(path, error)) from None
+
+
+def as_mode(image: Image.Image, mode: Mode) -> Image.Image:
+    """Any decoded picture as ``L`` or ``RGB``: transparent parts on white, 16 bits scaled to 8."""
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bits(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Integers are 16-bit greys; floats are shares of white where none is above 1, else 0 to 255."""
+    values = np.asarray(image)
+    if values.dtype.kind == "f":
+        values = values * 255 if values.size and values.max() <= 1 else values
+    else:
+        values = values.clip(0, 65535) / 257
+    return Image.fromarray(np.rint(values.clip(0, 255)).astype(np.uint8))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # broken metadata do not make a broken picture
+        return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    if _orientation(image) == 1:
+        return image
+    return ImageOps.exif_transpose(image)
+
+
+def _reason(path: str | Path, error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        empty = Path(path).stat().st_size == 0
+        return "the file is empty" if empty else "its content is no picture format that Pillow knows"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

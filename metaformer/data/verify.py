@@ -1,0 +1,72 @@
+"""Looking at picture files before training starts, so that a bad one is met at once and not in the night."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ..errors import DataError
+from ..recipe import DataChoice
+from .decode import UnreadablePicture, read_picture, read_size
+from .sets import BadPicture, Progress
+
+Size = tuple[int, int]
+
+_SLICE = 512  # pictures in flight at a time, and between two words of progress
+
+
+def look_at(
+    paths: Sequence[Path], choice: DataChoice, progress: Progress | None = None
+) -> tuple[dict[Path, Size], list[BadPicture]]:
+    """Height and width of every readable picture, and the unreadable ones with reasons.
+
+    Both are empty with ``verify="none"``.
+    """
+    if choice.verify == "none":
+        return {}, []
+    sizes: dict[Path, Size] = {}
+    bad: list[BadPicture] = []
+    look = _decoded_size if choice.verify == "full" else _header_size
+    with ThreadPoolExecutor(min(16, (os.cpu_count() or 1) + 1)) as pool:  # Pillow decodes outside Python's lock
+        for start in range(0, len(paths), _SLICE):
+            part = paths[start : start + _SLICE]
+            for path, found in zip(part, pool.map(look, part), strict=True):
+                if isinstance(found, BadPicture):
+                    bad.append(found)
+                else:
+                    sizes[path] = found
+            if progress:
+                progress("checking pictures", start + len(part), len(paths))
+    return sizes, bad
+
+
+def _decoded_size(path: Path) -> Size | BadPicture:
+    try:
+        width, height = read_picture(path).size
+    except UnreadablePicture as error:
+        return BadPicture(error.name, error.reason)
+    return height, width
+
+
+def _header_size(path: Path) -> Size | BadPicture:
+    try:
+        return read_size(path)
+    except UnreadablePicture as error:
+        return BadPicture(error.name, error.reason)
+
+
+def refuse(bad: Sequence[BadPicture], among: int) -> None:
+    """Raise a ``DataError`` that names the bad files, if there are any."""
+    if not bad:
+        return
+    lines = [f"  {picture.path}: {picture.reason}" for picture in bad[:5]]
+    if len(bad) > 5:
+        lines.append(f"  and {len(bad) - 5} more")
+    files = "file" if len(bad) == 1 else "files"
+    raise DataError(
+        f"{len(bad)} of {among} picture {files} cannot be used:\n"
+        + "\n".join(lines)
+        + "\nRepair or remove them, or leave them out with --data.on-bad-image skip"
+    )
