@@ -1,0 +1,170 @@
+"""Which classes are mistaken for which: a (K, K) confusion matrix in, rankings and a figure out.
+
+Rows are true classes, columns predicted ones; shares are of the row, so a rare class weighs as much as a common one.
+Up to 20 classes the counts are written, up to 40 the names; beyond that the most confused pairs say more than cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from .numbers import count, percent, shorten_all
+from .style import HAIR, INK, MUTED, RIGHT, WRONG, bare, blank, house_style
+
+COUNTS_UP_TO, NAMES_UP_TO = 20, 40
+_OVERVIEW = 200  # cells a side; more would be finer than the figure's dots
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Pictures of one class that were taken for another."""
+
+    true: str
+    predicted: str
+    count: int
+    of: int
+    """Pictures of the true class."""
+
+    @property
+    def share(self) -> float:
+        """Of the true class's pictures."""
+        return self.count / self.of
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How many pictures of one class were found."""
+
+    name: str
+    right: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        """Of the class's pictures, its recall."""
+        return self.right / self.of
+
+
+def row_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(K, K) shares of each row; a class without pictures has a row of zeros."""
+    totals = confusion.sum(axis=1, keepdims=True)
+    return confusion / np.maximum(totals, 1)
+
+
+def most_confused(confusion: NDArray[np.int64], classes: Sequence[str], limit: int) -> list[Pair]:
+    """The pairs that were confused most often, most pictures first, then the larger share."""
+    mistakes = confusion.copy()
+    np.fill_diagonal(mistakes, 0)
+    totals = confusion.sum(axis=1)
+    rows, columns = np.nonzero(mistakes)
+    order = np.lexsort((-row_shares(confusion)[rows, columns], -mistakes[rows, columns]))[:limit]
+    return [
+        Pair(classes[t], classes[p], int(mistakes[t, p]), int(totals[t]))
+        for t, p in zip(rows[order], columns[order], strict=True)
+    ]
+
+
+def worst_classes(confusion: NDArray[np.int64], classes: Sequence[str], limit: int) -> list[ClassScore]:
+    """The classes found least often, worst first; those without a mistake or without pictures are left out."""
+    scores = [
+        ClassScore(name, int(right), int(total))
+        for name, right, total in zip(classes, np.diag(confusion), confusion.sum(axis=1), strict=True)
+        if total > right
+    ]
+    return sorted(scores, key=lambda score: (score.share, -score.of))[:limit]
+
+
+@house_style()
+def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    """The matrix with blue for found and orange for mistaken; for many classes an overview and the worst pairs."""
+    if len(classes) > NAMES_UP_TO:
+        return _overview(confusion, classes)
+    names = shorten_all(classes, 22)
+    side = max(2.4, (0.44 if len(classes) <= COUNTS_UP_TO else 0.26) * len(classes))
+    label = 0.08 * max(map(len, names), default=1)
+    level = label < side / max(len(names), 1)
+    figure = blank(side + label + 0.8, side + (0 if level else 0.7 * label) + 1.2)
+    axes = figure.subplots()
+    _cells(axes, row_shares(confusion))
+    axes.set_xticks(range(len(names)), names, rotation=0 if level else 50)
+    for text in axes.get_xticklabels():
+        if text.get_rotation():
+            text.set(ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_title(_headline(confusion))
+    if len(classes) <= COUNTS_UP_TO:
+        _write_counts(axes, confusion)
+    return figure
+
+
+def _headline(confusion: NDArray[np.int64]) -> str:
+    right, total = int(np.trace(confusion)), int(confusion.sum())
+    return f"{count(right)} of {count(total)} right ({percent(right / total if total else None)})"
+
+
+def _cells(axes: Axes, shares: NDArray[np.float64]) -> None:
+    """Colour is opacity, so that the cells stand on any ground; mistakes on a square-root scale, or few are seen."""
+    found = np.eye(len(shares), dtype=bool)
+    cells = np.empty((*shares.shape, 4))
+    cells[..., :3] = np.where(found[..., None], to_rgb(RIGHT), to_rgb(WRONG))
+    cells[..., 3] = np.where(found, shares, np.sqrt(shares))
+    axes.imshow(cells, interpolation="none")
+    axes.grid(False)
+    axes.spines[:].set_visible(True)
+    axes.spines[:].set_color(HAIR)
+    if len(shares) <= NAMES_UP_TO:
+        axes.set_xticks(np.arange(len(shares) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(shares) + 1) - 0.5, minor=True)
+        axes.grid(True, which="minor", linewidth=0.6)
+
+
+def _write_counts(axes: Axes, confusion: NDArray[np.int64]) -> None:
+    shares = row_shares(confusion)
+    size = 8.5 if confusion.max(initial=0) < 10_000 else 6
+    for t, p in np.ndindex(confusion.shape):
+        if confusion[t, p] or t == p:
+            opacity = shares[t, p] if t == p else np.sqrt(shares[t, p])
+            colour = "white" if opacity > 0.6 else INK
+            axes.text(p, t, str(confusion[t, p]), ha="center", va="center", color=colour, fontsize=size)
+
+
+def _overview(confusion: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    pairs = most_confused(confusion, classes, 20)
+    figure = blank(10.4, max(4.6, 1.2 + 0.24 * len(pairs)))
+    matrix, bars = figure.subplots(1, 2, width_ratios=(1, 1.15))
+    _cells(matrix, _coarse(row_shares(confusion)))
+    matrix.set(xticks=[], yticks=[], xlabel="predicted class", ylabel="true class")
+    matrix.set_title(f"{len(classes)} classes: {_headline(confusion)}")
+    matrix.set_anchor("NW")
+    bars.set_title("Most confused: true → predicted" if pairs else "No mistakes")
+    bare(bars)
+    bars.set(xlim=(0, 1), ylim=(max(len(pairs), 1) - 0.4, -0.6))
+    names = dict(zip(classes, shorten_all(classes, 24), strict=True))
+    largest = max((pair.share for pair in pairs), default=1.0)
+    for row, pair in enumerate(pairs):
+        _pair_bar(bars, row, pair, f"{names[pair.true]} → {names[pair.predicted]}", 0.17 * pair.share / largest)
+    return figure
+
+
+def _pair_bar(axes: Axes, row: int, pair: Pair, names: str, width: float) -> None:
+    axes.text(0.6, row, names, ha="right", va="center", fontsize=8)
+    axes.barh(row, width, left=0.62, height=0.6, color=WRONG)
+    figures = f"{pair.count} of {pair.of} ({percent(pair.share, 0)})"
+    axes.text(0.635 + width, row, figures, va="center", fontsize=8, color=MUTED)
+
+
+def _coarse(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """At most ``_OVERVIEW`` cells a side; a cell shows the largest share in it, so that no mistake disappears."""
+    block = -(-len(shares) // _OVERVIEW)
+    side = -(-len(shares) // block) * block
+    padded = np.pad(shares, (0, side - len(shares)))
+    return padded.reshape(side // block, block, side // block, block).max(axis=(1, 3))

@@ -1,0 +1,105 @@
+"""Numbers as people read them: shares, counts, durations. A value that is not there becomes a dash."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from math import isfinite
+from os.path import commonprefix
+from typing import Any, TypeGuard
+
+DASH = "–"
+
+
+def known(value: object) -> TypeGuard[int | float]:
+    """Whether ``value`` is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+
+
+def percent(share: object, digits: int = 2) -> str:
+    """A share in [0, 1] as ``97.22 %``."""
+    return f"{100 * share:.{digits}f} %" if known(share) else DASH
+
+
+def count(value: object) -> str:
+    """A whole number with thousands marked: ``1,797``."""
+    return f"{value:,.0f}" if known(value) else DASH
+
+
+def short(value: object) -> str:
+    """A large number with its unit: ``11.92 M``, ``1.82 G``."""
+    if not known(value):
+        return DASH
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= 0.9995 * size:
+            scaled = value / size
+            return f"{scaled:.{2 if abs(scaled) < 99.95 else 0}f} {unit}"
+    return f"{value:g}"
+
+
+def compact(value: float) -> str:
+    """A tick's label: ``0.0005``, ``1e-5``, ``30 M``."""
+    if abs(value) >= 1000:
+        text = short(value)
+        return re.sub(r"\.?0+ ", " ", text) if "." in text else text
+    return f"{value:g}".replace("e-0", "e-")
+
+
+def figure(value: object) -> str:
+    """A loss or a rate with four significant digits."""
+    return f"{value:.4g}" if known(value) else DASH
+
+
+def duration(seconds: object) -> str:
+    """``8.4 s``, ``3 min 12 s``, ``2 h 05 min``."""
+    if not known(seconds):
+        return DASH
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def rate(per_second: object) -> str:
+    """A throughput in images a second."""
+    if not known(per_second):
+        return DASH
+    return f"{per_second:,.{0 if per_second >= 10 else 1}f} images/s"
+
+
+def shorten(text: object, width: int) -> str:
+    """At most ``width`` characters on one line; the middle of a long name gives way, for its ends tell it apart."""
+    line = " ".join(str(text).split())
+    if len(line) <= width:
+        return line
+    tail = (width - 1) // 3
+    return f"{line[: width - 1 - tail]}…{line[len(line) - tail :]}"
+
+
+def shorten_all(texts: Sequence[str], width: int) -> list[str]:
+    """Each text at most ``width`` characters; where that makes some alike, what all have in common is cut first."""
+    cut = [shorten(text, width) for text in texts]
+    if len(set(cut)) == len(set(texts)):
+        return cut
+    head = len(commonprefix(list(texts)))  # noqa: RUF071 of letters, not of folders
+    tail = len(commonprefix([text[head:][::-1] for text in texts]))  # noqa: RUF071 likewise
+    mark = ("…" if head > 1 else "", "…" if tail > 1 else "")
+    return [shorten(f"{mark[0]}{text[head : len(text) - tail]}{mark[1]}", width) for text in texts]
+
+
+def plain(value: Any) -> str:
+    """A setting as text: lists with commas, a dash for nothing, yes and no."""
+    if value is None or value == "":
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(item) for item in value) or DASH
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={plain(item)}" for key, item in value.items()) or DASH
+    return f"{value:g}" if isinstance(value, float) else str(value)

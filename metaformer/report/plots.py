@@ -1,0 +1,185 @@
+"""Learning curves of one run and of several runs: metrics in, matplotlib figures out.
+
+Top-1 is drawn in percent. A figure never fails for want of data: what was not measured is simply not drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
+
+from .numbers import compact, known, percent, shorten
+from .run_files import Best, Figures, Metrics
+from .style import AMBER, BLUE, GREEN, GROUND, MUTED, SERIES, blank, house_style, tick_text
+
+# One look for a set of pictures, in every panel.
+_TRAINING: dict[str, Any] = {"color": AMBER, "label": "training"}
+_VALIDATION: dict[str, Any] = {"color": BLUE, "label": "validation"}
+_AVERAGED: dict[str, Any] = {"color": GREEN, "label": "validation, averaged weights (EMA)", "linestyle": (0, (4, 2))}
+_BEST: dict[str, Any] = {"color": MUTED, "linestyle": (0, (1, 2)), "linewidth": 1.2}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run of several: its name, its metrics, and whether its architecture was broken on purpose."""
+
+    title: str
+    metrics: Metrics
+    broken: bool = False
+
+
+@house_style()
+def learning_curves(metrics: Metrics) -> Figure:
+    """Loss and top-1 (%) side by side over the epochs, the learning rate as a thin strip below."""
+    figure = blank(9.2, 4.6)
+    grid = figure.add_gridspec(2, 2, height_ratios=(5, 1), hspace=0.04)
+    loss, top1 = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
+    rate = figure.add_subplot(grid[1, :])
+    _panel(loss, metrics, "Loss", ("train_loss", "loss", "ema_loss"))
+    _panel(top1, metrics, "Top-1 (%)", ("train_top1", "top1", "ema_top1"), factor=100)
+    _line(rate, metrics.epochs, metrics.column("lr"), color=MUTED, linewidth=1.5)
+    rate.set_title("Learning rate", fontsize=9)
+    highest = np.nanmax(metrics.column("lr")) if metrics.has("lr") else 1.0
+    rate.set_ylim(0, 1.08 * highest or 1.0)
+    rate.set_yticks([0, float(f"{highest:.3g}")])
+    tick_text(rate.yaxis, compact)
+    for axes in (loss, top1, rate):
+        _epoch_axis(axes, metrics.epochs)
+    if metrics.best is not None:
+        _mark_best(metrics, metrics.best, top1, (loss, top1, rate))
+    _legend(figure, (loss, top1))
+    return figure
+
+
+def _panel(axes: Axes, metrics: Metrics, title: str, names: Sequence[str], factor: float = 1.0) -> None:
+    for name, look in zip(names, (_TRAINING, _VALIDATION, _AVERAGED), strict=True):
+        if metrics.has(name):
+            _line(axes, metrics.epochs, factor * metrics.column(name), **look)
+    if factor == 100 and axes.get_ylim()[1] > 100:
+        axes.set_ylim(top=100.6)
+    axes.set_title(title)
+    axes.set_xlabel("epoch")
+
+
+def _line(axes: Axes, epochs: Figures, values: Figures, dots_up_to: int = 30, **look: Any) -> None:
+    """A line that shows lonely points too: the only epoch, or one between two that are missing."""
+    few = len(epochs) <= dots_up_to
+    lonely = np.isfinite(values).sum() < 2 or np.isnan(values).any()
+    marker: dict[str, Any] = {"marker": "o", "markersize": 3 if few else 2} if few or lonely else {}
+    axes.plot(epochs, values, **marker | look)
+
+
+def _epoch_axis(axes: Axes, epochs: Figures) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if len(epochs):
+        room = max(0.4, 0.02 * float(epochs[-1] - epochs[0]))
+        axes.set_xlim(epochs[0] - room, epochs[-1] + room)
+
+
+def _mark_best(metrics: Metrics, best: Best, top1: Axes, panels: Sequence[Axes]) -> None:
+    for axes in panels:
+        axes.axvline(best.epoch, zorder=1, **_BEST)
+    colour = GREEN if best.averaged else BLUE
+    top1.plot([best.epoch], [100 * best.top1], "o", color=colour, markersize=7, markeredgecolor=GROUND, zorder=5)
+    late = best.epoch > np.mean(metrics.epochs[[0, -1]])
+    top1.annotate(
+        f"{percent(best.top1)}\nepoch {best.epoch}",
+        (best.epoch, 100 * best.top1),
+        xytext=(-10 if late else 10, -12),
+        textcoords="offset points",
+        ha="right" if late else "left",
+        va="top",
+        color=colour,
+        weight="bold",
+        bbox={"facecolor": GROUND, "edgecolor": "none", "alpha": 0.8, "pad": 2},
+        zorder=6,
+    )
+
+
+def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    handles: dict[str, Line2D] = {}
+    for axes in panels:
+        handles |= {str(line.get_label()): line for line in axes.lines if not str(line.get_label()).startswith("_")}
+    if handles:
+        figure.legend(
+            [*handles.values(), Line2D([], [], **_BEST)],
+            [*handles, "best epoch"],
+            loc="outside upper left",
+            ncols=4,
+            handlelength=2.4,
+            columnspacing=1.6,
+        )
+
+
+@house_style()
+def curves_of_runs(curves: Sequence[Curve]) -> Figure:
+    """Training loss and validation top-1 of several runs; broken architectures are dashed.
+
+    Accuracy stands on a scale of its error's logarithm: 97 and 98 % are told apart while 20 % stays in view.
+    """
+    figure = blank(9.2, 4.2 + 0.11 * len(curves))
+    loss, top1 = figure.subplots(1, 2)
+    for colour, curve in zip(series_colours(len(curves)), curves, strict=True):
+        look: dict[str, Any] = {"color": colour, "linestyle": (0, (3, 2)) if curve.broken else "-", "linewidth": 1.6}
+        epochs = curve.metrics.epochs
+        _line(loss, epochs, _positive(curve.metrics.column("train_loss")), 0, label=_curve_name(curve), **look)
+        _line(top1, epochs, 100 * curve.metrics.column("top1"), 0, **look)
+    loss.set_title("Training loss, logarithmic")
+    loss.set_yscale("log")
+    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    tick_text(loss.yaxis, compact)
+    loss.yaxis.set_minor_formatter("")
+    top1.set_title("Validation top-1 (%), error on a logarithmic scale")
+    accuracy_axis(top1, [100 * share for curve in curves for share in curve.metrics.column("top1")])
+    every = np.concatenate([curve.metrics.epochs for curve in curves]) if curves else np.empty(0)
+    for axes in (loss, top1):
+        axes.set_xlabel("epoch")
+        _epoch_axis(axes, np.sort(every))
+    if curves:
+        columns = 3 if max(len(curve.title) for curve in curves) < 26 else 2
+        figure.legend(*loss.get_legend_handles_labels(), loc="outside lower left", ncols=columns, handlelength=3)
+    return figure
+
+
+def _curve_name(curve: Curve) -> str:
+    return f"{shorten(curve.title, 38)}   {percent(curve.metrics.last('top1'), 1)}"
+
+
+def series_colours(number: int) -> list[str]:
+    """One colour a run, in the palette's order."""
+    return [SERIES[i % len(SERIES)] for i in range(number)]
+
+
+def _positive(values: Figures) -> Figures:
+    """Values fit for a logarithm; a loss of zero sits at the bottom instead of vanishing."""
+    return np.where(np.isfinite(values), np.maximum(values, 1e-6), np.nan)
+
+
+# Half an error in a thousand pictures: beyond it the scale says nothing more.
+_LEAST_ERROR = 0.05
+_ACCURACIES = (0, 20, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.9)
+
+
+def accuracy_axis(axes: Axes, accuracies: Sequence[float]) -> None:
+    """A y axis in percent whose steps shrink with the error."""
+    axes.set_yscale(
+        "function",
+        functions=(
+            lambda accuracy: -np.log10(np.maximum(100 - np.asarray(accuracy), 0) + _LEAST_ERROR),
+            lambda step: 100 + _LEAST_ERROR - 10 ** -np.asarray(step, dtype=float),
+        ),
+    )
+    seen = [value for value in accuracies if known(value)] or [0.0, 90.0]
+    low, high = max(0.0, min(seen) - 0.25 * (100 - min(seen))), max(seen)
+    high = 100 - 0.7 * (100 - high) if high < 99.9 else 100
+    axes.set_ylim(low if low > 5 else 0, high)
+    inside = [tick for tick in _ACCURACIES if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
+    axes.yaxis.set_major_locator(FixedLocator(inside if len(inside) > 1 else sorted({*seen})[:6]))
+    tick_text(axes.yaxis, lambda value: f"{value:.4g}")
