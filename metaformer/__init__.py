@@ -1,11 +1,57 @@
-"""One MetaFormer skeleton with the token mixer as an argument. This file is the table of contents."""
+"""One MetaFormer skeleton with the token mixer as an argument. This file is the table of contents.
 
-from .complexity import count_macs, count_parameters
-from .errors import DataError, InputError, RunError, SpecError, WeightsError
-from .factory import create_model
-from .model.build import MIXERS, build
-from .model.mixers.convolution import OnMap
-from .spec import EmbeddingSpec, HeadSpec, MixerSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
-from .zoo.catalogue import find, list_models
+Names are imported when they are first used, so that ``import metaformer`` and the command line's ``--help`` do not
+wait for PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .complexity import count_macs, count_parameters
+    from .errors import DataError, InputError, MissingExtraError, RunError, SpecError, WeightsError
+    from .factory import create_model
+    from .model.build import MIXERS, build
+    from .model.mixers.convolution import OnMap
+    from .recipe import Recipe
+    from .spec import EmbeddingSpec, HeadSpec, MixerSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
+    from .types import Preprocessing
+    from .zoo.catalogue import find, list_models
 
 __version__ = "0.1.0"
+
+_CONTENTS = {
+    "complexity": ("count_macs", "count_parameters"),
+    "errors": ("DataError", "InputError", "MissingExtraError", "RunError", "SpecError", "WeightsError"),
+    "factory": ("create_model",),
+    "model.build": ("MIXERS", "build"),
+    "model.mixers.convolution": ("OnMap",),
+    "recipe": ("Recipe",),
+    "spec": (
+        "EmbeddingSpec",
+        "HeadSpec",
+        "MLPSpec",
+        "MixerSpec",
+        "ModelSpec",
+        "NormSpec",
+        "ResidualSpec",
+        "StageSpec",
+    ),
+    "types": ("Preprocessing",),
+    "zoo.catalogue": ("find", "list_models"),
+}
+_HOME = {name: module for module, names in _CONTENTS.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

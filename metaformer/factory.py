@@ -105,9 +105,7 @@ def adapted(
     if drop_rate is not None:
         head = head.with_changes(dropout=drop_rate)
     if timm_head:
-        head = head.with_changes(
-            norm=NormSpec(kind="layer", eps=1e-6), norm_position="after", mlp_norm_eps=1e-6
-        )
+        head = head.with_changes(norm=NormSpec(kind="layer", eps=1e-6), norm_position="after", mlp_norm_eps=1e-6)
     if stem_stride is not None:
         spec = spec.with_stem_stride(stem_stride)
     if img_size is not None:

@@ -169,21 +169,15 @@ class Optimisation(_RecipeRecord):
         )
         self.expect(self.lr > 0, "lr", "a positive number", self.lr)
         self.expect(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)", self.label_smoothing)
-        self.expect(
-            self.ema_decay is None or 0 < self.ema_decay < 1, "ema_decay", "in (0, 1)", self.ema_decay
-        )
+        self.expect(self.ema_decay is None or 0 < self.ema_decay < 1, "ema_decay", "in (0, 1)", self.ema_decay)
         self.expect(
             self.layer_decay is None or 0 < self.layer_decay <= 1,
             "layer_decay",
             "in (0, 1]",
             self.layer_decay,
         )
-        self.expect(
-            self.clip_grad is None or self.clip_grad > 0, "clip_grad", "a positive number", self.clip_grad
-        )
-        self.expect(
-            self.warmup_epochs < self.epochs, "warmup_epochs", "fewer than epochs", self.warmup_epochs
-        )
+        self.expect(self.clip_grad is None or self.clip_grad > 0, "clip_grad", "a positive number", self.clip_grad)
+        self.expect(self.warmup_epochs < self.epochs, "warmup_epochs", "fewer than epochs", self.warmup_epochs)
 
     @property
     def peak_lr(self) -> float:

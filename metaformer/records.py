@@ -1,6 +1,6 @@
 """Typed records: frozen dataclasses that check themselves and travel through JSON and YAML.
 
-A record is any ``@dataclass(frozen=True, kw_only=True)`` that inherits from ``Record``. Its annotations are its
+A record is a ``@dataclass(frozen=True, kw_only=True)`` that inherits from ``Record``. Its annotations are its
 schema: they are checked when it is made, and ``from_dict`` reads them to rebuild nested records. Every message
 starts with the path of the field, such as ``stages[2].mixer.name``. No torch here.
 """
@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
-from functools import cache
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError, did_you_mean
 
 
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """Base of all records: type-checked when made, ``to_dict``/``from_dict``, ``to_json``/``from_json``."""
 
@@ -39,7 +39,7 @@ class Record:
 
     def with_changes(self, **changes: Any) -> Self:
         """A copy with some fields replaced, checked again."""
-        return replace(self, **changes)  # type: ignore[type-var]
+        return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers, ready for JSON or YAML."""
@@ -60,7 +60,7 @@ class Record:
             if key not in schema:
                 raise cls.error(f"{_join(path, str(key))}: no such field. {did_you_mean(str(key), schema)}")
             values[key] = _rebuilt(value, schema[key], _join(path, key))
-        missing = [f.name for f in fields(cls) if f.name not in values and _required(f)]  # type: ignore[arg-type]
+        missing = [f.name for f in fields(cls) if f.name not in values and _required(f)]
         if missing:
             raise cls.error(f"{_join(path, missing[0])}: this field is required")
         try:
@@ -78,15 +78,18 @@ class Record:
         return cls.from_dict(data)
 
 
-@cache
-def _schema(cls: type) -> dict[str, Any]:
-    hints = get_type_hints(cls)
-    return {f.name: hints[f.name] for f in fields(cls)}  # type: ignore[arg-type]
+_SCHEMAS: dict[type, dict[str, Any]] = {}
+
+
+def _schema(cls: type[Record]) -> dict[str, Any]:
+    """Field names and resolved annotations, worked out once a class."""
+    if cls not in _SCHEMAS:
+        hints = get_type_hints(cls)
+        _SCHEMAS[cls] = {f.name: hints[f.name] for f in fields(cls)}
+    return _SCHEMAS[cls]
 
 
 def _required(field: Any) -> bool:
-    from dataclasses import MISSING
-
     return field.default is MISSING and field.default_factory is MISSING
 
 
@@ -158,9 +161,7 @@ def _plain(value: Any, path: str, error: type[InputError]) -> Any:
         return [_plain(item, f"{path}[{i}]", error) for i, item in enumerate(value)]
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
-    raise error(
-        f"{path}: {value!r} is a Python object and cannot be written as JSON; only named parts can be saved"
-    )
+    raise error(f"{path}: {value!r} is a Python object and cannot be written as JSON; only named parts can be saved")
 
 
 def _rebuilt(value: Any, annotation: Any, path: str) -> Any:
@@ -174,8 +175,8 @@ def _rebuilt(value: Any, annotation: Any, path: str) -> Any:
                     _rebuilt(item, kind, f"{path}[{i}]")
                     for i, (item, kind) in enumerate(zip(value, kinds, strict=True))
                 )
-        if is_dataclass(option) and isinstance(value, Mapping):
-            return option.from_dict(value, path)  # type: ignore[union-attr]
+        if isinstance(option, type) and issubclass(option, Record) and isinstance(value, Mapping):
+            return option.from_dict(value, path)
         if option is float and isinstance(value, str) and _mismatch(value, annotation):
             try:  # YAML 1.1 reads 1e-3 as a text
                 return float(value)

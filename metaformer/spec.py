@@ -91,11 +91,7 @@ class MixerSpec(_SpecRecord):
     """The mixer's own arguments, such as ``{"kernel": 5}``; what is left out takes the mixer's default."""
 
     def __str__(self) -> str:
-        return (
-            f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.args.items())})"
-            if self.args
-            else self.name
-        )
+        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.args.items())})" if self.args else self.name
 
 
 Mixer = MixerSpec | Callable
@@ -261,9 +257,7 @@ class ModelSpec(_SpecRecord):
         if len(chosen) == 1:
             chosen *= len(self.stages)
         if len(chosen) != len(self.stages):
-            raise SpecError(
-                f"mixers: expected 1 or {len(self.stages)} mixers, one for each stage, got {len(chosen)}"
-            )
+            raise SpecError(f"mixers: expected 1 or {len(self.stages)} mixers, one for each stage, got {len(chosen)}")
         stages = tuple(
             stage.with_changes(mixer=as_mixer(mixer, f"mixers[{i}]"))
             for i, (stage, mixer) in enumerate(zip(self.stages, chosen, strict=True))
@@ -322,7 +316,5 @@ def _parsed(text: str, path: str) -> MixerSpec:
             raise ValueError
         args = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError):
-        raise SpecError(
-            f"{path}: expected arguments as name=value in {text!r}, such as 'pooling(kernel=5)'"
-        ) from None
+        raise SpecError(f"{path}: expected arguments as name=value in {text!r}, such as 'pooling(kernel=5)'") from None
     return MixerSpec(name=match[1], args=args)

@@ -27,9 +27,7 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.grad_checkpointing = False
 
-    def forward(
-        self, x: Tensor, grid: Grid, mask: Tensor | None = None, tap: Tap | None = None
-    ) -> tuple[Tensor, Grid]:
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, tap: Tap | None = None) -> tuple[Tensor, Grid]:
         """(B, N, C) on a grid to (B, N', C') on the stage's own; ``tap`` is shown the tokens after each block."""
         x, grid = self.embed(x, grid)
         x = self.position(self.prefix(x), grid)
@@ -68,6 +66,15 @@ class Backbone(nn.Module):
             x, grid = stage(x, grid)
             maps.append(grid_map(x, grid))
         return maps
+
+    def up_to(self, last: int) -> Backbone:
+        """A backbone of the first stages only, with the same modules."""
+        return Backbone(list(self.stages)[: last + 1], self.in_chans)  # type: ignore[arg-type]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass: less memory, more time."""
+        for stage in self.stages:
+            stage.grad_checkpointing = enable  # type: ignore[assignment]
 
     def pixels(self, images: Tensor) -> tuple[Tensor, Grid]:
         """A picture as tokens: one a pixel, its channels as the width."""

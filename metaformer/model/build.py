@@ -22,16 +22,7 @@ from .backbone import Backbone, Stage
 from .block import Block, Branch, MixingBlock
 from .classifier import Classifier
 from .embed import ConvEmbedding, MergeEmbedding, NoEmbedding, NoPosition, Position, PrefixTokens
-from .heads import (
-    AveragedHeads,
-    Head,
-    LinearHead,
-    MeanReadout,
-    MLPHead,
-    NoClassifier,
-    NoReadout,
-    TokenReadout,
-)
+from .heads import AveragedLinear, Head, MeanReadout, MLPHidden, NoReadout, TokenReadout
 from .layers import ACTIVATIONS, Affine, BatchNorm, ChannelMLP, DropPath, GroupNorm, LayerNorm, NoSkip, Scale
 from .mixers.attention import Attention
 from .mixers.convolution import DepthwiseConv, SeparableConv
@@ -70,7 +61,7 @@ def build(spec: ModelSpec, name: str = "", preprocessing: Preprocessing | None =
         spec=spec,
         name=name,
         preprocessing=preprocessing or Preprocessing(size=spec.img_size),
-        make_classifier=build_classifier,
+        make_head=build_head,
     )
     initialise(model, spec.initialisation)
     return model
@@ -102,9 +93,7 @@ def _stage(stage: StageSpec, in_dim: int, place: dict[str, Any], rates: list[flo
     return Stage(
         embed=_embedding(stage, in_dim),
         prefix=PrefixTokens(stage.width, stage.prefix_tokens) if stage.prefix_tokens else nn.Identity(),
-        position=Position(stage.width, grid=place["grid"], prefix_tokens=prefix)
-        if stage.position
-        else NoPosition(),
+        position=Position(stage.width, grid=place["grid"], prefix_tokens=prefix) if stage.position else NoPosition(),
         blocks=[_block(stage, {**place, "block": j}, rate, path) for j, rate in enumerate(rates)],
     )
 
@@ -113,9 +102,7 @@ def _embedding(stage: StageSpec, in_dim: int) -> nn.Module:
     spec = stage.embedding
     if spec.kind == "none":
         if in_dim != stage.width:
-            raise SpecError(
-                f"embedding.kind: 'none' keeps the width {in_dim}, but the stage has {stage.width}"
-            )
+            raise SpecError(f"embedding.kind: 'none' keeps the width {in_dim}, but the stage has {stage.width}")
         return NoEmbedding()
     if spec.kind == "merge":
         return MergeEmbedding(in_dim, stage.width, norm=_norm(spec.norm, 4 * in_dim))
@@ -142,9 +129,7 @@ def _block(stage: StageSpec, place: dict[str, Any], rate: float, path: str) -> n
     parts |= {f"{key}2": part for key, part in second.items()}
     spec = stage.mlp
     hidden = int(stage.width * spec.ratio)
-    mlp = ChannelMLP(
-        stage.width, hidden, ACTIVATIONS[spec.activation](), bias=spec.bias, dropout=spec.dropout
-    )
+    mlp = ChannelMLP(stage.width, hidden, ACTIVATIONS[spec.activation](), bias=spec.bias, dropout=spec.dropout)
     return Block(mixer=mixer, mlp=mlp, **parts)
 
 
@@ -193,9 +178,7 @@ def _factory(mixer: Mixer, path: str) -> tuple[Callable[..., nn.Module], dict[st
     if mixer.name not in MIXERS:
         raise SpecError(f"{path}: unknown mixer {mixer.name!r}. {did_you_mean(mixer.name, MIXERS)}")
     factory = MIXERS[mixer.name]
-    allowed = [
-        p for p in inspect.signature(factory).parameters if p not in ("self", "dim", "grid", "prefix_tokens")
-    ]
+    allowed = [p for p in inspect.signature(factory).parameters if p not in ("self", "dim", "grid", "prefix_tokens")]
     for key in mixer.args:
         if key not in allowed:
             known = did_you_mean(key, allowed) if allowed else "It takes none."
@@ -233,16 +216,20 @@ def _check_shape(module: nn.Module, dim: int, place: Mapping[str, Any], path: st
 
 
 def build_head(spec: ModelSpec) -> Head:
-    """Readout, final norm and classifier."""
+    """Readout, final norm and classifier, initialised as the spec says."""
     head, dim = spec.head, spec.stages[-1].width
     before = head.norm if head.norm_position == "before" else None
     after = head.norm if head.norm_position == "after" else None
-    return Head(
+    prefix = sum(stage.prefix_tokens for stage in spec.stages)
+    built = Head(
         pre_norm=_norm(before, dim),
-        readout=_readout(head, sum(stage.prefix_tokens for stage in spec.stages)),
+        readout=_readout(head, prefix),
         norm=_norm(after, dim),
-        classifier=build_classifier(spec),
+        hidden=_hidden(spec),
+        fc=_last_layer(spec, prefix),
     )
+    initialise(built, spec.initialisation)
+    return built
 
 
 def _readout(head: HeadSpec, prefix: int) -> nn.Module:
@@ -251,23 +238,22 @@ def _readout(head: HeadSpec, prefix: int) -> nn.Module:
     return MeanReadout() if head.readout == "mean" else NoReadout()
 
 
-def build_classifier(spec: ModelSpec) -> nn.Module:
-    """The layers behind the readout, initialised as the spec says."""
-    classifier = _classifier(spec.head, spec.stages[-1].width, spec)
-    initialise(classifier, spec.initialisation)
-    return classifier
-
-
-def _classifier(head: HeadSpec, dim: int, spec: ModelSpec) -> nn.Module:
-    classes = spec.num_classes
-    if classes == 0:
-        return NoClassifier()
+def _hidden(spec: ModelSpec) -> nn.Module:
+    head, dim = spec.head, spec.stages[-1].width
+    if spec.num_classes == 0:
+        return nn.Identity()
     if head.kind == "mlp":
-        hidden = int(dim * head.mlp_ratio)
-        return MLPHead(dim, classes, hidden, norm_eps=head.mlp_norm_eps, dropout=head.dropout)
+        return MLPHidden(dim, int(dim * head.mlp_ratio), norm_eps=head.mlp_norm_eps, dropout=head.dropout)
+    return nn.Dropout(head.dropout)
+
+
+def _last_layer(spec: ModelSpec, prefix: int) -> nn.Module:
+    head, dim = spec.head, spec.stages[-1].width
+    if spec.num_classes == 0:
+        return nn.Identity()
     if head.kind == "averaged":
-        return AveragedHeads(dim, classes, sum(stage.prefix_tokens for stage in spec.stages))
-    return LinearHead(dim, classes, head.dropout)
+        return AveragedLinear(dim, spec.num_classes, prefix)
+    return nn.Linear(int(dim * head.mlp_ratio) if head.kind == "mlp" else dim, spec.num_classes)
 
 
 def initialise(module: nn.Module, preset: str) -> None:

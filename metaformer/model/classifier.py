@@ -55,11 +55,11 @@ class Classifier(nn.Module):
         spec: ModelSpec,
         name: str,
         preprocessing: Preprocessing,
-        make_classifier: Callable[[ModelSpec], nn.Module],
+        make_head: Callable[[ModelSpec], Head],
     ) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
-        self._make_classifier = make_classifier
+        self._make_head = make_head
         self.spec, self.name, self.preprocessing = spec, name, preprocessing
 
     def forward(self, images: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class Classifier(nn.Module):
             "std": self.preprocessing.std,
             "num_classes": self.num_classes,
             "first_conv": first,
-            "classifier": "head.classifier.fc2" if self.spec.head.kind == "mlp" else "head.classifier.fc",
+            "classifier": "head.fc",
         }
 
     default_cfg = pretrained_cfg
@@ -163,9 +163,7 @@ class Classifier(nn.Module):
             maps = [m.flatten(2).transpose(1, 2) for m in maps]
         return maps if intermediates_only else (final, maps)
 
-    def _taps(
-        self, images: Tensor, last: int | None, blocks_wanted: bool
-    ) -> tuple[Tensor, list[tuple[Tensor, Grid]]]:
+    def _taps(self, images: Tensor, last: int | None, blocks_wanted: bool) -> tuple[Tensor, list[tuple[Tensor, Grid]]]:
         seen: list[tuple[Tensor, Grid]] = []
         x, grid = self.backbone.pixels(images)
         for stage in self.backbone.stages[: None if last is None else last + 1]:
@@ -175,8 +173,8 @@ class Classifier(nn.Module):
         return (x if self.has_prefix else grid_map(x, grid)), seen
 
     def get_classifier(self) -> nn.Module:
-        """The classifier behind readout and norm."""
-        return self.head.classifier
+        """The last linear layer."""
+        return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """A fresh head for other classes; 0 leaves pooled features."""
@@ -184,14 +182,12 @@ class Classifier(nn.Module):
             raise InputError(f"global_pool: expected None or 'avg', got {global_pool!r}")
         self.spec = self.spec.with_changes(num_classes=num_classes)
         reference = next(self.parameters())
-        fresh = self._make_classifier(self.spec)
-        self.head.classifier = fresh.to(device=reference.device, dtype=reference.dtype)
+        fresh = self._make_head(self.spec).to(device=reference.device, dtype=reference.dtype)
+        self.head.hidden, self.head.fc = fresh.hidden, fresh.fc
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that optimisers should not decay beyond the one-dimensional ones: positions and prefix tokens."""
-        return {
-            name for name, _ in self.named_parameters() if name.endswith(("position.table", "prefix.tokens"))
-        }
+        return {name for name, _ in self.named_parameters() if name.endswith(("position.table", "prefix.tokens"))}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Parameter names to layers, for layer-wise learning rates."""
@@ -204,8 +200,7 @@ class Classifier(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass: less memory, more time."""
-        for stage in self.backbone.stages:
-            stage.grad_checkpointing = enable
+        self.backbone.set_grad_checkpointing(enable)
 
 
 class FeatureExtractor(nn.Module):
@@ -214,9 +209,7 @@ class FeatureExtractor(nn.Module):
     def __init__(self, model: Classifier, out_indices: Sequence[int] | None = None) -> None:
         super().__init__()
         self.out_indices = chosen_indices(out_indices, len(model.spec.stages))
-        self.backbone = Backbone(
-            list(model.backbone.stages)[: max(self.out_indices) + 1], model.spec.in_chans
-        )
+        self.backbone = model.backbone.up_to(max(self.out_indices))
         self.spec, self.name, self.preprocessing = model.spec, model.name, model.preprocessing
         info = feature_info(model.spec)
         self.feature_info = FeatureInfo(info[i] for i in self.out_indices)
@@ -226,7 +219,9 @@ class FeatureExtractor(nn.Module):
         maps = self.backbone.stage_maps(images)
         return [maps[i] for i in self.out_indices]
 
-    set_grad_checkpointing = Classifier.set_grad_checkpointing
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass: less memory, more time."""
+        self.backbone.set_grad_checkpointing(enable)
 
 
 def chosen_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:

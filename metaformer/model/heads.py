@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+import torch
 from torch import Tensor, nn
 
 from ..types import Grid
@@ -38,84 +39,44 @@ class NoReadout(nn.Module):
         return x[:, x.shape[1] - prod(grid) :]
 
 
-class LinearHead(nn.Module):
-    """Dropout, then one linear layer."""
+class MLPHidden(nn.Module):
+    """Linear, squared ReLU, norm, dropout in front of the last layer (ConvFormer's and CAFormer's head in code)."""
 
-    def __init__(self, dim: int, num_classes: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.drop = nn.Dropout(dropout)
-        self.fc = nn.Linear(dim, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C) to (B, K)."""
-        return self.fc(self.hidden(x))
-
-    def hidden(self, x: Tensor) -> Tensor:
-        """(B, C): what the last linear layer reads."""
-        return self.drop(x)
-
-
-class MLPHead(nn.Module):
-    """Linear, squared ReLU, norm, dropout, linear (MetaFormer Baselines, code of ConvFormer and CAFormer)."""
-
-    def __init__(
-        self, dim: int, num_classes: int, hidden: int, *, norm_eps: float = 1e-5, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, dim: int, hidden: int, *, norm_eps: float = 1e-5, dropout: float = 0.0) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
         self.act = SquaredReLU()
         self.norm = nn.LayerNorm(hidden, eps=norm_eps)
         self.drop = nn.Dropout(dropout)
-        self.fc2 = nn.Linear(hidden, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C) to (B, K)."""
-        return self.fc2(self.hidden(x))
-
-    def hidden(self, x: Tensor) -> Tensor:
-        """(B, hidden): what the last linear layer reads."""
+        """(B, C) to (B, hidden)."""
         return self.drop(self.norm(self.act(self.fc1(x))))
 
 
-class AveragedHeads(nn.Module):
-    """A linear head for each prefix token, averaged (DeiT's distilled models at evaluation)."""
+class AveragedLinear(nn.Module):
+    """A linear layer for each prefix token, averaged (DeiT's distilled models at evaluation)."""
 
     def __init__(self, dim: int, num_classes: int, count: int) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(nn.Linear(dim, num_classes) for _ in range(count))
+        self.layers = nn.ModuleList(nn.Linear(dim, num_classes) for _ in range(count))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, count, C) to (B, K)."""
-        scores = [head(x[:, i]) for i, head in enumerate(self.heads)]
-        return sum(scores[1:], scores[0]) / len(scores)
-
-    def hidden(self, x: Tensor) -> Tensor:
-        """(B, C): the mean of the prefix tokens."""
-        return x.mean(1)
-
-
-class NoClassifier(nn.Module):
-    """``num_classes=0``: pooled features are the answer."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C), returned as it is."""
-        return x
-
-    def hidden(self, x: Tensor) -> Tensor:
-        """(B, C), returned as it is."""
-        return x
+        scores = [layer(x[:, i]) for i, layer in enumerate(self.layers)]
+        return torch.stack(scores).mean(0)
 
 
 class Head(nn.Module):
-    """Norm before or after the readout, then the classifier."""
+    """Norm before or after the readout, hidden layers if any, the last linear layer."""
 
     def __init__(
-        self, *, pre_norm: nn.Module, readout: nn.Module, norm: nn.Module, classifier: nn.Module
+        self, *, pre_norm: nn.Module, readout: nn.Module, norm: nn.Module, hidden: nn.Module, fc: nn.Module
     ) -> None:
         super().__init__()
-        self.pre_norm, self.readout, self.norm, self.classifier = pre_norm, readout, norm, classifier
+        self.pre_norm, self.readout, self.norm, self.hidden, self.fc = pre_norm, readout, norm, hidden, fc
 
     def forward(self, x: Tensor, grid: Grid, pre_logits: bool = False) -> Tensor:
         """(B, N, C) to (B, K), or to what the last linear layer reads."""
-        pooled = self.norm(self.readout(self.pre_norm(x), grid))
-        return self.classifier.hidden(pooled) if pre_logits else self.classifier(pooled)
+        features = self.hidden(self.norm(self.readout(self.pre_norm(x), grid)))
+        return features if pre_logits else self.fc(features)

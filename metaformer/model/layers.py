@@ -107,9 +107,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class ChannelMLP(nn.Module):
     """Two linear layers over the channels of each token (MetaFormer, equation 3)."""
 
-    def __init__(
-        self, dim: int, hidden: int, activation: nn.Module, bias: bool = True, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, dim: int, hidden: int, activation: nn.Module, bias: bool = True, dropout: float = 0.0) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden, bias=bias)
         self.act = activation

@@ -133,9 +133,7 @@ def _common(base: str, suffix: str) -> Row:
     family, mixers = _COMMON[key]
     side, tag, accuracy = _VARIANTS[suffix]
     table = _COMMON_TABLE[base]
-    spec = frame(_DEPTHS[size], _WIDTHS[size], mixers, CHANNEL_NORM, MLP_HEAD).with_changes(
-        img_size=(side, side)
-    )
+    spec = frame(_DEPTHS[size], _WIDTHS[size], mixers, CHANNEL_NORM, MLP_HEAD).with_changes(img_size=(side, side))
     large = suffix == "_in21k"
     if large:
         spec = spec.with_changes(num_classes=21_841)

@@ -19,9 +19,7 @@ def find(name: str) -> Row:
         InputError: no such model; the message names the nearest.
     """
     if name not in CATALOGUE:
-        raise InputError(
-            f"unknown model {name!r}. {did_you_mean(name, CATALOGUE)} `metaformer models` lists them all."
-        )
+        raise InputError(f"unknown model {name!r}. {did_you_mean(name, CATALOGUE)} `metaformer models` lists them all.")
     return CATALOGUE[name]
 
 

@@ -47,9 +47,7 @@ def frame(
         )
         for i, (depth, width, mixer) in enumerate(zip(depths, widths, mixers, strict=True))
     )
-    return ModelSpec(
-        stages=stages, head=HeadSpec(norm=norm, norm_position="before"), initialisation="poolformer"
-    )
+    return ModelSpec(stages=stages, head=HeadSpec(norm=norm, norm_position="before"), initialisation="poolformer")
 
 
 def _release(name: str) -> WeightSource:
@@ -106,9 +104,7 @@ PPPF = frame(S12, SMALL, mixers=(POOLING, POOLING, POOLING, SPATIAL_FC))
 PPFF = frame(S12, SMALL, mixers=(POOLING, POOLING, SPATIAL_FC, SPATIAL_FC))
 
 HYBRIDS = (
-    _hybrid(
-        "metaformer_id_s12", frame(S12, SMALL, mixers=(IDENTITY,) * 4), 11_915_176, 1.822678528, 74.3, 0.9
-    ),
+    _hybrid("metaformer_id_s12", frame(S12, SMALL, mixers=(IDENTITY,) * 4), 11_915_176, 1.822678528, 74.3, 0.9),
     _hybrid("metaformer_pppa_s12_224", PPPA, 14_038_440, 1.9199, 78.3, 0.95),
     _hybrid("metaformer_ppaa_s12_224", PPAA, 16_535_592, 2.5492, 81.0, 0.95),
     _hybrid("metaformer_pppf_s12_224", PPPF, 11_919_978, 1.8251, 77.5, 0.9),
