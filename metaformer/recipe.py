@@ -6,8 +6,9 @@ fill, and what ``config.json`` in a run folder holds. The sentence under a field
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 from .errors import InputError, RunError
 from .records import Record
@@ -224,3 +225,32 @@ class Recipe(_RecipeRecord):
     """Where it runs."""
     seed: int = 42
     """Everything random follows from it."""
+
+
+PAPER_AUGMENTATION = Augmentation(
+    policy="imagenet",
+    scale=(0.08, 1.0),
+    ratio=(3 / 4, 4 / 3),
+    hflip=0.5,
+    auto_augment="rand-m9-mstd0.5-inc1",
+    interpolation="random",
+    erase=0.25,
+    mixup=0.8,
+    cutmix=1.0,
+    mix_probability=1.0,
+    mix_switch=0.5,
+)
+"""How both papers vary ImageNet's pictures (MetaFormer, section 4.1; MetaFormer Baselines, section 3.1)."""
+
+_Row = TypeVar("_Row")
+
+
+def settings_for(model: str, table: Mapping[str, _Row]) -> _Row:
+    """The row of an experiment's table for one of its models.
+
+    Raises:
+        RunError: the experiment has no such model; the message names those it has.
+    """
+    if model not in table:
+        raise RunError(f"model: expected one of {', '.join(table)} for this experiment, got {model!r}")
+    return table[model]

@@ -1,0 +1,43 @@
+"""Published weights fine-tuned on pictures of your own.
+
+    metaformer train --recipe experiments/finetune.py --model poolformer_s12 --data PICTURES
+
+PICTURES is a folder with a folder for every class, or with train/ and val/ that have them. The weights are downloaded
+once. Cost and accuracy depend on the pictures; 30 passes over N pictures cost 180 · N times the model's MACs in
+floating-point operations.
+
+What is particular here: the rate shrinks from the head to the stem, the gradient is clipped, and the weights are
+averaged. A rate of 4e-3, right for training from scratch, is reported to ruin published CAFormer weights (timm's issue
+2493); this one is twenty times smaller.
+"""
+
+from __future__ import annotations
+
+from metaformer.recipe import Augmentation, DataChoice, ModelChoice, Optimisation, Recipe
+
+
+def recipe(model: str = "poolformer_s12") -> Recipe:
+    """Any model with published weights."""
+    return Recipe(
+        model=ModelChoice(name=model, pretrained=True, drop_path_rate=0.1),
+        data=DataChoice(source="pictures", val_fraction=0.2),
+        augmentation=Augmentation(
+            policy="imagenet",
+            scale=(0.35, 1.0),  # with few pictures a crop should still show what the label says
+            auto_augment="rand-m9-mstd0.5-inc1",
+            erase=0.1,
+        ),
+        optimisation=Optimisation(
+            epochs=30,
+            batch_size=64,
+            optimiser="adamw",
+            lr=2e-4,  # of the head; layer_decay takes it below a tenth of that from the eleventh layer down
+            layer_decay=0.8,
+            weight_decay=0.05,
+            warmup_epochs=2,
+            min_lr=1e-6,
+            clip_grad=1.0,
+            label_smoothing=0.1,
+            ema_decay=0.999,
+        ),
+    )

@@ -1,0 +1,60 @@
+"""ConvFormer on ImageNet-1K from scratch (MetaFormer Baselines).
+
+    metaformer train --recipe experiments/imagenet/convformer.py --model convformer_s18 --data IMAGENET
+
+    model                    top-1   cost
+    convformer_s18            83.0    9.4
+    convformer_s36            84.1   18.3
+    convformer_m36            84.5   30.7
+    convformer_b36            84.8   54.1
+
+IMAGENET is a folder with train/ and val/, each with a folder for every class. The accuracy is the paper's, in percent;
+this project has not run it. The cost is in 10¹⁸ floating-point operations: six for every multiply-add of a picture
+(forward and backward), 310 passes over 1,281,167 pictures.
+"""
+
+from __future__ import annotations
+
+from metaformer.recipe import (
+    PAPER_AUGMENTATION,
+    DataChoice,
+    Machine,
+    ModelChoice,
+    Optimisation,
+    Recipe,
+    settings_for,
+)
+
+DROP_PATH = {
+    "convformer_s18": 0.2,
+    "convformer_s36": 0.3,
+    "convformer_m36": 0.4,
+    "convformer_b36": 0.6,
+}
+"""Stochastic depth of the last block, by model."""
+
+
+def recipe(model: str = "convformer_s18") -> Recipe:
+    """The published run of one size of the family."""
+    drop_path = settings_for(model, DROP_PATH)
+    return Recipe(
+        model=ModelChoice(name=model, drop_path_rate=drop_path),
+        data=DataChoice(source="imagenet", workers=8, verify="header"),
+        augmentation=PAPER_AUGMENTATION,
+        optimisation=Optimisation(
+            epochs=300,
+            cooldown_epochs=10,  # the original script goes on for ten epochs at min_lr
+            batch_size=4096,
+            accumulation=4,  # 128 pictures a part on each of 8 GPUs
+            optimiser="adamw",
+            lr=4e-3,
+            lr_batch=4096,
+            weight_decay=0.05,
+            schedule="cosine",
+            warmup_epochs=20,
+            warmup_lr=1e-6,
+            min_lr=1e-5,
+            label_smoothing=0.1,
+        ),
+        machine=Machine(precision="bf16"),
+    )
