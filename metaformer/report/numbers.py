@@ -47,7 +47,7 @@ def compact(value: float) -> str:
 
 def figure(value: object) -> str:
     """A loss or a rate with four significant digits."""
-    return f"{value:.4g}" if known(value) else DASH
+    return f"{value:.4g}".replace("e-0", "e-") if known(value) else DASH
 
 
 def duration(seconds: object) -> str:
@@ -63,13 +63,6 @@ def duration(seconds: object) -> str:
         return f"{whole // 60} min {whole % 60:02d} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60:,} h {minutes % 60:02d} min"
-
-
-def rate(per_second: object) -> str:
-    """A throughput in images a second."""
-    if not known(per_second):
-        return DASH
-    return f"{per_second:,.{0 if per_second >= 10 else 1}f} images/s"
 
 
 def shorten(text: object, width: int) -> str:

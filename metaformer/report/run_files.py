@@ -199,6 +199,12 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
+def part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of config.json, empty where it is not there."""
+    section = config.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
 def _read_json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
