@@ -36,6 +36,9 @@ class UnreadablePicture(DataError):
         self.name = name
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.name, self.reason)
+
 
 def is_picture_name(name: str) -> bool:
     """Whether a file of this name claims to be a picture."""

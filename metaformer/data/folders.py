@@ -159,7 +159,8 @@ def _check_validation(val: Part, train: Part, choice: DataChoice) -> None:
         raise DataError(
             f"{val.folder} is not sorted into classes: {len(val.strays)} pictures such as "
             f"{val.strays[0].name} lie directly in it. Expected the class folders of {train.folder}, such as "
-            f"{val.folder / first}/...; or move it away, and {choice.val_fraction:.0%} of the training pictures are held out instead"
+            f"{val.folder / first}/...; or move it away, and "
+            f"{choice.val_fraction:.0%} of the training pictures are held out instead"
         )
     if not val.labelled:
         raise DataError(f"{val.folder} has no pictures. Expected a folder per class with pictures in it")

@@ -1,0 +1,49 @@
+"""Everything random about reading pictures, as pure functions: the order of an epoch, and the draws of one picture.
+
+The order follows from (seed, epoch), a picture's variation from (seed, epoch, index), and nothing else: neither from
+the number of processes, nor from what was read before. That is what makes stopping and resuming exact.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The indices 0 to ``count - 1`` in the order of this epoch, int64."""
+    # NumPy keeps the legacy generator's stream as it is, so an order survives NumPy's releases
+    return np.random.RandomState(np.random.MT19937(_entropy(seed, epoch))).permutation(count)
+
+
+def share(total: int, rank: int, world: int) -> slice:
+    """The part of ``total`` things in a row that process ``rank`` of ``world`` gets; sizes differ by one at most."""
+    return slice(total * rank // world, total * (rank + 1) // world)
+
+
+def seed_sample(seed: int, epoch: int, index: int) -> None:
+    """Set the generators of python, NumPy and torch's CPU for one picture; timm's transforms draw from all three."""
+    for_python, for_numpy, for_torch = _entropy(seed, epoch, index).generate_state(3, np.uint64)
+    random.seed(int(for_python))
+    np.random.seed(int(for_numpy) % 2**32)
+    torch.default_generator.manual_seed(int(for_torch) >> 1)  # the CPU's alone: a GPU's stream is not ours
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Whatever happens inside, python's, NumPy's and torch's CPU generators go on afterwards as if it had not."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _entropy(seed: int, *position: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence([seed % 2**64, *position])

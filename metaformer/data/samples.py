@@ -1,0 +1,67 @@
+"""Positions in, one made-up batch out: reading, varying and stacking, in the training process or in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..errors import DataError
+from .decode import UnreadablePicture
+from .order import seed_sample
+from .sets import Pictures
+
+Position = tuple[int, int]
+"""An epoch and the index of a picture: all that decides a training sample."""
+
+
+@dataclass
+class Parcel:
+    """What a worker sends: a batch, or the words of a failure."""
+
+    images: Tensor
+    targets: Tensor
+    replaced: list[tuple[str, str]]
+    """The name of each unreadable picture, and what to say of it."""
+    failure: str = ""
+
+
+class Samples(Dataset[Parcel]):
+    """Reads one batch of positions; runs in the training process or in a worker."""
+
+    def __init__(self, pictures: Pictures, transform: Callable[[Image.Image], Tensor], seed: int) -> None:
+        self.pictures = pictures
+        self.transform = transform
+        self.seed = seed
+
+    def __getitem__(self, positions: list[Position]) -> Parcel:
+        replaced: list[tuple[str, str]] = []
+        try:
+            samples = [self._sample(epoch, index, replaced) for epoch, index in positions]
+        except DataError as error:  # an exception would reach the training process wrapped in a worker's traceback
+            return Parcel(torch.empty(0), torch.empty(0), [], failure=str(error))
+        images = torch.stack([image for image, _ in samples])
+        return Parcel(images, torch.tensor([label for _, label in samples]), replaced)
+
+    def _sample(self, epoch: int, index: int, replaced: list[tuple[str, str]]) -> tuple[Tensor, int]:
+        picture, used = self._readable(index, replaced)
+        seed_sample(self.seed, epoch, index)
+        return self.transform(picture), self.pictures.labels[used]
+
+    def _readable(self, index: int, replaced: list[tuple[str, str]]) -> tuple[Image.Image, int]:
+        """The picture at ``index``, or where that may be skipped the next readable one, with the index used."""
+        for step in range(len(self.pictures)):
+            used = (index + step) % len(self.pictures)
+            try:
+                return self.pictures.load(used), used
+            except UnreadablePicture as error:
+                if not self.pictures.skips_bad:
+                    raise DataError(
+                        f"{error}. Repair or remove it, or leave such files out with --data.on-bad-image skip"
+                    ) from None
+                replaced.append((error.name, f"{error}; the next picture takes its place"))
+        raise DataError("not one picture of the set is readable")
