@@ -1,6 +1,6 @@
 """Published weights fine-tuned on pictures of your own.
 
-    metaformer train --recipe experiments/finetune.py --model poolformer_s12 --data PICTURES
+    metaformer train --recipe finetune --model poolformer_s12 --data PICTURES
 
 PICTURES is a folder with a folder for every class, or with train/ and val/ that have them. The weights are downloaded
 once. Cost and accuracy depend on the pictures; 30 passes over N pictures cost 180 · N times the model's MACs in

@@ -1,6 +1,6 @@
 """From scratch on small pictures, such as CIFAR-10's 32 × 32 or the digits' 8 × 8.
 
-    metaformer train --recipe experiments/small.py --model poolformer_s12 --data digits
+    metaformer train --recipe small --model poolformer_s12 --data digits
 
 The published stem steps by 4 and the stages by 2 three times more, so that a picture of 32 × 32 would end as a single
 token. Here the stem keeps its window and steps by ``stem_stride``: 1 leaves 4 × 4 tokens of 32 × 32 pixels.

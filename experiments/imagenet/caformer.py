@@ -1,6 +1,6 @@
 """CAFormer on ImageNet-1K from scratch (MetaFormer Baselines).
 
-    metaformer train --recipe experiments/imagenet/caformer.py --model caformer_s18 --data IMAGENET
+    metaformer train --recipe imagenet/caformer --model caformer_s18 --data IMAGENET
 
     model                    top-1   cost
     caformer_s18              83.6    9.8

@@ -1,6 +1,6 @@
 """CAFormer at 384 × 384, fine-tuned for 30 epochs from its weights of 224 × 224 (MetaFormer Baselines).
 
-    metaformer train --recipe experiments/imagenet/caformer_384.py --model caformer_s18_384 --data IMAGENET
+    metaformer train --recipe imagenet/caformer_384 --model caformer_s18_384 --data IMAGENET
 
     model                    top-1   cost
     caformer_s18_384          85.0    3.1

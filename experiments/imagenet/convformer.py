@@ -1,6 +1,6 @@
 """ConvFormer on ImageNet-1K from scratch (MetaFormer Baselines).
 
-    metaformer train --recipe experiments/imagenet/convformer.py --model convformer_s18 --data IMAGENET
+    metaformer train --recipe imagenet/convformer --model convformer_s18 --data IMAGENET
 
     model                    top-1   cost
     convformer_s18            83.0    9.4

@@ -1,6 +1,6 @@
 """ConvFormer at 384 × 384, fine-tuned for 30 epochs from its weights of 224 × 224 (MetaFormer Baselines).
 
-    metaformer train --recipe experiments/imagenet/convformer_384.py --model convformer_s18_384 --data IMAGENET
+    metaformer train --recipe imagenet/convformer_384 --model convformer_s18_384 --data IMAGENET
 
     model                    top-1   cost
     convformer_s18_384        84.4    2.7

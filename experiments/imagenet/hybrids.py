@@ -1,6 +1,6 @@
 """The first paper's other token mixers on ImageNet-1K from scratch (MetaFormer, table 5).
 
-    metaformer train --recipe experiments/imagenet/hybrids.py --model metaformer_ppaa_s12_224 --data IMAGENET
+    metaformer train --recipe imagenet/hybrids --model metaformer_ppaa_s12_224 --data IMAGENET
 
     model                    top-1   cost
     metaformer_id_s12         74.3    4.3

@@ -1,6 +1,6 @@
 """IdentityFormer on ImageNet-1K from scratch (MetaFormer Baselines).
 
-    metaformer train --recipe experiments/imagenet/identityformer.py --model identityformer_s12 --data IMAGENET
+    metaformer train --recipe imagenet/identityformer --model identityformer_s12 --data IMAGENET
 
     model                    top-1   cost
     identityformer_s12        74.6    4.3

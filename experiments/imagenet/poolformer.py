@@ -1,6 +1,6 @@
 """PoolFormer on ImageNet-1K from scratch (MetaFormer, section 4.1).
 
-    metaformer train --recipe experiments/imagenet/poolformer.py --model poolformer_s12 --data IMAGENET
+    metaformer train --recipe imagenet/poolformer --model poolformer_s12 --data IMAGENET
 
     model                    top-1   cost
     poolformer_s12            77.2    4.3

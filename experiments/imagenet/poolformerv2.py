@@ -1,6 +1,6 @@
 """PoolFormerV2 on ImageNet-1K from scratch (MetaFormer Baselines).
 
-    metaformer train --recipe experiments/imagenet/poolformerv2.py --model poolformerv2_s12 --data IMAGENET
+    metaformer train --recipe imagenet/poolformerv2 --model poolformerv2_s12 --data IMAGENET
 
     model                    top-1   cost
     poolformerv2_s12          78.0    4.3

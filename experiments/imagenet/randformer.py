@@ -1,6 +1,6 @@
 """RandFormer on ImageNet-1K from scratch (MetaFormer Baselines).
 
-    metaformer train --recipe experiments/imagenet/randformer.py --model randformer_s12 --data IMAGENET
+    metaformer train --recipe imagenet/randformer --model randformer_s12 --data IMAGENET
 
     model                    top-1   cost
     randformer_s12            76.6    4.5

@@ -1,0 +1,180 @@
+"""The shipped recipes: their values against the published ones, and two updates of each on a tiny image folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from metaformer.errors import InputError
+from metaformer.recipe import Augmentation, Recipe
+from metaformer.zoo.catalogue import CATALOGUE, find
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+FILES = {path.relative_to(EXPERIMENTS).with_suffix("").as_posix(): path for path in sorted(EXPERIMENTS.rglob("*.py"))}
+
+# model: epochs with cool-down, batch, optimiser, peak rate, warm-up, drop path, head dropout
+# "MetaFormer Is Actually What You Need for Vision", appendix; "MetaFormer Baselines for Vision" and its scripts
+PUBLISHED: dict[str, dict[str, tuple[int, int, str, float, int, float, float]]] = {
+    "imagenet/poolformer": {
+        "poolformer_s12": (310, 4096, "adamw", 4e-3, 5, 0.1, 0),
+        "poolformer_s24": (310, 4096, "adamw", 4e-3, 5, 0.1, 0),
+        "poolformer_s36": (310, 4096, "adamw", 4e-3, 5, 0.2, 0),
+        "poolformer_m36": (310, 4096, "adamw", 4e-3, 5, 0.3, 0),
+        "poolformer_m48": (310, 4096, "adamw", 4e-3, 5, 0.4, 0),
+    },
+    "imagenet/hybrids": {
+        "metaformer_id_s12": (310, 4096, "adamw", 4e-3, 5, 0.1, 0),
+        "metaformer_pppa_s12_224": (310, 1024, "adamw", 1e-3, 5, 0.1, 0),
+        "metaformer_ppaa_s12_224": (310, 1024, "adamw", 1e-3, 5, 0.1, 0),
+        "metaformer_pppf_s12_224": (310, 4096, "adamw", 4e-3, 5, 0.1, 0),
+        "metaformer_ppff_s12_224": (310, 4096, "adamw", 4e-3, 5, 0.1, 0),
+    },
+    "imagenet/identityformer": {
+        "identityformer_s12": (310, 4096, "adamw", 4e-3, 5, 0.1, 0),
+        "identityformer_s24": (310, 4096, "adamw", 4e-3, 5, 0.1, 0),
+        "identityformer_s36": (310, 4096, "adamw", 4e-3, 5, 0.2, 0),
+        "identityformer_m36": (310, 4096, "adamw", 4e-3, 5, 0.3, 0),
+        "identityformer_m48": (310, 4096, "adamw", 4e-3, 5, 0.4, 0),
+    },
+    "imagenet/randformer": {
+        "randformer_s12": (310, 4096, "adamw", 4e-3, 5, 0.1, 0),
+        "randformer_s24": (310, 4096, "adamw", 4e-3, 5, 0.1, 0),
+        "randformer_s36": (310, 4096, "adamw", 4e-3, 5, 0.2, 0),
+        "randformer_m36": (310, 4096, "adamw", 4e-3, 5, 0.3, 0),
+        "randformer_m48": (310, 4096, "adamw", 4e-3, 5, 0.3, 0),
+    },
+    "imagenet/poolformerv2": {
+        "poolformerv2_s12": (310, 4096, "adamw", 4e-3, 5, 0.1, 0),
+        "poolformerv2_s24": (310, 4096, "adamw", 4e-3, 5, 0.1, 0),
+        "poolformerv2_s36": (310, 4096, "adamw", 4e-3, 5, 0.2, 0),
+        "poolformerv2_m36": (310, 4096, "adamw", 4e-3, 5, 0.3, 0),
+        "poolformerv2_m48": (310, 4096, "adamw", 4e-3, 5, 0.4, 0),
+    },
+    "imagenet/convformer": {
+        "convformer_s18": (310, 4096, "adamw", 4e-3, 20, 0.2, 0),
+        "convformer_s36": (310, 4096, "adamw", 4e-3, 20, 0.3, 0),
+        "convformer_m36": (310, 4096, "adamw", 4e-3, 20, 0.4, 0),
+        "convformer_b36": (310, 4096, "adamw", 4e-3, 20, 0.6, 0),
+    },
+    "imagenet/caformer": {
+        "caformer_s18": (310, 4096, "lamb", 8e-3, 20, 0.15, 0),
+        "caformer_s36": (310, 4096, "lamb", 8e-3, 20, 0.3, 0.4),
+        "caformer_m36": (310, 4096, "lamb", 8e-3, 20, 0.4, 0.4),
+        "caformer_b36": (310, 4096, "lamb", 8e-3, 20, 0.6, 0.5),
+    },
+    "imagenet/convformer_384": {
+        "convformer_s18_384": (30, 1024, "adamw", 5e-5, 0, 0.3, 0.4),
+        "convformer_s36_384": (30, 1024, "adamw", 5e-5, 0, 0.5, 0.4),
+        "convformer_m36_384": (30, 1024, "adamw", 5e-5, 0, 0.8, 0.5),
+        "convformer_b36_384": (30, 1024, "adamw", 5e-5, 0, 0.8, 0.5),
+    },
+    "imagenet/caformer_384": {
+        "caformer_s18_384": (30, 1024, "lamb", 1e-4, 0, 0.3, 0.4),
+        "caformer_s36_384": (30, 1024, "lamb", 1e-4, 0, 0.5, 0.4),
+        "caformer_m36_384": (30, 1024, "lamb", 1e-4, 0, 0.7, 0.4),
+        "caformer_b36_384": (30, 1024, "lamb", 1e-4, 0, 0.8, 0.5),
+    },
+}
+MODELS = [(file, model) for file, models in PUBLISHED.items() for model in models]
+
+
+def maker(file: str) -> Callable[..., Recipe]:
+    """The ``recipe`` function of an experiment, which is a file and not a module."""
+    spec = importlib.util.spec_from_file_location("experiment", FILES[file])
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.recipe
+
+
+def test_every_experiment_is_checked_here() -> None:
+    assert set(FILES) == {*PUBLISHED, "finetune", "small"}
+
+
+def test_every_model_trained_on_imagenet_1k_has_its_recipe() -> None:
+    trained = {name for name in CATALOGUE if not name.endswith(("_in21k", "_in21ft1k"))}
+    assert {model for _, model in MODELS} == trained
+
+
+@pytest.mark.parametrize(("file", "model"), MODELS)
+def test_recipe_is_the_published_one(file: str, model: str) -> None:
+    made = maker(file)(model)
+    epochs, batch, optimiser, peak, warmup, drop_path, dropout = PUBLISHED[file][model]
+    moves = made.optimisation
+    assert (moves.total_epochs, moves.batch_size, moves.optimiser) == (epochs, batch, optimiser)
+    assert moves.peak_lr == pytest.approx(peak)
+    assert (moves.warmup_epochs, moves.weight_decay, moves.label_smoothing) == (warmup, 0.05, 0.1)
+    assert (made.model.name, made.model.drop_path_rate, made.model.drop_rate or 0) == (model, drop_path, dropout)
+    assert (made.seed, moves.clip_grad, made.model.mixers) == (42, None, None)
+
+
+@pytest.mark.parametrize("file", PUBLISHED)
+def test_augmentation_is_the_published_one(file: str) -> None:
+    fine = file.endswith("_384")
+    assert maker(file)().augmentation == Augmentation(
+        policy="imagenet",
+        scale=(0.08, 1.0),
+        ratio=(3 / 4, 4 / 3),
+        hflip=0.5,
+        auto_augment="rand-m9-mstd0.5-inc1",
+        interpolation="random",
+        erase=0.25,
+        mixup=0.0 if fine else 0.8,
+        cutmix=0.0 if fine else 1.0,
+        mix_probability=1.0,
+        mix_switch=0.5,
+        crop=None,
+    )
+
+
+@pytest.mark.parametrize("file", PUBLISHED)
+def test_schedule_is_the_published_one(file: str) -> None:
+    moves = maker(file)().optimisation
+    if file.endswith("_384"):
+        assert (moves.schedule, moves.epochs, moves.ema_decay) == ("constant", 30, 0.9999)
+    else:
+        assert (moves.schedule, moves.epochs, moves.ema_decay) == ("cosine", 300, None)
+        assert (moves.warmup_lr, moves.min_lr) == (1e-6, 1e-5)
+
+
+@pytest.mark.parametrize("model", ["convformer_m36_384", "caformer_s18_384"])
+def test_fine_tuning_starts_from_the_weights_of_224(model: str) -> None:
+    family = model.split("_")[0]
+    base = find(model.removesuffix("_384"))
+    assert maker(f"imagenet/{family}_384")(model).model.weights in {source.repo for source in base.weights}
+
+
+@pytest.mark.parametrize("file", PUBLISHED)
+def test_another_family_is_refused_with_the_choices(file: str) -> None:
+    with pytest.raises(InputError, match=next(reversed(PUBLISHED[file]))):
+        maker(file)("resnet50")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_recipe_survives_json(file: str) -> None:
+    made = maker(file)()
+    assert Recipe.from_json(made.to_json()) == made
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_docstring_gives_the_command_that_runs_it(file: str) -> None:
+    text = FILES[file].read_text(encoding="utf-8")
+    command = re.search(r"^    metaformer train --recipe (\S+) --model (\S+) --data \S+$", text, re.MULTILINE)
+    assert command, "the docstring shows no command"
+    assert command[1] == file
+    assert maker(file)(command[2]) == maker(file)(), "the command trains another model than the default"
+
+
+@pytest.mark.parametrize("file", PUBLISHED)
+def test_docstring_gives_accuracy_and_cost_of_every_model(file: str) -> None:
+    rows = re.findall(r"^    (\w+) +(\d+\.\d) +(\d+\.\d)$", FILES[file].read_text(encoding="utf-8"), re.MULTILINE)
+    assert [row[0] for row in rows] == list(PUBLISHED[file])
+    for model, top1, cost in rows:
+        assert float(top1) == find(model).top1
+        passes = maker(file)(model).optimisation.total_epochs
+        assert float(cost) == pytest.approx(6 * find(model).macs * 1_281_167 * passes / 1e9, abs=0.05)
