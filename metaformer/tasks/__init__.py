@@ -1,0 +1,1 @@
+"""Predictions and labels to losses, answers and figures. Never builds a layer."""

@@ -1,0 +1,46 @@
+"""The optimiser of a recipe: timm's, with timm's parameter groups.
+
+In: a model and how its weights should move. Out: a ``torch.optim.Optimizer`` whose groups separate decayed from
+undecayed tensors and, with layer decay, carry an ``lr_scale`` for each layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.optim import create_optimizer_v2, list_optimizers
+from torch import nn
+from torch.optim import Optimizer
+
+from ..errors import RunError, did_you_mean
+from ..recipe import Optimisation
+
+
+def build_optimiser(model: nn.Module, optimisation: Optimisation) -> Optimizer:
+    """The optimiser named in ``optimisation`` over the trainable tensors of ``model``.
+
+    One-dimensional tensors, biases and ``model.no_weight_decay()`` are not decayed. ``layer_decay`` multiplies the
+    rate once more for each layer further from the head, in the order of ``model.group_matcher()``. Raises
+    ``RunError`` for an unknown optimiser, with the nearest names.
+    """
+    _expect_known(optimisation.optimiser)
+    moments: dict[str, Any] = {"betas": optimisation.betas, "eps": optimisation.eps}
+    try:
+        return create_optimizer_v2(
+            model,
+            opt=optimisation.optimiser,
+            lr=optimisation.peak_lr,
+            weight_decay=optimisation.weight_decay,
+            layer_decay=optimisation.layer_decay,
+            **{name: value for name, value in moments.items() if value is not None},
+        )
+    except (TypeError, ValueError, AssertionError, ImportError) as error:
+        raise RunError(f"optimisation.optimiser: {optimisation.optimiser!r} cannot be built: {error}") from None
+
+
+def _expect_known(name: str) -> None:
+    """Names are timm's, in lower case, optionally with ``lookahead_`` in front."""
+    known = [str(known) for known in list_optimizers()]
+    if name.lower().removeprefix("lookahead_") not in known:
+        near = did_you_mean(name.lower(), known) or "timm.optim.list_optimizers() names them all."
+        raise RunError(f"optimisation.optimiser: expected one of timm's optimisers, got {name!r}. {near}")

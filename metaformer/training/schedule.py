@@ -1,0 +1,30 @@
+"""The learning rate as a pure function of the update number: nothing to save, nothing to resume.
+
+Linear warm-up, then a cosine (or a constant), then a cool-down: MetaFormer section 4.1, MetaFormer Baselines
+section 4.1. The published code steps once an epoch; here the rate changes at every update.
+"""
+
+from __future__ import annotations
+
+from math import cos, pi
+
+from ..recipe import Optimisation
+
+
+def learning_rate(update: int, optimisation: Optimisation, updates_per_epoch: int) -> float:
+    """The rate of update number ``update`` (the first is 0), before each group's own ``lr_scale``.
+
+    It is ``warmup_lr`` at the first update, the peak when the warm-up ends, ``min_lr`` (never above the peak) at the
+    end of ``epochs`` and during the cool-down.
+    """
+    peak = optimisation.peak_lr
+    floor = min(optimisation.min_lr, peak)
+    warmup = round(optimisation.warmup_epochs * updates_per_epoch)
+    total = optimisation.epochs * updates_per_epoch
+    if update < warmup:
+        return optimisation.warmup_lr + (peak - optimisation.warmup_lr) * update / warmup
+    if update >= total:
+        return floor
+    if optimisation.schedule == "constant":
+        return peak
+    return floor + (peak - floor) * (1 + cos(pi * (update - warmup) / (total - warmup))) / 2
