@@ -1,0 +1,144 @@
+"""The records of a recipe as typed flags: every field under its dotted name, the everyday ones under a short one too.
+
+In: a record class such as ``Recipe``. Out: keyword parameters for a cyclopts command, which is then called with the
+flags that were given and nothing else, so that what a person did not say never overrides a recipe or a YAML file.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from cyclopts import Group, Parameter
+
+ALIASES = {
+    "data.source": "--data",
+    "data.workers": "--workers",
+    "data.on_bad_image": "--on-bad-image",
+    "model.name": "--model",
+    "model.mixers": "--mixers",
+    "model.pretrained": "--pretrained",
+    "model.weights": "--weights",
+    "model.img_size": "--img-size",
+    "model.stem_stride": "--stem-stride",
+    "optimisation.epochs": "--epochs",
+    "optimisation.batch_size": "--batch-size",
+    "optimisation.accumulation": "--accumulation",
+    "optimisation.lr": "--lr",
+    "machine.device": "--device",
+    "machine.precision": "--precision",
+    "seed": "--seed",
+}
+"""Short names of the fields that are set most often; the dotted names always work too."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One leaf of a record."""
+
+    path: str
+    """Dotted, such as ``optimisation.batch_size``."""
+    annotation: Any
+    default: Any
+    help: str
+    group: str
+    """Title of the panel in ``--help``."""
+
+    @property
+    def parameter(self) -> str:
+        """The keyword under which a command gets it."""
+        return self.path.replace(".", "__")
+
+    @property
+    def dotted(self) -> str:
+        """The flag, such as ``--optimisation.batch-size``."""
+        return "--" + self.path.replace("_", "-")
+
+
+def leaves(record: type, prefix: str = "", group: str = "Run") -> Iterator[Field]:
+    """Every field of a record and of the records in it, in the order they are written."""
+    hints, sentences = get_type_hints(record), field_sentences(record)
+    for field in fields(record):
+        path, annotation = f"{prefix}{field.name}", hints[field.name]
+        if is_dataclass(annotation):
+            yield from leaves(annotation, f"{path}.", field.name.capitalize())  # type: ignore[arg-type]
+        else:
+            default = field.default_factory() if field.default_factory is not MISSING else field.default
+            yield Field(path, annotation, default, sentences.get(field.name, ""), group)
+
+
+@cache
+def field_sentences(record: type) -> dict[str, str]:
+    """The docstring under each field, read from the source: Python itself does not keep it."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(record))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for line, below in zip(body.body, body.body[1:], strict=False):
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and _is_text(below):
+            found[line.target.id] = inspect.cleandoc(below.value.value)  # type: ignore[attr-defined]
+    return found
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def with_flags(record: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a command ``f(..., **flags)`` so that every leaf of ``record`` is one of its flags."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        parameters = [*own, *(_parameter(field) for field in leaves(record))]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
+
+
+COMMON = Group("Common", sort_key=1)
+
+
+def _parameter(field: Field) -> inspect.Parameter:
+    alias = ALIASES.get(field.path)
+    several = get_origin(_without_none(field.annotation)) is tuple
+    shown = Parameter(
+        name=tuple(dict.fromkeys(name for name in (alias, field.dotted) if name)),
+        help=" ".join(field.help.split()),
+        group=COMMON if alias else Group(field.group, sort_key=2),
+        show_default=_shown(field.default),
+        consume_multiple=several,
+        negative=None if field.annotation is bool else (),
+    )
+    annotation = Annotated[field.annotation | None, shown]  # type: ignore[valid-type]
+    return inspect.Parameter(field.parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _without_none(annotation: Any) -> Any:
+    kept = [option for option in get_args(annotation) if option is not type(None)]
+    return kept[0] if len(kept) == 1 and type(None) in get_args(annotation) else annotation
+
+
+def _shown(default: Any) -> Any:
+    """What ``--help`` says of a default; nothing where it is nothing."""
+    if default is None or default is MISSING:
+        return False
+    text = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return lambda _: text
+
+
+def nested(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"optimisation__lr": 0.1}`` as ``{"optimisation": {"lr": 0.1}}``."""
+    tree: dict[str, Any] = {}
+    for name, value in flags.items():
+        *branches, leaf = name.split("__")
+        here = tree
+        for branch in branches:
+            here = here.setdefault(branch, {})
+        here[leaf] = value
+    return tree

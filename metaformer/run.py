@@ -1,0 +1,324 @@
+"""Where the rooms meet: a recipe in, a trained model and a run folder out.
+
+``train`` opens the pictures, builds the model for them, hands both to the trainer, and at the end evaluates and
+writes the report. It prints what it decided by itself. Works alone and under ``torchrun``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from . import run_folder
+from .data.loader import Loader
+from .data.mixing import Mixing
+from .data.sets import PictureSets
+from .data.sources import open_source
+from .data.transforms import evaluation_transform, training_transform
+from .factory import create_model
+from .model.classifier import Classifier
+from .recipe import DataChoice, Recipe
+from .run_config import described, weights_metadata, write_config
+from .run_folder import EVALUATION
+from .scoring import score
+from .spec import ModelSpec
+from .tasks.classification import Classification
+from .training.device import processes
+from .training.journal import Events, MetricsFile
+from .training.observer import Observer
+from .training.progress import ProgressBars
+from .training.randomness import reseed
+from .training.trainer import BEST, LAST, Trainer
+from .weights.files import read_tensors
+from .zoo.catalogue import find
+
+if TYPE_CHECKING:
+    from .training.trainer import FitResult
+
+SMALL = 64
+"""Pictures up to this side, all of one size, are trained at their own size unless the recipe says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a run came to."""
+
+    folder: Path
+    figures: Mapping[str, float]
+    """Of the evaluation in ``evaluation.json``."""
+    last: Mapping[str, float]
+    """Everything measured in the last epoch, as in ``metrics.csv``."""
+    best: float
+    """The best top-1 of any epoch, a share."""
+    best_epoch: int
+    """The epoch it came from; the first is 1."""
+    seconds: float
+    """From the first update of this call to its last evaluation; 0 when the run was finished already."""
+    parameters: int
+    macs: int
+    report: Path
+    was_finished: bool
+    """Whether there was nothing left to train."""
+
+
+def train(
+    recipe: Recipe | None,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: str = "",
+    spec: ModelSpec | None = None,
+    judged: Literal["best", "last"] = "best",
+    title: str = "",
+    console: Console | None = None,
+) -> RunResult | None:
+    """Train a recipe in a folder.
+
+    Args:
+        recipe: the run; nothing takes the folder's own, to resume it.
+        folder: where everything is written; new, empty, or a run's with ``resume`` or ``overwrite``.
+        resume: go on from the folder's newest state, exactly.
+        overwrite: remove the run that is in the folder once this one is ready to start.
+        command: the command line, kept in config.json.
+        spec: a model of your own in place of ``recipe.model.name``.
+        judged: which weights evaluation.json and the report show: those of the best epoch or of the last.
+        title: a word in front of the progress bars.
+        console: where to print; standard output when left out.
+
+    Returns:
+        The result on the main process, nothing on the others of a ``torchrun``.
+
+    Raises:
+        InputError: anything a person can mend, before the folder is touched where possible.
+        RunInterrupted: after SIGTERM, SIGUSR1 or Ctrl-C, with the state saved.
+    """
+    is_main = processes()[0] == 0
+    console = (console or Console()) if is_main else Console(quiet=True)
+    if is_main:
+        run_folder.check(folder, resume=resume, overwrite=overwrite)
+    if resume:
+        recipe = run_folder.resumed(folder, recipe)
+    recipe = recipe or Recipe()
+    sets = open_pictures(recipe.data, console)
+    if resume:
+        run_folder.expect_same_data(folder, sets.classes, len(sets.train), len(sets.val))
+    model, notes = fitted_model(recipe, sets, spec)
+    if spec is not None:
+        model.name = title or "custom"
+    config = described(recipe, model, sets, command)
+    _introduce(console, title, folder, config, notes, resume)
+    opening = _Opening(folder, config, resume)
+    observers = [opening, MetricsFile(), Events(), ProgressBars(title, console, lines=not title)]
+    trainer = _trainer(recipe, sets, model, folder, observers)
+    fit = trainer.fit(resume=resume)
+    if not is_main:
+        return None
+    return _closed(trainer, fit, opening, sets, judged, console)
+
+
+def open_pictures(choice: DataChoice, console: Console) -> PictureSets:
+    """Open a data set with a bar while its files are checked, and say what was left out."""
+    with _bar(console) as show:
+        sets = open_source(choice, show)
+    if sets.skipped:
+        console.print(f"{len(sets.skipped)} files left out, they cannot be used:", style="yellow", highlight=False)
+        for bad in sets.skipped[:5]:
+            console.print(f"  {bad.path}: {bad.reason}", markup=False, highlight=False)
+    return sets
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bars: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = progress.add_task(what, total=total)
+            progress.update(bars[what], completed=done, total=total)
+
+        yield show
+
+
+def fitted_model(recipe: Recipe, sets: PictureSets, spec: ModelSpec | None = None) -> tuple[Classifier, list[str]]:
+    """The recipe's model for these pictures, and what was decided for it, in sentences.
+
+    The recipe's own values are obeyed. Where it leaves them open: as many classes and channels as the data has; the
+    pictures' own size when they share a small one; a stem that steps by 1 up to 40 pixels and by 2 up to 96, because
+    the published 4 would leave nothing of a small picture.
+    """
+    choice, notes, native = recipe.model, [], sets.native_size
+    own = spec or find(choice.name).spec
+    size = (choice.img_size, choice.img_size) if choice.img_size else None
+    stride = choice.stem_stride
+    if spec is None and size is None and native is not None and max(native) <= SMALL:
+        size = native
+        notes.append(f"input {_by(size)}: the pictures' own size")
+    if spec is None and stride is None:
+        stride = fitting_stride(own, size or own.img_size)
+        if stride is not None:
+            notes.append(f"stem stride {stride} instead of {own.stages[0].embedding.stride}: the input is small")
+    reseed(recipe.seed, 0, 0, 0)  # the same initial weights in every process and every repetition
+    model: Classifier = create_model(
+        spec or choice.name,
+        pretrained=choice.pretrained and choice.weights is None,
+        weights=choice.weights,
+        num_classes=len(sets.classes),
+        in_chans=choice.in_chans or sets.channels,
+        img_size=size,
+        drop_path_rate=choice.drop_path_rate,
+        drop_rate=choice.drop_rate,
+        mixers=None if choice.mixers is None else list(choice.mixers),
+        stem_stride=stride,
+    )
+    _set_crop(model, recipe, native)
+    return model, notes
+
+
+def fitting_stride(spec: ModelSpec, size: tuple[int, int]) -> int | None:
+    """The stem's step for pictures of ``size`` (height, width); nothing where the published one stays."""
+    stem = spec.stages[0].embedding
+    wanted = 1 if min(size) <= 40 else 2 if min(size) <= 96 else stem.stride
+    return wanted if stem.kind == "conv" and wanted < stem.stride else None
+
+
+def _set_crop(model: Classifier, recipe: Recipe, native: tuple[int, int] | None) -> None:
+    """The recipe's evaluation crop; pictures that have the input's size already are taken whole."""
+    crop = recipe.augmentation.crop
+    if crop is None and native == model.preprocessing.size:
+        crop = 1.0
+    if crop is not None:
+        model.preprocessing = model.preprocessing.with_changes(crop=crop)
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} × {size[1]}"
+
+
+def _trainer(recipe: Recipe, sets: PictureSets, model: Classifier, folder: Path, observers: list[Observer]) -> Trainer:
+    rank, world = processes()
+    moves, varied, channels = recipe.optimisation, recipe.augmentation, model.spec.in_chans
+    place: dict[str, Any] = {"workers": recipe.data.workers, "rank": rank, "world": world, "seed": recipe.seed}
+    size = moves.batch_size // moves.accumulation
+    classes = len(sets.classes)
+    return Trainer(
+        model,
+        Classification(classes, moves.label_smoothing),
+        recipe,
+        Loader(
+            sets.train,
+            training_transform(model.preprocessing, varied, channels),
+            batch_size=size,
+            shuffle=True,
+            **place,
+        ),
+        Loader(
+            sets.val,
+            evaluation_transform(model.preprocessing, channels),
+            batch_size=size,
+            shuffle=False,
+            **place,
+        ),
+        folder,
+        Mixing(varied, classes, moves.label_smoothing) if varied.mixes else None,
+        observers,
+        weights_metadata(model, sets.classes),
+    )
+
+
+class _Opening(Observer):
+    """Writes config.json, and clears away the run before, at the last moment before the first update."""
+
+    def __init__(self, folder: Path, config: dict[str, Any], resume: bool) -> None:
+        self.folder, self.config, self.resume = folder, config, resume
+        self.was_finished = False
+        self.clock = time.perf_counter()
+
+    def started(self, trainer: Trainer) -> None:
+        self.was_finished = trainer.position.epoch >= trainer.recipe.optimisation.total_epochs
+        if not self.resume:
+            run_folder.start_over(self.folder)
+            write_config(self.folder, self.config)
+        self.clock = time.perf_counter()
+
+
+def _closed(
+    trainer: Trainer,
+    fit: FitResult,
+    opening: _Opening,
+    sets: PictureSets,
+    judged: str,
+    console: Console,
+) -> RunResult:
+    """Evaluate, write the report, sum up."""
+    from .report.run_page import write_run_page
+
+    seconds = 0.0 if opening.was_finished else time.perf_counter() - opening.clock
+    folder, model = trainer.folder, trainer.model
+    assert isinstance(model, Classifier)
+    name = BEST if judged == "best" else LAST
+    tensors, _ = read_tensors(folder / name)
+    model.load_state_dict(tensors)
+    engine = trainer.engine
+    with console.status("evaluating"):
+        result = score(
+            model,
+            sets.val,
+            sets.classes,
+            model.preprocessing,
+            channels=model.spec.in_chans,
+            batch_size=trainer.recipe.optimisation.batch_size // trainer.recipe.optimisation.accumulation,
+            workers=trainer.recipe.data.workers,
+            device=engine.accelerator.device,
+            autocast=engine.accelerator.autocast,
+        )
+        result.write(folder / EVALUATION, weights=name)
+        report = write_run_page(folder)
+    return RunResult(
+        folder=folder,
+        figures=result.figures,
+        last=fit.figures,
+        best=fit.best,
+        best_epoch=fit.best_epoch,
+        seconds=seconds,
+        parameters=opening.config["parameters"],
+        macs=opening.config["macs"],
+        report=report,
+        was_finished=opening.was_finished,
+    )
+
+
+def _introduce(
+    console: Console, title: str, folder: Path, config: Mapping[str, Any], notes: list[str], resume: bool
+) -> None:
+    """What is about to run, and what was decided without being asked."""
+    if title:
+        return
+    data, spec = config["data"], config["spec"] or {}
+    console.print(
+        f"{config['name']}: {config['parameters']:,} parameters, {config['macs'] / 1e6:,.1f} M multiply-adds a picture"
+    )
+    console.print(
+        f"{data['source']}: {data['train']:,} pictures to train on, {data['val']:,} to evaluate on, "
+        f"{len(config['classes'])} classes",
+        markup=False,
+    )
+    for note in notes:
+        console.print(f"  {note}", style="dim")
+    if spec and max(spec["img_size"]) <= SMALL and config["recipe"]["augmentation"]["policy"] == "imagenet":
+        console.print(
+            "  random crops leave little of pictures this small; --augmentation.policy small shifts them instead",
+            style="dim",
+        )
+    console.print(f"{'going on in' if resume else 'writing to'} {folder}", markup=False)
+
+

@@ -1,0 +1,94 @@
+"""What ``config.json`` says of a run: everything that is known before the first update.
+
+In: a model, the data and a recipe. Out: plain data, ready for JSON.
+"""
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import __version__
+from .complexity import count_macs, count_parameters
+from .data.sets import PictureSets
+from .errors import InputError
+from .model.classifier import Classifier
+from .recipe import Recipe
+from .run_folder import CONFIG
+from .training.device import chosen_device
+from .weights.files import replace_file
+
+
+def described(recipe: Recipe, model: Classifier, sets: PictureSets, command: str) -> dict[str, Any]:
+    """The content of config.json."""
+    return {
+        "recipe": recipe.to_dict(),
+        "name": model.name,
+        "spec": spec_or_none(model),
+        "preprocessing": model.preprocessing.to_dict(),
+        "classes": list(sets.classes),
+        "version": __version__,
+        "command": command,
+        "data": {
+            "source": recipe.data.source,
+            "train": len(sets.train),
+            "val": len(sets.val),
+            "skipped": [{"path": bad.path, "reason": bad.reason} for bad in sets.skipped],
+        },
+        "parameters": count_parameters(model),
+        "macs": count_macs(model),
+        "machine": machine(recipe),
+    }
+
+
+def weights_metadata(model: Classifier, classes: tuple[str, ...]) -> dict[str, str]:
+    """What stands in the header of a weights file, so that the file alone is enough to predict with."""
+    return {
+        "name": model.name,
+        "spec": json.dumps(spec_or_none(model)),
+        "preprocessing": model.preprocessing.to_json(indent=None),
+        "classes": json.dumps(list(classes)),
+        "version": __version__,
+    }
+
+
+def spec_or_none(model: Classifier) -> dict[str, Any] | None:
+    """The model's spec as plain data, or nothing where a part of it is a Python object."""
+    try:
+        return model.spec.to_dict()
+    except InputError:
+        return None
+
+
+def machine(recipe: Recipe) -> dict[str, Any]:
+    """What it runs on."""
+    device = chosen_device(recipe.machine)
+    return {
+        "cpu": cpu_name(),
+        "threads": recipe.machine.threads or torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+    }
+
+
+def cpu_name() -> str:
+    """The processor's name as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> Path:
+    """Write config.json, all or nothing."""
+    path = folder / CONFIG
+    replace_file(path, (json.dumps(config, indent=2) + "\n").encode())
+    return path
