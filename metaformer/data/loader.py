@@ -45,15 +45,13 @@ class Loader:
         world: int = 1,
         drop_last: bool = False,
     ) -> None:
-        if not 0 <= rank < world:
-            raise DataError(f"rank: expected 0 to {world - 1}, got {rank}")
         if batch_size < world:
             raise DataError(f"batch_size: expected a picture for each of {world} processes at least, got {batch_size}")
         least = batch_size if drop_last else world if shuffle else 1
         if len(pictures) < least:
             raise DataError(
-                f"{len(pictures)} pictures do not make one batch; expected at least {least} "
-                f"for batch_size {batch_size}{', incomplete batches dropped,' if drop_last else ''} and {world} processes"
+                f"{len(pictures)} pictures do not make one batch of {batch_size} over {world} processes; "
+                f"expected at least {least} pictures"
             )
         self.pictures = pictures
         self.batch_size = batch_size

@@ -1,0 +1,174 @@
+"""Pictures of every kind become upright L or RGB; broken ones are refused by name, or skipped and counted."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_pictures import noise
+
+from metaformer.data.decode import UnreadablePicture, as_mode, read_picture, read_size
+from metaformer.data.loader import BadPictureWarning, Loader
+from metaformer.data.sources import open_source
+from metaformer.data.transforms import evaluation_transform
+from metaformer.errors import DataError
+from metaformer.recipe import DataChoice
+from metaformer.types import Preprocessing
+
+Write = Callable[..., Path]
+
+
+def truncated(suffix: str = "JPEG", size: int = 64, keep: float = 0.6) -> bytes:
+    buffer = io.BytesIO()
+    noise(1, size, size).save(buffer, suffix)
+    return buffer.getvalue()[: int(len(buffer.getvalue()) * keep)]
+
+
+BROKEN = {
+    "cut.jpg": (truncated(), "truncated"),
+    "cut.png": (truncated("PNG"), "truncated"),
+    "text.jpg": (b"hello, I am a text", "no picture format"),
+    "empty.jpeg": (b"", "the file is empty"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_says_its_path_and_why(tmp_path: Path, name: str) -> None:
+    content, reason = BROKEN[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnreadablePicture, match=reason) as raised:
+        read_picture(tmp_path / name)
+    assert str(tmp_path / name) in str(raised.value)
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UnreadablePicture, match="No such file"):
+        read_picture(tmp_path / "absent.png")
+
+
+def spoiled(write_folder: Write) -> Path:
+    root = write_folder({"train/a": 4, "train/b": 3, "val/a": 2, "val/b": 2})
+    for name, (content, _) in BROKEN.items():
+        (root / "train" / "a" / name).write_bytes(content)
+    (root / "val" / "b" / "zz.jpg").write_bytes(truncated())
+    noise(3).save(root / "train" / "stray.png")
+    return root
+
+
+def test_refusing_names_the_first_five_and_says_what_to_do(write_folder: Write) -> None:
+    root = spoiled(write_folder)
+    with pytest.raises(DataError) as raised:
+        open_source(DataChoice(source=str(root)))
+    message = str(raised.value)
+    assert message.startswith("6 of 17 picture files cannot be used")
+    assert "its class is not known" in message
+    assert str(root / "train" / "a" / "cut.jpg") in message
+    assert "and 1 more" in message
+    assert "--data.on-bad-image skip" in message
+
+
+def test_skipping_leaves_them_out_and_counts_them(write_folder: Write) -> None:
+    root = spoiled(write_folder)
+    sets = open_source(DataChoice(source=str(root), on_bad_image="skip"))
+    assert (len(sets.train), len(sets.val)) == (7, 4)
+    assert {Path(bad.path).name for bad in sets.skipped} == {*BROKEN, "zz.jpg", "stray.png"}
+    assert all(bad.reason for bad in sets.skipped)
+    for pictures in (sets.train, sets.val):
+        assert all(pictures.load(i).mode == "RGB" for i in range(len(pictures)))
+
+
+def test_a_header_shows_a_text_but_not_a_cut(write_folder: Write) -> None:
+    root = spoiled(write_folder)
+    sets = open_source(DataChoice(source=str(root), on_bad_image="skip", verify="header"))
+    assert {Path(bad.path).name for bad in sets.skipped} == {"text.jpg", "empty.jpeg", "stray.png"}
+    assert sets.native_size is None
+
+
+def test_a_class_whose_pictures_are_all_broken_is_named(write_folder: Write) -> None:
+    root = write_folder({"a": 3, "b": 1})
+    (root / "b" / "000.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"'b' in .*no readable picture is left"):
+        open_source(DataChoice(source=str(root), on_bad_image="skip"))
+
+
+def loader(root: Path, workers: int, **choice: object) -> Loader:
+    sets = open_source(DataChoice(source=str(root), **choice))
+    transform = evaluation_transform(Preprocessing(size=(8, 8), crop=1.0))
+    return Loader(sets.train, transform, batch_size=4, seed=0, shuffle=False, workers=workers)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_met_later_a_broken_picture_is_refused_by_its_path(write_folder: Write, workers: int) -> None:
+    root = write_folder({"train/a": 4, "train/b": 4, "val/a": 1, "val/b": 1})
+    bad = root / "train" / "b" / "001.png"
+    bad.write_bytes(truncated("PNG"))
+    reader = loader(root, workers, verify="none")
+    batches = reader.batches(0)
+    assert len(next(batches)) == 4
+    with pytest.raises(DataError) as raised:
+        next(batches)
+    reader.close()
+    assert str(raised.value).startswith(f"{bad} is not a readable picture: ")
+    assert "--data.on-bad-image skip" in str(raised.value)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_met_later_it_is_replaced_by_the_next_good_one_and_named_once(write_folder: Write, workers: int) -> None:
+    root = write_folder({"train/a": 4, "train/b": 4, "val/a": 1, "val/b": 1})
+    good = [batch.images for batch in loader(root, 0).batches(0)]
+    for name in ("002.png", "003.png"):
+        (root / "train" / "a" / name).write_bytes(truncated("PNG"))
+    reader = loader(root, workers, verify="none", on_bad_image="skip")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        epochs = [list(reader.batches(epoch)) for epoch in range(2)]
+    reader.close()
+    first = epochs[0][0]
+    assert torch.equal(first.images, torch.cat([good[0][:2], good[1][:1], good[1][:1]]))
+    assert first.targets.tolist() == [0, 0, 1, 1]
+    told = [str(w.message) for w in caught if w.category is BadPictureWarning]
+    assert len(told) == 2
+    assert "002.png" in told[0]
+
+
+def test_a_set_without_a_readable_picture_ends_with_words(write_folder: Write) -> None:
+    root = write_folder({"train/a": 1, "train/b": 1, "val/a": 1, "val/b": 1})
+    for path in (root / "train").rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="not one picture of the set is readable"):
+        list(loader(root, 0, verify="none", on_bad_image="skip").batches(0))
+
+
+def test_grey_palette_cmyk_and_deep_pictures_become_what_a_person_sees() -> None:
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    grey = Image.fromarray(ramp)
+    assert np.array_equal(as_mode(grey, "RGB"), np.stack([ramp] * 3, -1))
+    assert np.array_equal(as_mode(grey.convert("P"), "L"), ramp)
+    assert np.array_equal(as_mode(Image.fromarray(ramp.astype(np.uint16) * 257), "L"), ramp)
+    assert np.array_equal(as_mode(Image.fromarray(ramp.astype(np.int32) * 257), "L"), ramp)
+    assert np.array_equal(as_mode(Image.fromarray(ramp.astype(np.float32) / 255), "L"), ramp)
+    assert as_mode(Image.new("CMYK", (2, 2), (0, 255, 255, 0)), "RGB").getpixel((0, 0)) == (255, 0, 0)
+    assert as_mode(Image.new("1", (2, 2), 1), "RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_transparent_parts_lie_on_white() -> None:
+    for mode, colour in (("RGBA", (10, 20, 30, 0)), ("LA", (10, 0))):
+        assert as_mode(Image.new(mode, (2, 2), colour), "RGB").getpixel((0, 0)) == (255, 255, 255)
+    assert as_mode(Image.new("RGBA", (2, 2), (10, 20, 30, 255)), "RGB").getpixel((0, 0)) == (10, 20, 30)
+
+
+def test_exif_orientation_is_honoured_in_pixels_and_in_size(tmp_path: Path) -> None:
+    upright = noise(5, height=6, width=9)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side: show it turned by 90 degrees clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "lying.png", exif=exif)
+    assert np.array_equal(read_picture(tmp_path / "lying.png"), upright)
+    assert read_size(tmp_path / "lying.png") == (6, 9)

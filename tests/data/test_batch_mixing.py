@@ -1,0 +1,69 @@
+"""Mixup and CutMix: targets stay probabilities, pictures are weighted as the targets say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from metaformer.data.mixing import Mixing
+from metaformer.recipe import Augmentation
+from metaformer.types import Batch
+
+MIXUP, CUTMIX = Augmentation(mixup=0.8), Augmentation(cutmix=1.0)
+
+
+def batch(count: int) -> Batch:
+    """Picture i shows the number i and is of class i."""
+    return Batch(torch.arange(count).float().reshape(-1, 1, 1, 1).repeat(1, 2, 8, 8), torch.arange(count))
+
+
+def mixed(augmentation: Augmentation, count: int, smoothing: float = 0.0, seed: int = 0) -> Batch:
+    np.random.seed(seed)
+    return Mixing(augmentation, num_classes=count, label_smoothing=smoothing)(batch(count))
+
+
+@pytest.mark.parametrize("augmentation", [MIXUP, CUTMIX, Augmentation(mixup=0.8, cutmix=1.0), Augmentation()])
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_targets_are_probabilities(augmentation: Augmentation, count: int, smoothing: float) -> None:
+    for seed in range(5):
+        result = mixed(augmentation, count, smoothing, seed)
+        assert result.images.shape == (count, 2, 8, 8)
+        assert result.targets.shape == (count, count)
+        assert torch.allclose(result.targets.sum(1), torch.ones(count))
+        assert (result.targets >= 0).all()
+
+
+@pytest.mark.parametrize("augmentation", [MIXUP, CUTMIX])
+@pytest.mark.parametrize("count", [8, 9])
+def test_a_picture_holds_each_class_in_the_share_its_target_says(augmentation: Augmentation, count: int) -> None:
+    for seed in range(5):
+        result = mixed(augmentation, count, seed=seed)
+        expected = result.targets @ torch.arange(count).float()
+        assert torch.allclose(result.images.mean((1, 2, 3)), expected, atol=1e-4)
+
+
+def test_the_last_of_an_odd_batch_stays_as_it_is() -> None:
+    result = mixed(MIXUP, 5, smoothing=0.1)
+    assert torch.equal(result.images[4], batch(5).images[4])
+    assert torch.allclose(result.targets[4], torch.tensor([0.02, 0.02, 0.02, 0.02, 0.92]))
+    assert not torch.equal(result.images[:4], batch(5).images[:4])
+
+
+def test_the_same_draws_give_the_same_batch_and_the_given_one_is_untouched() -> None:
+    given = batch(6)
+    mixing = Mixing(Augmentation(mixup=0.8, cutmix=1.0), 6)
+    np.random.seed(3)
+    first = mixing(given)
+    np.random.seed(3)
+    second = mixing(given)
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.targets, second.targets)
+    assert torch.equal(given.images, batch(6).images)
+
+
+def test_off_is_smoothing_alone() -> None:
+    result = mixed(Augmentation(mixup=0.8, mix_probability=0.0), 4, smoothing=0.2)
+    assert torch.equal(result.images, batch(4).images)
+    assert torch.allclose(result.targets, torch.eye(4) * 0.8 + 0.05)
