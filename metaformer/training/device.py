@@ -1,0 +1,40 @@
+"""Where a run computes: Accelerate's engine for a recipe's machine, and this process's place among its fellows."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from ..errors import RunError
+from ..recipe import Machine
+
+_PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def processes() -> tuple[int, int]:
+    """(rank, world) of this process as ``torchrun`` says it in the environment; (0, 1) when run alone."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def chosen_device(machine: Machine) -> str:
+    """``cpu``, ``cuda`` or ``mps``: what ``auto`` means here; ``RunError`` when the named device is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if machine.device == "auto":
+        return next(name for name, found in there.items() if found)
+    if not there[machine.device]:
+        found = ", ".join(name for name, yes in there.items() if yes)
+        raise RunError(f"machine.device: expected a device of this machine ({found}), got {machine.device!r}")
+    return machine.device
+
+
+def start_accelerator(machine: Machine) -> Accelerator:
+    """A fresh engine for ``machine``. Accelerate keeps one state per process: a run that starts replaces the state
+    of the run before it, so that runs of different precision can follow each other."""
+    device = chosen_device(machine)
+    if machine.precision == "fp16" and device == "cpu":
+        raise RunError("machine.precision: expected 'fp32' or 'bf16' on the CPU, got 'fp16'")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(mixed_precision=_PRECISIONS[machine.precision], cpu=device == "cpu")

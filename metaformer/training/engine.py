@@ -1,0 +1,155 @@
+"""What moves the weights: model, optimiser and moving average on a device, alone or beside other processes.
+
+In: the micro-batches of one window. Out: gradients of their mean loss in every process, then moved weights. Hugging
+Face Accelerate brings the device, mixed precision and data parallelism.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..recipe import Recipe
+from ..types import Batch, Task
+from .averaging import AveragedWeights
+from .device import start_accelerator
+from .evaluation import Batches, evaluate
+from .optimiser import build_optimiser
+from .randomness import reseed
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSums:
+    """What one window told, over all processes."""
+
+    loss: float
+    """Mean over the window's pictures."""
+    images: float
+    correct: float
+    """Right answers among the ``counted`` pictures, which have one right answer."""
+    counted: float
+
+
+class Engine:
+    """Built anew for each ``fit``: Accelerate keeps one state per process, and a run that starts takes it over."""
+
+    def __init__(
+        self, model: nn.Module, task: Task, recipe: Recipe, mixing: Callable[[Batch], Batch] | None = None
+    ) -> None:
+        self.task, self.recipe, self.mixing = task, recipe, mixing
+        if recipe.machine.threads:
+            torch.set_num_threads(recipe.machine.threads)
+        if recipe.machine.grad_checkpointing:
+            model.set_grad_checkpointing(True)  # type: ignore[operator]
+        self.accelerator = start_accelerator(recipe.machine)
+        optimiser = build_optimiser(model, recipe.optimisation)
+        self._wrapped, self.optimiser = self.accelerator.prepare(model.train(), optimiser)
+        # Accelerate patches autocast into the module's forward; undone, so that copies and later use are plain
+        self.module: nn.Module = self.accelerator.unwrap_model(self._wrapped, keep_fp32_wrapper=False)
+        decay = recipe.optimisation.ema_decay
+        self.average = AveragedWeights(self.module, decay) if decay else None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and tells the observers."""
+        return self.accelerator.is_main_process
+
+    @property
+    def world(self) -> int:
+        """Number of processes."""
+        return self.accelerator.num_processes
+
+    def joined(self, values: Sequence[float]) -> list[float]:
+        """The sum of each value over the processes; every process gets the same."""
+        return self._sum(torch.tensor(values, dtype=torch.float64)).tolist()
+
+    def gradients(self, window: Sequence[Batch], update: int) -> WindowSums:
+        """Gradient of the mean loss over all pictures of the window, in every process.
+
+        Each micro-batch counts by its share of the pictures, so cutting a batch in parts, or sharing it among
+        processes, leaves the update as it was.
+        """
+        (images,) = self.joined([sum(len(batch) for batch in window)])
+        loss = correct = counted = 0.0
+        for index, batch in enumerate(window):
+            reseed(self.recipe.seed, update, index, self.accelerator.process_index)
+            is_last = index + 1 == len(window)
+            with nullcontext() if is_last else self.accelerator.no_sync(self._wrapped):
+                part, right = self._micro_batch(batch, share=len(batch) / images)
+            loss += float(part) * len(batch) / images
+            correct += 0.0 if right is None else float(right)
+            counted += 0.0 if right is None else len(batch)
+        loss, correct, counted = self.joined([loss, correct, counted])
+        return WindowSums(loss=loss, images=images, correct=correct, counted=counted)
+
+    def move(self, rate: float, update: int) -> None:
+        """Clip, step, average: update number ``update`` (the first is 0) at learning rate ``rate``."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        if self.recipe.optimisation.clip_grad is not None:
+            self.accelerator.clip_grad_norm_(self._wrapped.parameters(), self.recipe.optimisation.clip_grad)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        if self.average:
+            self.average.update(self.module, update + 1)
+
+    def figures(self, module: nn.Module, loader: Batches, each_batch: Callable[[], None]) -> Mapping[str, float]:
+        """The task's figures of ``module`` over the whole set, all processes together."""
+        if self.world > 1:
+            for buffer in module.buffers():  # batch statistics differ between processes; the main one's are saved
+                torch.distributed.broadcast(buffer, src=0)
+        return evaluate(
+            module,
+            self.task,
+            loader,
+            device=self.accelerator.device,
+            autocast=self.accelerator.autocast,
+            join=self._sum,
+            each_batch=each_batch,
+        ).figures
+
+    def is_finite(self) -> bool:
+        """Whether every weight is still a number."""
+        state = self.module.state_dict().values()
+        return all(bool(tensor.isfinite().all()) for tensor in state if tensor.is_floating_point())
+
+    def state(self) -> dict[str, Any]:
+        """Everything that has to be saved to go on exactly; live tensors, not copies."""
+        scaler = self.accelerator.scaler
+        return {
+            "model": self.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The inverse of ``state``; raises what PyTorch raises when it is the state of something else."""
+        self.module.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+    def _micro_batch(self, batch: Batch, share: float) -> tuple[Tensor, Tensor | None]:
+        """Forward and backward; the mean loss and, where the task counts them, the right answers."""
+        batch = batch.to(self.accelerator.device)
+        if self.mixing is not None:
+            batch = self.mixing(batch)
+        with self.accelerator.autocast():
+            outputs = self._wrapped(batch.images)
+            loss = self.task.loss(outputs, batch)
+        self.accelerator.backward(loss * (share * self.world))  # data parallelism averages over the processes
+        count = getattr(self.task, "correct", None)
+        return loss.detach(), count(outputs, batch) if count else None
+
+    def _sum(self, total: Tensor) -> Tensor:
+        if self.world == 1:
+            return total
+        return self.accelerator.reduce(total.to(self.accelerator.device), "sum").cpu()

@@ -1,0 +1,104 @@
+"""A run's figures on the disk: ``metrics.csv`` with a row an epoch, and TensorBoard's events.
+
+Both survive a kill: a row is on the disk before the state that counts its epoch, and a run that goes on first drops
+what the interrupted one wrote beyond the state it goes on from.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RunError
+from ..weights.files import replace_file
+from .observer import EpochRecord, Observer, StepRecord
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+METRICS = "metrics.csv"
+_TRAINED = ("epoch", "update", "lr", "seconds", "images_per_second", "train_loss", "train_top1")
+
+
+class MetricsFile(Observer):
+    """``metrics.csv`` in the run's folder. The columns are the same in every run of a task; what was not measured
+    stays empty."""
+
+    def __init__(self, figures: Sequence[str] = ("loss", "top1", "top5")) -> None:
+        self.columns = [*_TRAINED, *figures, *(f"ema_{name}" for name in figures)]
+        self.path = Path(METRICS)
+
+    def started(self, trainer: Trainer) -> None:
+        """Write the header, and the rows of the epochs that the state counts."""
+        self.path = trainer.folder / METRICS
+        kept = [row for row in self._rows() if int(row["epoch"]) <= trainer.position.epoch]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept)
+        replace_file(self.path, text.getvalue().encode())
+
+    def epoch_ended(self, epoch: EpochRecord) -> None:
+        """Append a row and wait until it is on the disk."""
+        text = io.StringIO()
+        figures = {name: _text(value) for name, value in epoch.figures.items()}
+        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
+        writer.writerow({"epoch": epoch.epoch, **figures})
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(text.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be written ({error.strerror})") from None
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """The whole rows that are there; a row cut by a kill is not one."""
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [row for row in rows if list(row) == self.columns and None not in row.values()]
+
+
+class Events(Observer):
+    """TensorBoard's event file: the loss and the rate of the updates, the figures of the epochs."""
+
+    def __init__(self, most_steps: int = 5000) -> None:
+        self.most_steps = most_steps
+        self._writer: Any = None
+        self._every = 1
+
+    def started(self, trainer: Trainer) -> None:
+        """Open a file; on resume what lies beyond the state is marked as void."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._every = max(1, trainer.total_updates // self.most_steps)
+        purge = trainer.position.update + 1 if trainer.position.update else None
+        self._writer = SummaryWriter(str(trainer.folder), purge_step=purge)
+
+    def stepped(self, step: StepRecord) -> None:
+        """Loss, rate and speed, thinned out in a long run."""
+        if step.update % self._every == 0:
+            self._writer.add_scalar("train/loss", step.loss, step.update)
+            self._writer.add_scalar("train/lr", step.lr, step.update)
+            self._writer.add_scalar("train/images_per_second", step.images_per_second, step.update)
+
+    def epoch_ended(self, epoch: EpochRecord) -> None:
+        """All figures, over the updates so far."""
+        for name, value in epoch.figures.items():
+            self._writer.add_scalar(f"epoch/{name}", value, int(epoch.figures["update"]))
+        self._writer.flush()
+
+    def finished(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _text(value: float) -> str:
+    return str(value) if isinstance(value, int) else format(value, ".6g")

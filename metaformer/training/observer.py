@@ -1,0 +1,65 @@
+"""Who watches a run: the records the trainer hands out, and an observer that ignores them all.
+
+The trainer calls observers on the main process only, in the order in which they were given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One weight update."""
+
+    epoch: int
+    """The first is 1."""
+    update: int
+    """Updates so far in the run, this one included."""
+    updates_per_epoch: int
+    total_updates: int
+    loss: float
+    """Mean over the update's pictures, of all processes."""
+    lr: float
+    """The rate of this update, before each group's own scale."""
+    images_per_second: float
+    """Training pictures a second in this epoch so far, of all processes."""
+    top1: float | None = None
+    """Share of right answers in this epoch so far; nothing where pictures are mixed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One epoch, trained and evaluated."""
+
+    epoch: int
+    """The first is 1."""
+    figures: Mapping[str, float]
+    """``update``, ``lr``, ``seconds``, ``images_per_second``, ``train_loss``, ``train_top1``, the task's figures on
+    the validation pictures, and the same with ``ema_`` in front for the averaged weights. What was not measured
+    is left out."""
+
+
+class Observer(Protocol):
+    """What the trainer tells; every call has an empty default, so that an observer writes only what it needs."""
+
+    def started(self, trainer: Trainer) -> None:
+        """The run begins or goes on after ``trainer.position``."""
+
+    def stepped(self, step: StepRecord) -> None:
+        """A weight update is done."""
+
+    def epoch_ended(self, epoch: EpochRecord) -> None:
+        """An epoch is evaluated; its checkpoint is written right after this call."""
+
+    def saved(self, path: Path) -> None:
+        """A checkpoint or a weights file is on the disk."""
+
+    def finished(self) -> None:
+        """The last call, whether the run is complete, was interrupted or failed: close what is open."""
