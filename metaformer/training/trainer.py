@@ -38,6 +38,8 @@ from .schedule import learning_rate
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
+TIMING = ("seconds", "images_per_second")
+"""Figures that differ from one repetition of a run to the next; all others are the same to the last bit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +187,8 @@ class Trainer:
         if not self.engine.is_main:
             return
         module = self.average.module if averaged and self.average else self.engine.module
-        told = {"epoch": str(self.position.epoch), "averaged": json.dumps(averaged), "figures": json.dumps(figures)}
+        lasting = {key: value for key, value in figures.items() if key not in TIMING}
+        told = {"epoch": str(self.position.epoch), "averaged": json.dumps(averaged), "figures": json.dumps(lasting)}
         write_tensors(self.folder / name, module.state_dict(), {**self.metadata, **told})
         self._tell("saved", self.folder / name)
 

@@ -1,0 +1,106 @@
+"""One resumable run on the digits, to be run in a process of its own that can be killed.
+
+Everything random is on: dropout, drop path, shifts, Mixup, random erasing; two micro-batches an update, averaged
+weights, clipping, warm-up.
+"""
+
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metaformer.data.loader import Loader
+from metaformer.data.mixing import Mixing
+from metaformer.data.sources import open_source
+from metaformer.data.transforms import evaluation_transform, training_transform
+from metaformer.model.build import build
+from metaformer.recipe import Augmentation, DataChoice, Machine, Optimisation, Recipe
+from metaformer.spec import EmbeddingSpec, HeadSpec, MLPSpec, ModelSpec, StageSpec
+from metaformer.tasks.classification import Classification
+from metaformer.training.interrupt import RunInterrupted
+from metaformer.training.journal import Events, MetricsFile
+from metaformer.training.observer import Observer
+from metaformer.training.trainer import Trainer
+from metaformer.types import Batch, Preprocessing
+
+RECIPE = Recipe(
+    augmentation=Augmentation(policy="small", hflip=0.0, erase=0.3, mixup=0.2, mix_probability=0.5),
+    optimisation=Optimisation(
+        epochs=2, batch_size=64, accumulation=2, lr=1e-2, warmup_epochs=0.5, clip_grad=1.0, ema_decay=0.95
+    ),
+    machine=Machine(device="cpu", threads=1, save_steps=3),
+    seed=11,
+)
+SPEC = ModelSpec(
+    stages=(
+        StageSpec(depth=1, width=16, embedding=EmbeddingSpec(stride=1), mlp=MLPSpec(ratio=2.0, dropout=0.1)),
+        StageSpec(depth=2, width=24, mlp=MLPSpec(ratio=2.0, dropout=0.1)),
+    ),
+    head=HeadSpec(dropout=0.1),
+    num_classes=10,
+    in_chans=1,
+    img_size=(8, 8),
+    drop_path_rate=0.2,
+)
+PIXELS = Preprocessing(size=(8, 8), crop=1.0, mean=(0.3,), std=(0.4,))
+
+
+class First:
+    """The first ``count`` pictures of a set."""
+
+    skips_bad = False
+
+    def __init__(self, pictures: Any, count: int) -> None:
+        self.pictures, self.labels, self.load, self.name = (
+            pictures,
+            pictures.labels[:count],
+            pictures.load,
+            pictures.name,
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Said(Observer):
+    """Sends the name of every file that is saved, so that a test can choose its moment."""
+
+    def __init__(self, events: Connection) -> None:
+        self.events = events
+
+    def saved(self, path: Path) -> None:
+        self.events.send(path.name)
+
+
+def run(folder: Path, resume: bool, events: Connection) -> None:
+    """Train; sends ``part`` before each forward pass, then ``done``, or the exit status after an interruption."""
+    torch.manual_seed(RECIPE.seed)
+    mixing = Mixing(RECIPE.augmentation, 10)
+    sets, settings = open_source(DataChoice()), {"batch_size": 32, "seed": RECIPE.seed}
+
+    def said(batch: Batch) -> Batch:
+        events.send("part")
+        return mixing(batch)
+
+    trainer = Trainer(
+        build(SPEC),
+        Classification(10),
+        RECIPE,
+        Loader(
+            First(sets.train, 330),  # 11 micro-batches, the last one small: the last update has one micro-batch
+            training_transform(PIXELS, RECIPE.augmentation, 1),
+            shuffle=True,
+            **settings,
+        ),
+        Loader(First(sets.val, 70), evaluation_transform(PIXELS, 1), shuffle=False, **settings),
+        folder,
+        mixing=said,
+        observers=[Said(events), MetricsFile(), Events()],
+        metadata={"format": "pt"},
+    )
+    try:
+        trainer.fit(resume=resume)
+        events.send("done")
+    except RunInterrupted as interruption:
+        events.send(interruption.exit_status)

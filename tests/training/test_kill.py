@@ -1,0 +1,95 @@
+"""A run that is killed at any instant, or asked to stop, and resumed ends with the bits of the unbroken run."""
+
+import csv
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from children import events_of, start
+from digits_run import run
+from test_checkpoint import same
+
+from metaformer.training.checkpoint import read_tree
+from metaformer.training.trainer import TIMING
+from metaformer.weights.files import read_tensors
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork and no SIGKILL")
+
+
+def finished(folder: Path, resume: bool = False) -> None:
+    process, events = start(run, folder, resume)
+    assert list(events_of(events))[-1] == "done"
+    process.join()
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    finished(folder)
+    return folder
+
+
+def signalled(folder: Path, resume: bool, after_parts: int, delay: float, number: int) -> tuple[list[Any], int | None]:
+    """Start or resume, send a signal ``delay`` seconds after that many micro-batches; what was told, the exit code."""
+    process, events = start(run, folder, resume)
+    told: list[Any] = []
+    for event in events_of(events):
+        told.append(event)
+        if told.count("part") == after_parts and event == "part":
+            time.sleep(delay)
+            os.kill(process.pid, number)  # type: ignore[arg-type]
+    process.join()
+    return told, process.exitcode
+
+
+def expect_same_run(one: Path, two: Path) -> None:
+    """Weights, averages, optimiser and figures, to the last bit; only the clock may differ."""
+    for name in ("last.safetensors", "best.safetensors"):
+        (tensors, header), (others, other_header) = (read_tensors(folder / name) for folder in (one, two))
+        assert same(tensors, others)
+        assert header == other_header
+    states = [read_tree(folder / "checkpoint.safetensors") for folder in (one, two)]
+    rows = []
+    for state, folder in zip(states, (one, two), strict=True):
+        for figure in TIMING:
+            state["position"]["figures"].pop(figure)
+        rows.append(list(csv.DictReader((folder / "metrics.csv").open())))
+        for row in rows[-1]:
+            for figure in TIMING:
+                assert float(row.pop(figure)) > 0
+    assert same(states[0], states[1])
+    assert len(rows[0]) == 2
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kill_9_at_random_points_changes_nothing(unbroken: Path, tmp_path: Path, seed: int) -> None:
+    moments = random.Random(seed)
+    killed_inside_a_window = 0
+    for attempt in range(3):
+        parts, delay = moments.randint(1, 8), moments.random() * 0.05
+        told, exit_code = signalled(tmp_path, attempt > 0, parts, delay, signal.SIGKILL)
+        assert exit_code == -signal.SIGKILL
+        assert "done" not in told
+        killed_inside_a_window += told.count("part") % 2
+    finished(tmp_path, resume=True)
+    assert killed_inside_a_window > 0
+    expect_same_run(unbroken, tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_request_to_stop_saves_and_resumes_exactly(unbroken: Path, tmp_path: Path, number: int) -> None:
+    told, exit_code = signalled(tmp_path, False, 3, 0.0, number)
+    assert told[-1] == 128 + number
+    assert exit_code == 0
+    assert told.count("part") in (4, 6)  # the window is finished first
+    assert told[-2] == "checkpoint.safetensors"
+    saved = read_tree(tmp_path / "checkpoint.safetensors")["position"]
+    assert saved["update"] == told.count("part") / 2
+    finished(tmp_path, resume=True)
+    expect_same_run(unbroken, tmp_path)

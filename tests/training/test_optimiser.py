@@ -1,0 +1,69 @@
+"""What is decayed, what is scaled by its depth, and which names are known."""
+
+import pytest
+import torch
+from torch import nn
+
+from metaformer.errors import InputError
+from metaformer.recipe import Optimisation
+from metaformer.training.optimiser import build_optimiser
+
+
+class Deep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 1)
+        self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+        self.table = nn.Parameter(torch.zeros(2, 4))
+        self.scale = nn.Parameter(torch.zeros(()))
+        self.head = nn.Linear(4, 2)
+
+    def no_weight_decay(self) -> set[str]:
+        return {"table"}
+
+    def group_matcher(self, coarse: bool = False) -> dict:
+        return {"stem": r"^stem|^table|^scale", "blocks": [(r"^blocks\.(\d+)", None)]}
+
+
+def groups_of(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, dict]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(p)]: group for group in optimiser.param_groups for p in group["params"]}
+
+
+def test_one_dimensional_tensors_biases_and_named_ones_are_not_decayed() -> None:
+    model = Deep()
+    groups = groups_of(model, build_optimiser(model, Optimisation(weight_decay=0.1)))
+    decayed = {name for name, group in groups.items() if group["weight_decay"] == 0.1}
+    assert decayed == {"stem.weight", "head.weight", *(f"blocks.{i}.weight" for i in range(3))}
+    assert {group["weight_decay"] for name, group in groups.items() if name not in decayed} == {0.0}
+
+
+def test_layer_decay_grows_with_the_distance_from_the_head() -> None:
+    model = Deep()
+    groups = groups_of(model, build_optimiser(model, Optimisation(layer_decay=0.5)))
+    scales = [groups[f"{name}.weight"]["lr_scale"] for name in ("stem", "blocks.0", "blocks.1", "blocks.2", "head")]
+    assert scales == [0.0625, 0.125, 0.25, 0.5, 1.0]
+    assert groups["table"]["weight_decay"] == 0
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "sgd", "lion", "lookahead_adamw", "adafactor"])
+def test_timm_s_optimisers_move_the_weights(name: str) -> None:
+    model = Deep()
+    optimiser = build_optimiser(model, Optimisation(optimiser=name, lr=0.1, betas=(0.8, 0.9), eps=1e-7))
+    before = model.head.weight.detach().clone()
+    model.head(torch.ones(1, 4)).square().sum().backward()
+    optimiser.step()
+    assert not torch.equal(model.head.weight, before)
+
+
+def test_frozen_tensors_are_left_out() -> None:
+    model = Deep()
+    model.stem.requires_grad_(False)
+    assert not any(name.startswith("stem") for name in groups_of(model, build_optimiser(model, Optimisation())))
+
+
+def test_an_unknown_optimiser_names_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"got 'adamww'.*Did you mean.*'adamw'"):
+        build_optimiser(Deep(), Optimisation(optimiser="adamww"))
+    with pytest.raises(InputError, match="got 'lookahead_adamv'"):
+        build_optimiser(Deep(), Optimisation(optimiser="lookahead_adamv"))

@@ -1,0 +1,261 @@
+"""Laws of the loop: how a batch is cut does not matter, a resumed run is the unbroken one, bad numbers stop it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_training import CLASSES, Losses, TinyLoader, TinyNet, same_bits, tiny_trainer, weights_of
+from torch import Tensor
+
+from metaformer.errors import RunError
+from metaformer.recipe import Machine, Recipe
+from metaformer.tasks.classification import Classification
+from metaformer.training.checkpoint import read_tree
+from metaformer.training.trainer import BEST, LAST, Trainer
+from metaformer.types import Batch
+from metaformer.weights.files import read_tensors
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("accumulation", [2, 3, 12])
+@pytest.mark.parametrize("images", [36, 40])
+def test_cutting_a_batch_leaves_the_updates_as_they_were(tmp_path: Path, accumulation: int, images: int) -> None:
+    """With 40 pictures the epoch's last window is short and its last micro-batch smaller than the others."""
+    whole, cut = Losses(), Losses()
+    one = tiny_trainer(tmp_path / "a", images=images, optimiser="sgd", observers=[whole])
+    two = tiny_trainer(tmp_path / "b", images=images, optimiser="sgd", accumulation=accumulation, observers=[cut])
+    one.fit()
+    two.fit()
+    assert one.total_updates == two.total_updates == len(cut.steps)
+    assert [s.loss for s in whole.steps] == pytest.approx([s.loss for s in cut.steps], rel=1e-6)
+    for name, tensor in weights_of(one).items():
+        torch.testing.assert_close(weights_of(two)[name], tensor, rtol=1e-6, atol=1e-6)
+
+
+def test_it_learns_and_tells_about_it(tmp_path: Path) -> None:
+    told = Losses()
+    result = tiny_trainer(tmp_path, epochs=8, lr=3e-2, ema_decay=0.9, observers=[told]).fit()
+    assert result.best > 0.9
+    assert result.figures["ema_top1"] > 0.9
+    assert told.steps[-1].loss < 0.7 * told.steps[0].loss
+    assert told.epochs[result.best_epoch - 1].figures["top1"] <= result.best
+    assert [epoch.epoch for epoch in told.epochs] == list(range(1, 9))
+    assert told.calls[0] == "started"
+    assert told.calls[-1] == "finished"
+    assert {LAST, BEST, "checkpoint.safetensors"} <= set(told.calls)
+    last = told.steps[-1]
+    assert (last.epoch, last.update, last.updates_per_epoch, last.total_updates) == (8, 24, 3, 24)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing that catches errors catches it."""
+
+
+class KillAt(Losses):
+    def __init__(self, update: int) -> None:
+        super().__init__()
+        self.update = update
+
+    def stepped(self, step: Any) -> None:
+        if step.update == self.update:
+            raise Killed
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "update"), [("adamw", 1), ("adamw", 4), ("adamw", 7), ("lamb", 6), ("lookahead_adamw", 5)]
+)
+def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path: Path, optimiser: str, update: int) -> None:
+    """Dropout, drop path, batch statistics, averaging, clipping, warm-up and accumulation, stopped anywhere."""
+    settings: dict[str, Any] = {
+        "optimiser": optimiser,
+        "accumulation": 2,
+        "ema_decay": 0.8,
+        "clip_grad": 1.0,
+        "warmup_epochs": 1,
+        "images": 40,
+    }
+    machine = Machine(device="cpu", save_minutes=60, save_steps=2)
+
+    def trainer(folder: Path, **more: Any) -> Trainer:
+        return tiny_trainer(folder, model=TinyNet(drop=0.3, norm=True), machine=machine, **settings, **more)
+
+    torch.manual_seed(0)
+    unbroken = trainer(tmp_path / "a")
+    first = unbroken.model.state_dict()
+    first = {name: tensor.clone() for name, tensor in first.items()}
+    unbroken.fit()
+    killed = trainer(tmp_path / "b", observers=[KillAt(update)])
+    killed.model.load_state_dict(first)
+    with pytest.raises(Killed):
+        killed.fit()
+    torch.manual_seed(1234)  # whatever generators hold must not matter
+    resumed = trainer(tmp_path / "b")
+    resumed.model.load_state_dict(first)
+    torch.manual_seed(99)
+    result = resumed.fit(resume=True)
+    assert resumed.position.update == unbroken.position.update
+    assert same_bits(weights_of(resumed), weights_of(unbroken))
+    timing = {"seconds", "images_per_second"}
+    before = {name: value for name, value in unbroken.position.figures.items() if name not in timing}
+    assert {name: value for name, value in result.figures.items() if name not in timing} == before
+
+
+def test_resuming_a_complete_run_changes_nothing(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, ema_decay=0.9)
+    result = trainer.fit()
+    again = tiny_trainer(tmp_path, ema_decay=0.9, observers=[told := Losses()])
+    assert again.fit(resume=True) == result
+    assert told.steps == []
+    assert same_bits(weights_of(trainer), weights_of(again))
+
+
+def test_a_fresh_run_forgets_the_state_in_its_folder(tmp_path: Path) -> None:
+    tiny_trainer(tmp_path).fit()
+    told = Losses()
+    tiny_trainer(tmp_path, observers=[told]).fit()
+    assert len(told.steps) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"accumulation": 3}, "accumulation 1, got 3"),
+        ({"images": 60}, "batches_per_epoch 3, got 5"),
+        ({"ema_decay": 0.9}, "another model, optimiser or moving average"),
+        ({"model": TinyNet(norm=True)}, "another model"),
+    ],
+)
+def test_the_state_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    tiny_trainer(tmp_path).fit()
+    with pytest.raises(RunError, match=message):
+        tiny_trainer(tmp_path, **change).fit(resume=True)
+
+
+def test_weights_files_hold_the_better_weights_and_the_metadata(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, epochs=3, ema_decay=0.5)
+    trainer.metadata = {"format": "pt", "metaformer": json.dumps({"name": "tiny"})}
+    result = trainer.fit()
+    last, header = read_tensors(tmp_path / LAST)
+    assert same_bits(last, {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()})
+    assert json.loads(header["metaformer"]) == {"name": "tiny"}
+    assert (header["format"], header["epoch"], header["averaged"]) == ("pt", "3", "false")
+    best, header = read_tensors(tmp_path / BEST)
+    model = TinyNet()
+    model.load_state_dict(best)
+    metric = Classification(CLASSES).metric()
+    for batch in trainer.val_loader.batches(0):
+        metric.update(model.eval()(batch.images), batch)
+    assert metric.compute(metric.total)["top1"] == pytest.approx(result.best)
+    assert int(header["epoch"]) == result.best_epoch
+
+
+class BreaksAt(TinyNet):
+    """Its outputs are no numbers from a certain call on."""
+
+    def __init__(self, call: int) -> None:
+        super().__init__()
+        self.left = call
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            self.left -= 1
+        return super().forward(images) * (float("nan") if self.left < 0 else 1.0)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    machine = Machine(device="cpu", save_steps=1)
+    with pytest.raises(
+        RunError, match=r"loss is nan in epoch 2, update 5 of 6, learning rate .*\n?.*kept in .*lower lr"
+    ):
+        tiny_trainer(tmp_path, model=BreaksAt(4), machine=machine).fit()
+    state = read_tree(tmp_path / "checkpoint.safetensors")
+    assert state["position"]["update"] == 4
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    """A gradient may overflow while the loss is still a number."""
+    machine = Machine(device="cpu", save_steps=1)
+    trainer = tiny_trainer(tmp_path, machine=machine)
+    spoiled = Losses()
+
+    def spoil(step: Any) -> None:
+        if step.update == 2:
+            with torch.no_grad():
+                trainer.model.head.bias[0] = float("inf")
+
+    spoiled.stepped = spoil  # type: ignore[method-assign]
+    trainer.observers = (spoiled,)
+    with pytest.raises(RunError, match="a weight is not finite"):
+        trainer.fit()
+    assert read_tree(tmp_path / "checkpoint.safetensors")["position"]["update"] == 1
+
+
+def test_mixing_is_for_training_only_and_leaves_top1_out(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def mixing(batch: Batch) -> Batch:
+        seen.append(len(batch))
+        return Batch(batch.images.flip(0), torch.nn.functional.one_hot(batch.targets.flip(0), CLASSES).float())
+
+    trainer = tiny_trainer(tmp_path, epochs=1)
+    trainer.mixing = mixing
+    result = trainer.fit()
+    assert seen == [12, 12, 12]
+    assert "train_top1" not in result.figures
+    assert "top1" in result.figures
+
+
+def test_the_schedule_and_the_layer_scale_reach_the_optimiser(tmp_path: Path) -> None:
+    told = Losses()
+    trainer = tiny_trainer(tmp_path, epochs=2, warmup_epochs=1, warmup_lr=1e-4, layer_decay=0.5, observers=[told])
+    trainer.fit()
+    rates = [step.lr for step in told.steps]
+    assert rates[0] == 1e-4
+    assert max(rates) == rates[3] == pytest.approx(1e-2)
+    groups = trainer.engine.optimiser.param_groups
+    assert {group["lr"] for group in groups} == {rates[-1] * group["lr_scale"] for group in groups}
+
+
+def test_precisions_follow_each_other_in_one_process(tmp_path: Path) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16", "fp32"):
+        told = Losses()
+        machine = Machine(device="cpu", precision=precision)  # type: ignore[arg-type]
+        trainer = tiny_trainer(tmp_path / precision, machine=machine, ema_decay=0.9, observers=[told])
+        trainer.fit()
+        assert trainer.model(torch.zeros(1, 1, 8, 8)).dtype == torch.float32
+        assert all(tensor.dtype == torch.float32 for tensor in trainer.model.parameters())
+        if precision in losses:
+            assert losses[precision] == told.steps[-1].loss
+        losses[precision] = told.steps[-1].loss
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+
+
+def test_what_the_machine_cannot_do_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="expected 'fp32' or 'bf16' on the CPU"):
+        tiny_trainer(tmp_path, machine=Machine(device="cpu", precision="fp16")).fit()
+    if not torch.cuda.is_available():
+        with pytest.raises(RunError, match=r"machine\.device: .*got 'cuda'"):
+            tiny_trainer(tmp_path, machine=Machine(device="cuda")).fit()
+
+
+def test_a_set_smaller_than_a_batch_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="at least one batch"):
+        Trainer(TinyNet(), Classification(CLASSES), Recipe(), TinyLoader(0, 4), TinyLoader(4, 4), tmp_path)
+
+
+def test_states_are_saved_by_the_clock(tmp_path: Path) -> None:
+    told = Losses()
+    tiny_trainer(tmp_path, epochs=1, machine=Machine(device="cpu", save_minutes=0), observers=[told]).fit()
+    assert told.calls.count("checkpoint.safetensors") == 4  # after each of 3 updates and after the epoch
