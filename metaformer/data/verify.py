@@ -14,7 +14,7 @@ from .sets import BadPicture, Progress
 
 Size = tuple[int, int]
 
-_SLICE = 512  # pictures in flight at a time, and between two words of progress
+_SLICE = 128  # pictures in flight at a time, and between two words of progress
 
 
 def look_at(

@@ -71,11 +71,11 @@ def test_training_keeps_shape_type_and_survives_pickling(policy: str, auto_augme
         assert torch.isfinite(tensor).all()
 
 
-def test_without_colour_steps_the_imagenet_policy_is_timms() -> None:
+def test_for_colour_pictures_the_imagenet_policy_is_timms() -> None:
     preprocessing = Preprocessing(size=(16, 16))
-    augmentation = Augmentation(auto_augment="rand-m9-mstd0.5-inc1", erase=0.25, color_jitter=0.3)
+    augmentation = Augmentation(auto_augment="rand-m7-mstd0.5-inc1", erase=0.25, color_jitter=0.3)
     theirs = create_transform(
-        16, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25, re_mode="pixel", interpolation="random"
+        16, is_training=True, auto_augment="rand-m7-mstd0.5-inc1", re_prob=0.25, re_mode="pixel", interpolation="random"
     )
     ours = training_transform(preprocessing, augmentation)
     picture = noise(4, 40, 40)
