@@ -43,6 +43,10 @@ class _Unavailable(Exception):
     """One place where the file could not be had; the message is the reason."""
 
 
+class _Unreachable(Exception):
+    """The hub did not answer as a hub; the message is the reason."""
+
+
 def fetch(sources: Sequence[WeightSource]) -> tuple[Path, WeightSource]:
     """The first of the sources that can be had, from the network or from the cache, and which it was.
 
@@ -50,11 +54,17 @@ def fetch(sources: Sequence[WeightSource]) -> tuple[Path, WeightSource]:
         WeightsError: none of them; the message names each file, why it could not be had, and the cure.
     """
     reasons = []
+    hub_problem: str | None = None
     for source in sources:
         try:
-            return _from_url(source.url) if source.url else _from_hub(source), source
+            if source.url:
+                return _from_url(source.url), source
+            return _from_hub(source.repo or "", source.file, hub_problem), source
         except _Unavailable as error:
             reasons.append(f"  {source}: {error}")
+        except _Unreachable as error:  # asked once: the other files of the same hub are only looked for in the cache
+            hub_problem = str(error)
+            reasons.append(f"  {source}: not in the cache ({constants.HF_HUB_CACHE}), and {error}")
     raise WeightsError("the published weights cannot be had:\n" + "\n".join(reasons) + f"\n{CURE}")
 
 
@@ -67,9 +77,11 @@ def fetch_id(hub_id: str, files: Sequence[str] = USUAL_FILES) -> Path:
     return fetch([WeightSource(repo=match["repo"], file=file) for file in chosen])[0]
 
 
-def _from_hub(source: WeightSource) -> Path:
-    repo, file = source.repo or "", source.file
+def _from_hub(repo: str, file: str, problem: str | None) -> Path:
+    """A file of a repository; with a known ``problem`` of the network, from the cache only."""
     try:
+        if problem is not None:
+            raise _Unreachable(problem)
         get_hf_file_metadata(hf_hub_url(repo, file), timeout=PROBE_SECONDS)
         return Path(hf_hub_download(repo, file))
     except (GatedRepoError, EntryNotFoundError, RevisionNotFoundError, RepositoryNotFoundError, HFValidationError) as e:
@@ -78,7 +90,7 @@ def _from_hub(source: WeightSource) -> Path:
         cached = try_to_load_from_cache(repo, file)
         if isinstance(cached, str):
             return Path(cached)
-        raise _Unavailable(f"not in the cache ({constants.HF_HUB_CACHE}), and {_network(error)}") from None
+        raise _Unreachable(problem or _network(error)) from None
 
 
 def _absence(error: Exception) -> str:

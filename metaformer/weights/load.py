@@ -25,6 +25,7 @@ from .reading import read_state, unwrap
 _log = logging.getLogger(__name__)
 
 StateDict = Mapping[str, Any]
+IN_A_FOLDER = (*USUAL_FILES, "best.safetensors", "last.safetensors")
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 
 
@@ -75,7 +76,7 @@ def load_weights(model: nn.Module, source: StateDict | str | Path, *, strict: bo
     Args:
         model: what to fill.
         source: a state dict (also inside ``{"state_dict": ...}`` and its like, the averaged one first), a file
-            (.safetensors, .pth, .pth.tar, .bin), a folder with ``model.safetensors``, or a hub id ``owner/name`` or
+            (.safetensors, .pth, .pth.tar, .bin), a folder (also a run's), or a hub id ``owner/name`` or
             ``owner/name:file``.
         strict: refuse names that are missing or unexpected; off, they are only reported.
 
@@ -112,17 +113,20 @@ def _state_of(source: StateDict | str | Path) -> tuple[Mapping[str, Tensor], str
     return read_state(path), str(source)
 
 
-def locate(source: str | Path, files: tuple[str, ...] = USUAL_FILES) -> Path:
-    """The file that a path, a folder or a hub id stands for; ``files`` are looked for in a folder or a repository.
+def locate(source: str | Path, files: tuple[str, ...] | None = None) -> Path:
+    """The file that a path, a folder (a run's as well) or a hub id stands for: the first of ``files`` it has.
+
+    Left out, ``files`` are the usual names of weights.
 
     Raises:
         WeightsError: nothing there.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        inside = next((path / file for file in files if (path / file).is_file()), None)
+        names = files or IN_A_FOLDER
+        inside = next((path / name for name in names if (path / name).is_file()), None)
         if inside is None:
-            raise WeightsError(f"{path}: the folder holds none of {', '.join(files)}")
+            raise WeightsError(f"{path}: the folder holds none of {', '.join(names)}")
         return inside
     if path.exists():
         return path
@@ -130,7 +134,7 @@ def locate(source: str | Path, files: tuple[str, ...] = USUAL_FILES) -> Path:
     if HUB_ID.fullmatch(text) is None or (":" not in text and text.endswith(CHECKPOINT_SUFFIXES)):
         raise WeightsError(f"{source}: no such file. Expected a file, a folder, or a hub id such as 'owner/name'")
     try:
-        return fetch_id(text, files)
+        return fetch_id(text, files or USUAL_FILES)
     except WeightsError as error:
         raise WeightsError(f"{source}: no such file or folder here; as a hub id, {error}") from None
 

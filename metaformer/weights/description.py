@@ -1,0 +1,132 @@
+"""What a saved file says of its model, so that the file alone is enough to build it again.
+
+In: a model, or the text header of a weights file. Out: a record with name, spec, preprocessing and class names, and
+the model built from it. Nothing in it is code: a mixer that was a Python object is kept by its name only and has to be
+passed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .. import __version__
+from ..errors import InputError, WeightsError, did_you_mean
+from ..model.build import build
+from ..model.classifier import Classifier
+from ..records import Record
+from ..spec import MixerSpec, ModelSpec
+from ..types import Preprocessing
+
+HEADER_KEY = "metaformer"
+"""Where it stands, as JSON, in the header of a safetensors file."""
+PYTHON_MIXER = "python_object"
+"""Name that stands for a mixer without a name of its own."""
+CHANGES = ("num_classes", "img_size", "drop_path_rate", "drop_path_rule")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description(Record):
+    """A saved model without its weights."""
+
+    error: ClassVar[type[InputError]] = WeightsError
+
+    name: str
+    """What ``create_model`` called it, or ``custom``."""
+    spec: ModelSpec
+    """Everything that decides its shape and arithmetic."""
+    preprocessing: Preprocessing
+    """How pictures are prepared for it."""
+    classes: tuple[str, ...] | None = None
+    """Names of its classes, in the order of its scores."""
+    version: str = __version__
+    """Of the library that wrote it."""
+
+    def check(self) -> None:
+        """One name for each score."""
+        count = self.spec.num_classes
+        right = self.classes is None or len(self.classes) == count
+        self.expect(right, "classes", f"{count} names", len(self.classes or ()))
+
+    @property
+    def header(self) -> dict[str, str]:
+        """The text header of a safetensors file."""
+        return {"format": "pt", HEADER_KEY: self.to_json(indent=None)}
+
+    def build(self, mixers: object = None, **changes: Any) -> Classifier:
+        """The model, freshly initialised.
+
+        Args:
+            mixers: needed where one was a Python object; replaces the saved ones.
+            changes: fields of the spec: num_classes, img_size, drop_path_rate.
+        """
+        spec = self._with_mixers(mixers).with_changes(**_checked(changes))
+        return build(spec, self.name, self.preprocessing.with_changes(size=spec.img_size))
+
+    def _with_mixers(self, mixers: object) -> ModelSpec:
+        if mixers is not None:
+            return self.spec.with_mixers(mixers)
+        lost = {
+            str(stage.mixer.args.get("name")): i
+            for i, stage in enumerate(self.spec.stages)
+            if isinstance(stage.mixer, MixerSpec) and stage.mixer.name == PYTHON_MIXER
+        }
+        if lost:
+            raise WeightsError(
+                f"{self.name}: it was saved with token mixers of your own ({', '.join(lost)}), which are Python "
+                f"code and not in the file; pass them as mixers=[...], one for each of {len(self.spec.stages)} stages"
+            )
+        return self.spec
+
+
+def describe(model: Classifier, classes: Sequence[str] | None = None) -> Description:
+    """The description of a model; ``classes`` names its scores."""
+    return Description(
+        name=model.name,
+        spec=_named(model.spec),
+        preprocessing=model.preprocessing,
+        classes=None if classes is None else tuple(classes),
+    )
+
+
+def described_by(header: Mapping[str, str], label: str) -> Description:
+    """The description in the header of a weights file.
+
+    Raises:
+        WeightsError: there is none, or it cannot be read.
+    """
+    if HEADER_KEY not in header:
+        raise WeightsError(
+            f"{label}: it does not say which model it belongs to. Build the model with create_model(NAME) and fill it "
+            f"with load_weights(model, {label!r})"
+        )
+    try:
+        return Description.from_json(header[HEADER_KEY])
+    except InputError as error:
+        raise WeightsError(f"{label}: its description of the model cannot be read: {error}") from None
+
+
+def _named(spec: ModelSpec) -> ModelSpec:
+    """The spec with Python mixers replaced by their names."""
+    stages = tuple(
+        stage
+        if isinstance(stage.mixer, MixerSpec)
+        else stage.with_changes(mixer=MixerSpec(name=PYTHON_MIXER, args={"name": _name_of(stage.mixer)}))
+        for stage in spec.stages
+    )
+    return spec.with_changes(stages=stages)
+
+
+def _name_of(mixer: object) -> str:
+    return str(getattr(mixer, "__qualname__", type(mixer).__name__))
+
+
+def _checked(changes: dict[str, Any]) -> dict[str, Any]:
+    for key in changes:
+        if key not in CHANGES:
+            raise InputError(f"{key}: cannot be changed when a saved model is loaded. {did_you_mean(key, CHANGES)}")
+    given = {key: value for key, value in changes.items() if value is not None}
+    if isinstance(given.get("img_size"), int):
+        given["img_size"] = (given["img_size"],) * 2
+    return given

@@ -1,0 +1,57 @@
+"""A model to one safetensors file that says what it is, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..model.classifier import Classifier
+from .description import Description, describe, described_by
+from .files import read_metadata, write_tensors
+from .load import load_weights
+
+
+def save_weights(
+    model: Classifier,
+    path: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a model's weights and its description to a safetensors file, all or nothing.
+
+    Args:
+        model: the model.
+        path: the file.
+        classes: names of its scores, in order.
+        extra: more texts for the file's header.
+
+    Raises:
+        WeightsError: the names do not fit the scores.
+        RunError: the disk refuses; what was there before is untouched.
+    """
+    target = Path(path)
+    write_tensors(target, model.state_dict(), {**(extra or {}), **describe(model, classes).header})
+    return target
+
+
+def load_model(path: str | Path, *, mixers: object = None, **changes: Any) -> Classifier:
+    """The model that ``save_weights`` wrote, with its weights, in evaluation mode.
+
+    Args:
+        path: the file.
+        mixers: the token mixers, where they were Python objects: one for all stages or one for each.
+        changes: fields of the spec to change: ``num_classes``, ``img_size``, ``drop_path_rate``.
+
+    Raises:
+        WeightsError: cut, not a safetensors file, or without a description.
+    """
+    model = read_description(path).build(mixers, **changes)
+    load_weights(model, Path(path))
+    return model.eval()
+
+
+def read_description(path: str | Path) -> Description:
+    """What a weights file says of its model: name, spec, preprocessing and class names."""
+    return described_by(read_metadata(Path(path)), str(path))
