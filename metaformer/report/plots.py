@@ -179,7 +179,7 @@ def accuracy_axis(axes: Axes, accuracies: Sequence[float]) -> None:
     seen = [value for value in accuracies if known(value)] or [0.0, 90.0]
     low, high = max(0.0, min(seen) - 0.25 * (100 - min(seen))), max(seen)
     high = 100 - 0.7 * (100 - high) if high < 99.9 else 100
-    axes.set_ylim(low if low > 5 else 0, high)
+    axes.set_ylim(0 if low < 5 else min(low, high - 1), high)
     inside = [tick for tick in _ACCURACIES if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
     axes.yaxis.set_major_locator(FixedLocator(inside if len(inside) > 1 else sorted({*seen})[:6]))
     tick_text(axes.yaxis, lambda value: f"{value:.4g}")

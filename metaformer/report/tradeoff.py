@@ -88,12 +88,17 @@ class _Box:
         )
 
     def holds(self, other: _Box) -> bool:
-        return self.left <= other.left and other.right <= self.right and self.bottom <= other.bottom <= self.top
+        return (
+            self.left <= other.left
+            and other.right <= self.right
+            and self.bottom <= other.bottom
+            and other.top <= self.top
+        )
 
 
 def _free_place(x: float, y: float, width: float, frame: _Box, taken: Sequence[_Box]) -> tuple[float, float, _Box]:
     """The first offset (right, left, below, above, ever farther) where a name meets nothing."""
-    for far in (0, 14, 28, 42, 56):
+    for far in range(0, 240, 14):
         for dx, dy in ((10, -far), (10, far), (-10, -far), (-10, far), (0, -far - 14), (0, far + 14)):
             left = x + dx - (width if dx < 0 else width / 2 if dx == 0 else 0)
             box = _Box(left, y + dy - 6, left + width, y + dy + 6)

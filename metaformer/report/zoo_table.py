@@ -1,7 +1,8 @@
 """The published models as a table: rows of plain data in; a table for the terminal, CSV, Markdown or JSON out.
 
 A row is a mapping with ``name``, ``family``, ``parameters``, ``macs`` (a plain count, not billions), ``top1`` (in
-percent, or nothing), ``img_size``, ``weights`` (whether published weights can be had) and ``paper``. No torch and no matplotlib here.
+percent, or nothing), ``img_size``, ``weights`` (whether published weights can be had) and ``paper``.
+No torch and no matplotlib here.
 """
 
 from __future__ import annotations
