@@ -181,5 +181,5 @@ def accuracy_axis(axes: Axes, accuracies: Sequence[float]) -> None:
     high = 100 - 0.7 * (100 - high) if high < 99.9 else 100
     axes.set_ylim(0 if low < 5 else min(low, high - 1), high)
     inside = [tick for tick in _ACCURACIES if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
-    axes.yaxis.set_major_locator(FixedLocator(inside if len(inside) > 1 else sorted({*seen})[:6]))
+    axes.yaxis.set_major_locator(FixedLocator(inside) if len(inside) > 2 else MaxNLocator(5))
     tick_text(axes.yaxis, lambda value: f"{value:.4g}")

@@ -68,10 +68,11 @@ def _name_points(axes: Axes, points: Sequence[Point]) -> None:
         name = f"{shorten(point.title, 40)}  {percent(point.top1, 1)}"
         dx, dy, box = _free_place(x, y, 5.4 * len(name), _Box(0, 0, width, height), taken)
         taken.append(box)
-        lead = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkB": 6} if abs(dy) > 16 else None
+        side = 0.0 if dx > 0 else 1.0 if dx < 0 else 0.5
+        line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 6, "relpos": (side, 0.5)}
         axes.annotate(
             name, (point.macs, 100 * point.top1), xytext=(dx, dy), textcoords="offset points", va="center",
-            ha="left" if dx > 0 else "right" if dx < 0 else "center", color=INK, arrowprops=lead,
+            ha="left" if dx > 0 else "right" if dx < 0 else "center", color=INK, arrowprops=line if abs(dy) > 16 else None,
         )  # fmt: skip
 
 
