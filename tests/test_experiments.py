@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
+import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from rich.console import Console
 
 from metaformer.errors import InputError
 from metaformer.recipe import Augmentation, Recipe
+from metaformer.run import train
+from metaformer.spec import ModelSpec
 from metaformer.zoo.catalogue import CATALOGUE, find
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
@@ -178,3 +186,62 @@ def test_docstring_gives_accuracy_and_cost_of_every_model(file: str) -> None:
         assert float(top1) == find(model).top1
         passes = maker(file)(model).optimisation.total_epochs
         assert float(cost) == pytest.approx(6 * find(model).macs * 1_281_167 * passes / 1e9, abs=0.05)
+
+
+# --- two updates of each --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen training pictures and four others: bright tops and bright bottoms."""
+    folder = tmp_path_factory.mktemp("pictures")
+    noise = np.random.default_rng(0)
+    for part, count in (("train", 8), ("val", 2)):
+        for label, rows in (("bottom", slice(20, 40)), ("top", slice(0, 20))):
+            (folder / part / label).mkdir(parents=True)
+            for i in range(count):
+                pixels = noise.integers(0, 100, (40, 48, 3), dtype=np.uint8)
+                pixels[rows] += 120
+                Image.fromarray(pixels).save(folder / part / label / f"{i}.jpg")
+    return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def for_two_updates(shipped: Recipe, pictures: Path) -> Recipe:
+    """A shipped recipe made small: two updates of eight pictures of 32 × 32 pixels, nothing downloaded."""
+    moves = shipped.optimisation
+    return shipped.with_changes(
+        model=shipped.model.with_changes(img_size=32, stem_stride=4, pretrained=False, weights=None),
+        data=shipped.data.with_changes(source=str(pictures), workers=0),
+        optimisation=moves.with_changes(
+            epochs=1, cooldown_epochs=0, warmup_epochs=min(moves.warmup_epochs, 0.5), batch_size=8
+        ),
+    )
+
+
+def shallow(name: str) -> ModelSpec:
+    """A model of the zoo with one block in each stage: every part of it is still there."""
+    spec = find(name).spec
+    return spec.with_changes(stages=tuple(stage.with_changes(depth=1) for stage in spec.stages))
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("file", FILES)
+def test_recipe_runs_for_two_updates(file: str, pictures: Path, tmp_path: Path) -> None:
+    recipe = for_two_updates(maker(file)(), pictures)
+    spec = shallow(recipe.model.name)
+    result = train(recipe, tmp_path / "run", spec=spec, console=Console(file=io.StringIO()))
+    assert result is not None
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as lines:
+        (epoch,) = csv.DictReader(lines)
+    assert int(epoch["update"]) == 2
+    assert 0 < float(epoch["train_loss"]) < 3
+    assert (epoch["ema_top1"] != "") == (recipe.optimisation.ema_decay is not None)
+    assert 0 <= result.figures["top1"] <= 1
