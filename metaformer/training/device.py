@@ -7,6 +7,7 @@ import os
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import nn
 
 from ..errors import RunError
 from ..recipe import Machine
@@ -38,3 +39,15 @@ def start_accelerator(machine: Machine) -> Accelerator:
         raise RunError("machine.precision: expected 'fp32' or 'bf16' on the CPU, got 'fp16'")
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(mixed_precision=_PRECISIONS[machine.precision], cpu=device == "cpu")
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """``module`` without what Accelerate's ``prepare`` left on it.
+
+    That is autocast around ``forward``, which would follow the model out of the run and make its copies compute with
+    the original's weights, and a mark that keeps it from being prepared a second time.
+    """
+    if vars(module).pop("_original_forward", None) is not None:
+        del module.forward
+    vars(module).pop("_is_accelerate_prepared", None)
+    return module

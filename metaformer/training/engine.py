@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..recipe import Recipe
 from ..types import Batch, Task
 from .averaging import AveragedWeights
-from .device import start_accelerator
+from .device import plain, start_accelerator
 from .evaluation import Batches, evaluate
 from .optimiser import build_optimiser
 from .randomness import reseed
@@ -49,8 +49,7 @@ class Engine:
         self.accelerator = start_accelerator(recipe.machine)
         optimiser = build_optimiser(model, recipe.optimisation)
         self._wrapped, self.optimiser = self.accelerator.prepare(model.train(), optimiser)
-        # Accelerate patches autocast into the module's forward; undone, so that copies and later use are plain
-        self.module: nn.Module = self.accelerator.unwrap_model(self._wrapped, keep_fp32_wrapper=False)
+        self.module = plain(model)
         decay = recipe.optimisation.ema_decay
         self.average = AveragedWeights(self.module, decay) if decay else None
 

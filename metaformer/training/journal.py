@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,20 +85,28 @@ class Events(Observer):
     def stepped(self, step: StepRecord) -> None:
         """Loss, rate and speed, thinned out in a long run."""
         if step.update % self._every == 0:
-            self._writer.add_scalar("train/loss", step.loss, step.update)
-            self._writer.add_scalar("train/lr", step.lr, step.update)
-            self._writer.add_scalar("train/images_per_second", step.images_per_second, step.update)
+            figures = {"loss": step.loss, "lr": step.lr, "images_per_second": step.images_per_second}
+            self._write({f"train/{name}": value for name, value in figures.items()}, step.update)
 
     def epoch_ended(self, epoch: EpochRecord) -> None:
         """All figures, over the updates so far."""
-        for name, value in epoch.figures.items():
-            self._writer.add_scalar(f"epoch/{name}", value, int(epoch.figures["update"]))
-        self._writer.flush()
+        figures = {f"epoch/{name}": value for name, value in epoch.figures.items()}
+        self._write(figures, int(epoch.figures["update"]), flush=True)
 
     def finished(self) -> None:
-        """Close the file."""
+        """Close the file; what ended the run matters more than what could not be flushed."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):
+                self._writer.close()
+
+    def _write(self, figures: Mapping[str, float], update: int, flush: bool = False) -> None:
+        try:
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, update)
+            if flush:
+                self._writer.flush()
+        except OSError as error:
+            raise RunError(f"{self._writer.log_dir}: the events cannot be written ({error.strerror})") from None
 
 
 def _text(value: float) -> str:

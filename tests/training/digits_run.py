@@ -14,6 +14,7 @@ from metaformer.data.loader import Loader
 from metaformer.data.mixing import Mixing
 from metaformer.data.sources import open_source
 from metaformer.data.transforms import evaluation_transform, training_transform
+from metaformer.errors import RunError
 from metaformer.model.build import build
 from metaformer.recipe import Augmentation, DataChoice, Machine, Optimisation, Recipe
 from metaformer.spec import EmbeddingSpec, HeadSpec, MLPSpec, ModelSpec, StageSpec
@@ -64,17 +65,25 @@ class First:
 
 
 class Said(Observer):
-    """Sends the name of every file that is saved, so that a test can choose its moment."""
+    """Sends the name of every file that is saved, so that a test can choose its moment.
 
-    def __init__(self, events: Connection) -> None:
-        self.events = events
+    With ``room`` no file of the process can grow beyond so many bytes once two states are saved: a full disk.
+    """
+
+    def __init__(self, events: Connection, room: int | None) -> None:
+        self.events, self.room, self.states = events, room, 0
 
     def saved(self, path: Path) -> None:
         self.events.send(path.name)
+        self.states += path.name == "checkpoint.safetensors"
+        if self.room is not None and self.states == 2:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.room, resource.RLIM_INFINITY))
 
 
-def run(folder: Path, resume: bool, events: Connection) -> None:
-    """Train; sends ``part`` before each forward pass, then ``done``, or the exit status after an interruption."""
+def run(folder: Path, resume: bool, room: int | None, events: Connection) -> None:
+    """Train; sends ``part`` before each forward pass, then ``done``, or what ended the run before."""
     torch.manual_seed(RECIPE.seed)
     mixing = Mixing(RECIPE.augmentation, 10)
     sets, settings = open_source(DataChoice()), {"batch_size": 32, "seed": RECIPE.seed}
@@ -96,7 +105,7 @@ def run(folder: Path, resume: bool, events: Connection) -> None:
         Loader(First(sets.val, 70), evaluation_transform(PIXELS, 1), shuffle=False, **settings),
         folder,
         mixing=said,
-        observers=[Said(events), MetricsFile(), Events()],
+        observers=[Said(events, room), MetricsFile(), Events()],
         metadata={"format": "pt"},
     )
     try:
@@ -104,3 +113,5 @@ def run(folder: Path, resume: bool, events: Connection) -> None:
         events.send("done")
     except RunInterrupted as interruption:
         events.send(interruption.exit_status)
+    except RunError as error:
+        events.send(str(error))

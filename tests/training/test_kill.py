@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no for
 
 
 def finished(folder: Path, resume: bool = False) -> None:
-    process, events = start(run, folder, resume)
+    process, events = start(run, folder, resume, None)
     assert list(events_of(events))[-1] == "done"
     process.join()
 
@@ -36,7 +36,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def signalled(folder: Path, resume: bool, after_parts: int, delay: float, number: int) -> tuple[list[Any], int | None]:
     """Start or resume, send a signal ``delay`` seconds after that many micro-batches; what was told, the exit code."""
-    process, events = start(run, folder, resume)
+    process, events = start(run, folder, resume, None)
     told: list[Any] = []
     for event in events_of(events):
         told.append(event)
@@ -91,5 +91,20 @@ def test_a_request_to_stop_saves_and_resumes_exactly(unbroken: Path, tmp_path: P
     assert told[-2] == "checkpoint.safetensors"
     saved = read_tree(tmp_path / "checkpoint.safetensors")["position"]
     assert saved["update"] == told.count("part") / 2
+    finished(tmp_path, resume=True)
+    expect_same_run(unbroken, tmp_path)
+
+
+@pytest.mark.parametrize("room", [200, 20_000, 100_000])
+def test_a_full_disk_stops_the_run_and_leaves_the_earlier_states(unbroken: Path, tmp_path: Path, room: int) -> None:
+    """Little room stops the event file or the metrics, more the weights, much the state; nothing is lost by any."""
+    process, events = start(run, tmp_path, False, room)
+    told = list(events_of(events))
+    process.join()
+    assert process.exitcode == 0
+    assert "cannot be written (File too large)" in told[-1]
+    assert read_tree(tmp_path / "checkpoint.safetensors")["position"]["update"] == 6
+    assert read_tree(tmp_path / "checkpoint.previous.safetensors")["position"]["update"] == 3
+    assert not list(tmp_path.glob(".*"))
     finished(tmp_path, resume=True)
     expect_same_run(unbroken, tmp_path)

@@ -242,6 +242,18 @@ def test_precisions_follow_each_other_in_one_process(tmp_path: Path) -> None:
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
 
 
+def test_the_model_comes_back_plain_and_can_be_trained_again(tmp_path: Path) -> None:
+    model = TinyNet()
+    before = set(vars(model))
+    machine = Machine(device="cpu", precision="bf16")
+    for _ in range(2):
+        trainer = tiny_trainer(tmp_path, model=model, machine=machine, ema_decay=0.9)
+        trainer.fit()
+        assert set(vars(model)) == before
+        assert trainer.average is not None
+        assert set(vars(trainer.average.module)) == before
+
+
 def test_what_the_machine_cannot_do_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="expected 'fp32' or 'bf16' on the CPU"):
         tiny_trainer(tmp_path, machine=Machine(device="cpu", precision="fp16")).fit()

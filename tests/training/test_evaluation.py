@@ -1,0 +1,36 @@
+"""Evaluating is counting: no gradient, no mode left changed, no dependence on the batches."""
+
+import pytest
+import torch
+from tiny_training import CLASSES, TinyLoader, TinyNet
+
+from metaformer.tasks.classification import Classification
+from metaformer.training.evaluation import evaluate
+
+
+def test_figures_do_not_depend_on_the_batch_size() -> None:
+    torch.manual_seed(0)
+    model = TinyNet(drop=0.5, norm=True)
+    task = Classification(CLASSES)
+    results = [evaluate(model, task, TinyLoader(15, size)) for size in (1, 4, 15)]
+    for result in results:
+        assert result.figures == pytest.approx(results[0].figures, rel=1e-6)
+        assert result.total[3] == 15
+
+
+def test_the_model_keeps_its_mode_and_its_numbers() -> None:
+    model = TinyNet(norm=True)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for training in (True, False):
+        model.train(training)
+        evaluate(model, Classification(CLASSES), TinyLoader(6, 3))
+        assert model.training is training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_shares_of_two_processes_add_up() -> None:
+    model, task = TinyNet(), Classification(CLASSES)
+    whole = evaluate(model, task, TinyLoader(15, 4)).total
+    parts = [evaluate(model, task, TinyLoader(15, 4, rank=rank, world=2)).total for rank in range(2)]
+    torch.testing.assert_close(parts[0] + parts[1], whole)
