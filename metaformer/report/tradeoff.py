@@ -72,7 +72,8 @@ def _name_points(axes: Axes, points: Sequence[Point]) -> None:
         line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 6, "relpos": (side, 0.5)}
         axes.annotate(
             name, (point.macs, 100 * point.top1), xytext=(dx, dy), textcoords="offset points", va="center",
-            ha="left" if dx > 0 else "right" if dx < 0 else "center", color=INK, arrowprops=line if abs(dy) > 16 else None,
+            ha="left" if dx > 0 else "right" if dx < 0 else "center", color=INK,
+            arrowprops=line if abs(dy) > 16 else None,
         )  # fmt: skip
 
 
