@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ _NOT_WEIGHTS = (
     (b"<", "a web page and not the file itself; the download went wrong"),
     (b"{", "a JSON text"),
 )
+_PICKLE = b"\x80"
 _WHOLE_MODEL = (
     "An object was saved instead of its weights; whoever trusts the file can save model.state_dict() from it."
 )
@@ -108,7 +110,8 @@ def _first_bytes(path: Path) -> bytes:
 def _read_pickle(path: Path, zipped: bool) -> Any:
     try:
         # timm's training script stores its arguments as a Namespace: a bare bag of attributes that runs nothing
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickles that are then refused with a reason
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         raise WeightsError(_refusal(path, str(error))) from None
@@ -120,16 +123,20 @@ def _read_pickle(path: Path, zipped: bool) -> Any:
 
 
 def _refusal(path: Path, problem: str) -> str:
-    named = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|global|operand)[^\w]*([\w.]+)", problem)
-    if named is None:
+    named = re.search(r"(?:GLOBAL|class|global:?) ((?!GLOBAL)[A-Za-z_][\w.]*)", problem)
+    if named is not None:
         return (
-            f"{path}: not a checkpoint, or a damaged one: it does not read as tensors and plain containers "
-            f"({path.stat().st_size} bytes)"
+            f"{path}: refused. It is a pickle that names {named[1]}, which is code and not a tensor: reading it would "
+            f"run that code on this machine. Get the weights as .safetensors. {_WHOLE_MODEL}"
         )
-    what = named[1] or named[2]
+    if _first_bytes(path).startswith(_PICKLE):
+        return (
+            f"{path}: refused. It is a plain pickle, not what torch.save writes for tensors, or a damaged one; reading "
+            "it in full could run code on this machine. Get the weights as .safetensors"
+        )
     return (
-        f"{path}: refused. It is a pickle that names {what}, which is code and not a tensor: reading it would run that "
-        f"code on this machine. Get the weights as .safetensors. {_WHOLE_MODEL}"
+        f"{path}: not a checkpoint, or a damaged one: it does not read as tensors and plain containers "
+        f"({path.stat().st_size} bytes)"
     )
 
 
