@@ -87,7 +87,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.state.requests.append(f"{self.command} {self.path}")
         match = _FILE.fullmatch(self.path)
         files = self.state.repos.get(match["repo"]) if match else None
-        if match is None or files is None:
+        if self.state.refuses_with is not None:
+            self._answer(self.state.refuses_with, b"")
+        elif match is None or files is None:
             self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
         elif match["file"] not in files:
             self._answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
