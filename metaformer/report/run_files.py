@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import RunError
+from .numbers import known
 
 Figures = NDArray[np.float64]
 
@@ -116,6 +117,10 @@ class Evaluation:
     classes: tuple[str, ...]
     confusion: NDArray[np.int64]
     samples: tuple[Sample, ...]
+    pictures: int = 0
+    """How many were evaluated; 0 where that was not recorded."""
+    weights: str = ""
+    """The file whose weights were evaluated, where that was recorded."""
 
     def class_name(self, index: int) -> str:
         """The class's name, or its number where the list of names is shorter."""
@@ -179,7 +184,9 @@ def evaluation_from(data: Mapping[str, Any], origin: str = "evaluation") -> Eval
             f"{origin}: expected a confusion matrix of {len(classes)} × {len(classes)} for its "
             f"{len(classes)} classes, got shape {confusion.shape}; evaluate the run again"
         )
-    return Evaluation(figures, classes, confusion, samples)
+    pictures = data.get("pictures")
+    number = int(pictures) if known(pictures) else int(confusion.sum())
+    return Evaluation(figures, classes, confusion, samples, number, str(data.get("weights") or ""))
 
 
 def _sample(entry: Mapping[str, Any]) -> Sample:

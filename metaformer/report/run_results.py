@@ -129,9 +129,10 @@ def evaluation_rows(run: RunFiles) -> list[Row]:
     """The figures of evaluation.json and how many pictures they stand for."""
     if run.evaluation is None:
         return []
-    figures, pictures = run.evaluation.figures, int(run.evaluation.confusion.sum())
+    figures, pictures = run.evaluation.figures, run.evaluation.pictures
     rows = [(_EVALUATION_WORDS.get(name, name.replace("_", " ")), value_text(name, figures[name])) for name in figures]
-    return [*rows, ("Pictures", count(pictures))] if pictures else rows
+    rows += [("Pictures", count(pictures))] if pictures else []
+    return [*rows, ("Weights", run.evaluation.weights)] if run.evaluation.weights else rows
 
 
 def value_text(name: str, value: float) -> str:

@@ -185,6 +185,15 @@ def test_a_sample_that_is_no_picture_is_replaced_by_words(tmp_path: Path) -> Non
     assert_self_contained(page)
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_without_a_matrix_the_number_of_pictures_and_the_weights_are_still_said(tmp_path: Path) -> None:
+    fake.run_folder(tmp_path)
+    fake.write_evaluation(tmp_path, confusion=[], pictures=50_000, weights="best.safetensors")
+    text = read(write_run_page(tmp_path)).text
+    assert "Pictures50,000 Weightsbest.safetensors" in text  # cells of a table, a line a row
+    assert "Confusion matrix" not in text
+
+
 def test_people_learn_which_file_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"nowhere.*expected a run folder"):
         write_run_page(tmp_path / "nowhere")
