@@ -25,7 +25,7 @@ from .data.transforms import evaluation_transform, training_transform
 from .factory import create_model
 from .model.classifier import Classifier
 from .recipe import DataChoice, Recipe
-from .run_config import described, weights_metadata, write_config
+from .run_config import described, write_config
 from .run_folder import EVALUATION
 from .scoring import score
 from .spec import ModelSpec
@@ -36,6 +36,7 @@ from .training.observer import Observer
 from .training.progress import ProgressBars
 from .training.randomness import reseed
 from .training.trainer import BEST, LAST, Trainer
+from .weights.description import describe
 from .weights.files import read_tensors
 from .zoo.catalogue import find
 
@@ -163,6 +164,8 @@ def fitted_model(recipe: Recipe, sets: PictureSets, spec: ModelSpec | None = Non
     if spec is None and size is None and native is not None and max(native) <= SMALL:
         size = native
         notes.append(f"input {_by(size)}: the pictures' own size")
+        if recipe.augmentation.policy == "imagenet":
+            notes.append("random crops leave little of pictures this small; --recipe small shifts them instead")
     if spec is None and stride is None:
         stride = fitting_stride(own, size or own.img_size)
         if stride is not None:
@@ -231,7 +234,7 @@ def _trainer(recipe: Recipe, sets: PictureSets, model: Classifier, folder: Path,
         folder,
         Mixing(varied, classes, moves.label_smoothing) if varied.mixes else None,
         observers,
-        weights_metadata(model, sets.classes),
+        describe(model, sets.classes).header,
     )
 
 
@@ -262,39 +265,48 @@ def _closed(
     """Evaluate, write the report, sum up."""
     from .report.run_page import write_run_page
 
+    from .report.run_files import read_evaluation
+
+    folder = trainer.folder
     seconds = 0.0 if opening.was_finished else time.perf_counter() - opening.clock
-    folder, model = trainer.folder, trainer.model
-    assert isinstance(model, Classifier)
-    name = BEST if judged == "best" else LAST
-    tensors, _ = read_tensors(folder / name)
-    model.load_state_dict(tensors)
-    engine = trainer.engine
-    with console.status("evaluating"):
-        result = score(
-            model,
-            sets.val,
-            sets.classes,
-            model.preprocessing,
-            channels=model.spec.in_chans,
-            batch_size=trainer.recipe.optimisation.batch_size // trainer.recipe.optimisation.accumulation,
-            workers=trainer.recipe.data.workers,
-            device=engine.accelerator.device,
-            autocast=engine.accelerator.autocast,
-        )
-        result.write(folder / EVALUATION, weights=name)
-        report = write_run_page(folder)
+    kept = read_evaluation(folder) if opening.was_finished else None
+    if kept is None:
+        with console.status("evaluating"):
+            figures = _judge(trainer, sets, BEST if judged == "best" else LAST).figures
+    else:
+        figures = kept.figures
     return RunResult(
         folder=folder,
-        figures=result.figures,
+        figures=figures,
         last=fit.figures,
         best=fit.best,
         best_epoch=fit.best_epoch,
         seconds=seconds,
         parameters=opening.config["parameters"],
         macs=opening.config["macs"],
-        report=report,
+        report=write_run_page(folder),
         was_finished=opening.was_finished,
     )
+
+
+def _judge(trainer: Trainer, sets: PictureSets, name: str) -> Score:
+    """Evaluate the weights in one of the run's files and write evaluation.json."""
+    model, engine, recipe = trainer.model, trainer.engine, trainer.recipe
+    assert isinstance(model, Classifier)
+    model.load_state_dict(read_tensors(trainer.folder / name)[0])
+    result = score(
+        model,
+        sets.val,
+        sets.classes,
+        model.preprocessing,
+        channels=model.spec.in_chans,
+        batch_size=recipe.optimisation.batch_size // recipe.optimisation.accumulation,
+        workers=recipe.data.workers,
+        device=engine.accelerator.device,
+        autocast=engine.accelerator.autocast,
+    )
+    result.write(trainer.folder / EVALUATION, weights=name)
+    return result
 
 
 def _introduce(
@@ -303,7 +315,7 @@ def _introduce(
     """What is about to run, and what was decided without being asked."""
     if title:
         return
-    data, spec = config["data"], config["spec"] or {}
+    data = config["data"]
     console.print(
         f"{config['name']}: {config['parameters']:,} parameters, {config['macs'] / 1e6:,.1f} M multiply-adds a picture"
     )
@@ -313,12 +325,5 @@ def _introduce(
         markup=False,
     )
     for note in notes:
-        console.print(f"  {note}", style="dim")
-    if spec and max(spec["img_size"]) <= SMALL and config["recipe"]["augmentation"]["policy"] == "imagenet":
-        console.print(
-            "  random crops leave little of pictures this small; --augmentation.policy small shifts them instead",
-            style="dim",
-        )
+        console.print(f"  {note}", style="dim", soft_wrap=True)
     console.print(f"{'going on in' if resume else 'writing to'} {folder}", markup=False)
-
-

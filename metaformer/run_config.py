@@ -2,6 +2,7 @@
 
 In: a model, the data and a recipe. Out: plain data, ready for JSON.
 """
+
 from __future__ import annotations
 
 import json
@@ -15,11 +16,11 @@ import torch
 from . import __version__
 from .complexity import count_macs, count_parameters
 from .data.sets import PictureSets
-from .errors import InputError
 from .model.classifier import Classifier
 from .recipe import Recipe
 from .run_folder import CONFIG
 from .training.device import chosen_device
+from .weights.description import describe
 from .weights.files import replace_file
 
 
@@ -28,7 +29,7 @@ def described(recipe: Recipe, model: Classifier, sets: PictureSets, command: str
     return {
         "recipe": recipe.to_dict(),
         "name": model.name,
-        "spec": spec_or_none(model),
+        "spec": describe(model).spec.to_dict(),
         "preprocessing": model.preprocessing.to_dict(),
         "classes": list(sets.classes),
         "version": __version__,
@@ -43,25 +44,6 @@ def described(recipe: Recipe, model: Classifier, sets: PictureSets, command: str
         "macs": count_macs(model),
         "machine": machine(recipe),
     }
-
-
-def weights_metadata(model: Classifier, classes: tuple[str, ...]) -> dict[str, str]:
-    """What stands in the header of a weights file, so that the file alone is enough to predict with."""
-    return {
-        "name": model.name,
-        "spec": json.dumps(spec_or_none(model)),
-        "preprocessing": model.preprocessing.to_json(indent=None),
-        "classes": json.dumps(list(classes)),
-        "version": __version__,
-    }
-
-
-def spec_or_none(model: Classifier) -> dict[str, Any] | None:
-    """The model's spec as plain data, or nothing where a part of it is a Python object."""
-    try:
-        return model.spec.to_dict()
-    except InputError:
-        return None
 
 
 def machine(recipe: Recipe) -> dict[str, Any]:

@@ -60,9 +60,7 @@ def check(folder: Path, *, resume: bool = False, overwrite: bool = False) -> Non
             files in the folder that no run writes.
     """
     if resume and overwrite:
-        raise RunError(
-            "--resume goes on with the run in the folder, --overwrite removes it; give one of them"
-        )
+        raise RunError("--resume goes on with the run in the folder, --overwrite removes it; give one of them")
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; expected a folder for the run. Choose another with --out")
     found = sorted(e for e in folder.iterdir() if not e.name.startswith(".")) if folder.is_dir() else []

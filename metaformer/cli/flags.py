@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Optional, get_args, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter
 
@@ -88,12 +88,18 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def with_flags(record: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate a command ``f(..., **flags)`` so that every leaf of ``record`` is one of its flags."""
+def with_flags(
+    record: type, prefix: str = "", group: str = "Run", *, defaults: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a command ``f(..., **flags)`` so that every leaf of ``record`` is one of its flags.
+
+    ``prefix`` stands in front of the fields' names, ``group`` is the panel of those that are in no inner record.
+    ``defaults`` off keeps the record's defaults out of the help, where something else stands in for what is not given.
+    """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        parameters = [*own, *(_parameter(field) for field in leaves(record))]
+        parameters = [*own, *(_parameter(field, defaults) for field in leaves(record, prefix, group))]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters}
         return command
@@ -101,21 +107,22 @@ def with_flags(record: type) -> Callable[[Callable[..., Any]], Callable[..., Any
     return decorate
 
 
+RUN = Group("Run", sort_key=0)
 COMMON = Group("Common", sort_key=1)
 
 
-def _parameter(field: Field) -> inspect.Parameter:
+def _parameter(field: Field, defaults: bool) -> inspect.Parameter:
     alias = ALIASES.get(field.path)
     several = get_origin(_without_none(field.annotation)) is tuple
     shown = Parameter(
         name=tuple(dict.fromkeys(name for name in (alias, field.dotted) if name)),
-        help=" ".join(field.help.split()),
+        help=" ".join(field.help.replace("``", "").split()),
         group=COMMON if alias else Group(field.group, sort_key=2),
-        show_default=_shown(field.default),
+        show_default=defaults and _shown(field.default),
         consume_multiple=several,
         negative=None if field.annotation is bool else (),
     )
-    annotation = Annotated[field.annotation | None, shown]  # type: ignore[valid-type]
+    annotation: Any = Annotated[Optional[field.annotation], shown]  # noqa: UP045 - built from a value
     return inspect.Parameter(field.parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

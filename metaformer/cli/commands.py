@@ -1,0 +1,245 @@
+"""The five commands. Each reads its words, calls the library, and prints what came out; torch is imported inside."""
+
+from __future__ import annotations
+
+import json
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import DataError, InputError, did_you_mean
+from ..recipe import DataChoice, Recipe
+from .flags import COMMON, RUN, nested, with_flags
+from .recipes import assembled, merged
+
+command_line: ContextVar[str] = ContextVar("command_line", default="")
+"""What was typed, kept in a run's config.json."""
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def _option(help: str, *names: str, group: Any = COMMON, **more: Any) -> Parameter:
+    return Parameter(name=names or None, help=help, group=group, **more)
+
+
+@with_flags(Recipe)
+def train(
+    *,
+    out: Annotated[Path | None, _option("Folder of the run [default: runs/MODEL-DATA].", group=RUN)] = None,
+    recipe: Annotated[
+        str | None, _option("A shipped recipe, such as imagenet/poolformer, or a file.", group=RUN)
+    ] = None,
+    config: Annotated[Path | None, _option("A YAML file with any of the fields below.", group=RUN)] = None,
+    resume: Annotated[
+        bool, _option("Go on with the run in the folder, exactly.", group=RUN, negative=(), show_default=False)
+    ] = False,
+    overwrite: Annotated[
+        bool, _option("Remove the run in the folder first.", group=RUN, negative=(), show_default=False)
+    ] = False,
+    **flags: Any,
+) -> None:
+    """Train a classifier on a folder of pictures.
+
+    A recipe file sets the start, a YAML file goes over it, flags go over both. Every field has a dotted flag; the
+    everyday ones have a short one too.
+    """
+    from ..run_folder import CONFIG, stored_recipe
+
+    said = nested(flags)
+    if resume and out is not None and (out / CONFIG).is_file():
+        chosen = assembled(stored_recipe(out), recipe=recipe, config=config, overrides=said)
+    else:
+        chosen = assembled(None, recipe=recipe, config=config, overrides=said)
+    folder = out or _usual_folder(chosen)
+    if resume and out is None and (folder / CONFIG).is_file():
+        chosen = assembled(stored_recipe(folder), recipe=recipe, config=config, overrides=said)
+    _expect_model(chosen.model.name)
+
+    from .. import run
+
+    result = run.train(chosen, folder, resume=resume, overwrite=overwrite, command=command_line.get())
+    if result is not None:
+        _print_result(result)
+
+
+def _usual_folder(recipe: Recipe) -> Path:
+    source = recipe.data.source.rstrip("/")
+    data = Path(source).expanduser().resolve().name if "/" in source or source.startswith(".") else source
+    return Path("runs") / f"{recipe.model.name}-{data.replace(':', '-')}"
+
+
+def _expect_model(name: str) -> None:
+    """Refuse an unknown model before anything slow happens."""
+    from ..zoo.catalogue import find
+
+    find(name)
+
+
+def _print_result(result: Any) -> None:
+    from ..report.numbers import duration, percent
+
+    console = Console(highlight=False)
+    if result.was_finished:
+        console.print("this run was finished already; there is nothing left to train")
+    time = f", {duration(result.seconds)}" if result.seconds else ""
+    console.print(
+        f"[bold]best top-1 {percent(result.best)}[/] (epoch {result.best_epoch}), "
+        f"last {percent(result.last.get('top1'))}{time}"
+    )
+    console.print(f"report   {result.report}", markup=False, soft_wrap=True)
+    console.print(f"predict  metaformer predict --weights {result.folder} PICTURES", markup=False, soft_wrap=True)
+
+
+@with_flags(DataChoice, "data.", "Data", defaults=False)
+def evaluate(
+    weights: Annotated[str | None, _option("A run's folder, a weights file or a hub id.")] = None,
+    *,
+    model: Annotated[str | None, _option("A row of the zoo: for published weights and files of others.")] = None,
+    part: Annotated[
+        Literal["val", "train", "all"], _option("Which pictures: the held-out ones, the others, all.")
+    ] = "val",
+    batch_size: Annotated[int, _option("Pictures at a time.")] = 64,
+    device: Annotated[Device, _option("Where to compute.")] = "auto",
+    out: Annotated[Path | None, _option("Folder for evaluation.json and pictures; nothing is written else.")] = None,
+    as_json: Annotated[bool, _option("Print one JSON document.", "--json", negative=(), show_default=False)] = False,
+    **flags: Any,
+) -> None:
+    """Measure a trained model on pictures; on those of its run where none are named."""
+    from .. import evaluation
+
+    choice = _data_of(weights, nested(flags).get("data", {}))
+    result = evaluation.evaluate(
+        weights, choice, name=model, part=part, batch_size=_at_least_one(batch_size), device=device, out=out
+    )
+    if as_json:
+        print(json.dumps({"figures": dict(result.figures), "pictures": result.pictures}))
+        return
+    from ..report.numbers import count, figure, percent
+
+    table = Table(show_header=False, box=None)
+    for name, value in result.figures.items():
+        table.add_row(name, percent(value) if name.startswith("top") else figure(value))
+    table.add_row("pictures", count(result.pictures))
+    Console().print(table)
+
+
+def _at_least_one(batch_size: int) -> int:
+    if batch_size < 1:
+        raise DataError(f"--batch-size: expected at least 1, got {batch_size}")
+    return batch_size
+
+
+def _data_of(weights: str | None, said: dict[str, Any]) -> DataChoice | None:
+    """The run's own choice of pictures with what was said over it; nothing where nothing was said."""
+    if not said:
+        return None
+    from ..run_folder import CONFIG, stored_recipe
+
+    is_run = weights is not None and (Path(weights) / CONFIG).is_file()
+    own = _or_none(lambda: stored_recipe(Path(weights or "")).data) if is_run else None
+    if own is None and "source" not in said:
+        raise DataError("which pictures? Give --data a folder or the name of a data set")
+    return DataChoice.from_dict(merged((own or DataChoice()).to_dict(), said), "data")
+
+
+def _or_none(read: Any) -> Any:
+    try:
+        return read()
+    except InputError:
+        return None
+
+
+def predict(
+    *pictures: Annotated[str, Parameter(help="Files, folders and patterns such as 'photos/*.jpg'.")],
+    weights: Annotated[str | None, _option("A run's folder, a weights file or a hub id.")] = None,
+    model: Annotated[str | None, _option("A row of the zoo: for published weights and files of others.")] = None,
+    top: Annotated[int, _option("Classes for each picture.")] = 5,
+    batch_size: Annotated[int, _option("Pictures at a time.")] = 32,
+    device: Annotated[Device, _option("Where to compute.")] = "auto",
+    on_bad_image: Annotated[
+        Literal["refuse", "skip"], _option("Stop at a file that is no picture, or leave it out.")
+    ] = "refuse",
+    as_json: Annotated[bool, _option("Print one JSON document.", "--json", negative=(), show_default=False)] = False,
+) -> None:
+    """Name what is in pictures: the likeliest classes of each, with bars."""
+    from .. import prediction
+    from ..recipe import Machine
+    from ..trained import open_trained
+    from ..training.device import chosen_device
+
+    if top < 1:
+        raise DataError(f"--top: expected at least 1, got {top}")
+    prediction.expanded(pictures)  # a wrong path is told before weights are read or downloaded
+    answers = prediction.predict(
+        open_trained(weights, model),
+        pictures,
+        top=top,
+        batch_size=_at_least_one(batch_size),
+        device=chosen_device(Machine(device=device)),
+        on_bad_image=on_bad_image,
+    )
+    if as_json:
+        print(json.dumps([answer.to_dict() for answer in answers.answers], indent=2, ensure_ascii=False))
+    else:
+        console = Console(highlight=False)
+        for answer in answers.answers:
+            console.print(prediction.bars(answer))
+    if answers.skipped:
+        told = Console(stderr=True, highlight=False)
+        told.print(f"{len(answers.skipped)} files left out, they are no readable pictures:", style="yellow")
+        for bad in answers.skipped:
+            told.print(f"  {bad.path}: {bad.reason}", markup=False, soft_wrap=True)
+
+
+def models(
+    pattern: Annotated[str, Parameter(help="Part of a name, or a pattern such as 'poolformer_*'.")] = "*",
+    *,
+    family: Annotated[str | None, _option("Only this family, such as CAFormer.")] = None,
+    pretrained: Annotated[
+        bool, _option("Only models with published weights.", negative=(), show_default=False)
+    ] = False,
+    format: Annotated[Literal["table", "csv", "json", "markdown"], _option("How to print it.")] = "table",
+) -> None:
+    """List the published models: exact parameters, multiply-adds, published ImageNet-1K top-1."""
+    from ..report import zoo_table
+    from ..zoo.catalogue import CATALOGUE, list_models
+
+    families = {row.family for row in CATALOGUE.values()}
+    if family is not None and family.lower() not in {name.lower() for name in families}:
+        raise InputError(f"--family: no such family {family!r}. {did_you_mean(family, families)}")
+    names = list_models(pattern, family=family, pretrained=pretrained)
+    if not names:
+        raise InputError(f"no model matches {pattern!r}. {did_you_mean(pattern, CATALOGUE)}".rstrip())
+    rows = [_zoo_row(CATALOGUE[name]) for name in names]
+    if format == "table":
+        Console().print(zoo_table.zoo_table(rows))
+        return
+    write = {"csv": zoo_table.zoo_csv, "json": zoo_table.zoo_json, "markdown": zoo_table.zoo_markdown}[format]
+    print(write(rows).rstrip("\n"))
+
+
+def _zoo_row(row: Any) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "family": row.family,
+        "parameters": row.parameters,
+        "macs": round(row.macs * 1e9),
+        "top1": row.top1,
+        "img_size": list(row.spec.img_size),
+        "weights": bool(row.weights),
+        "paper": row.paper,
+    }
+
+
+def report(*folders: Annotated[Path, Parameter(help="Run folders.")]) -> None:
+    """Write the report of runs again, from the files in their folders."""
+    from ..report.run_page import write_run_page
+
+    if not folders:
+        raise InputError("which runs? Give one or more run folders, such as runs/*")
+    for folder in folders:
+        print(write_run_page(folder))

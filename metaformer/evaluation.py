@@ -1,0 +1,145 @@
+"""``metaformer eval``: a trained model and a data set in, figures out; nothing is written unless a folder is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from .data.sets import Pictures, PictureSets
+from .errors import DataError, RunError
+from .recipe import DataChoice, Machine
+from .report.numbers import count
+from .run import open_pictures
+from .run_folder import CONFIG, EVALUATION, class_difference, stored_recipe
+from .scoring import Score, score
+from .trained import Trained, imagenet_classes, open_trained
+from .training.device import chosen_device
+
+Part = Literal["val", "train", "all"]
+
+
+def evaluate(
+    source: str | Path | None,
+    data: DataChoice | None = None,
+    *,
+    name: str | None = None,
+    part: Part = "val",
+    batch_size: int = 64,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    out: Path | None = None,
+    console: Console | None = None,
+) -> Score:
+    """Figures of a trained model on a data set.
+
+    Args:
+        source: a run's folder, a weights file or a hub id; nothing takes the published weights of ``name``.
+        data: the pictures; those of the run where left out.
+        name: a row of the zoo, for published weights and for files of others.
+        part: which pictures: those held out or the ``val`` folder, those to train on, or all.
+        batch_size: pictures at a time.
+        device: where to compute.
+        out: a folder for evaluation.json, confusion.png and predictions.png.
+        console: where to say what is being done.
+
+    Raises:
+        InputError: weights or pictures that cannot be read, or classes that are not the model's.
+    """
+    console = console or Console(stderr=True)
+    choice = data or _own_data(source)
+    sets = open_pictures(choice, console)
+    trained = open_trained(source, name, num_classes=len(sets.classes))
+    _expect_classes(trained, sets)
+    pictures = _part(sets, part)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("evaluating", total=-(-len(pictures) // batch_size))
+        result = score(
+            trained.model,
+            pictures,
+            sets.classes,
+            trained.model.preprocessing,
+            channels=trained.model.spec.in_chans,
+            batch_size=batch_size,
+            workers=choice.workers,
+            device=chosen_device(Machine(device=device)),
+            each_batch=lambda: progress.advance(bar),
+        )
+    everything = len(sets.train) + len(sets.val)
+    if part == "val" and everything > len(pictures):
+        console.print(
+            f"{count(len(pictures))} of {count(everything)} pictures: the validation part (--part all takes all)",
+            style="dim",
+            highlight=False,
+        )
+    if out is not None:
+        _write(result, out)
+    return result
+
+
+def _own_data(source: str | Path | None) -> DataChoice:
+    """The data of the run that a folder or a file in it belongs to."""
+    if source is not None:
+        for folder in (Path(source), Path(source).parent):
+            if (folder / CONFIG).is_file():
+                return stored_recipe(folder).data
+    raise DataError("which pictures? Give --data a folder or the name of a data set")
+
+
+def _expect_classes(trained: Trained, sets: PictureSets) -> None:
+    """The data's classes are the model's, in its order; by their number where the weights have no names."""
+    if trained.classes is not None and trained.classes != sets.classes:
+        raise DataError(f"{trained.origin}: {class_difference(trained.classes, sets.classes)}")
+    if trained.model.num_classes != len(sets.classes):
+        usual = " (ImageNet's)" if imagenet_classes(trained.model.num_classes) else ""
+        raise DataError(
+            f"{trained.origin} tells {trained.model.num_classes} classes apart{usual}, the data has "
+            f"{len(sets.classes)}; give the data it was trained on, or train it on yours first"
+        )
+
+
+def _part(sets: PictureSets, part: Part) -> Pictures:
+    return {"val": sets.val, "train": sets.train}.get(part) or Together(sets.train, sets.val)
+
+
+@dataclass
+class Together:
+    """Two sets of pictures as one."""
+
+    first: Pictures
+    second: Pictures
+
+    def __post_init__(self) -> None:
+        self.labels = [*self.first.labels, *self.second.labels]
+        self.skips_bad = self.first.skips_bad
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def load(self, index: int) -> Image.Image:
+        """The picture; raises ``UnreadablePicture``."""
+        part, index = self._place(index)
+        return part.load(index)
+
+    def name(self, index: int) -> str:
+        """A path or a name."""
+        part, index = self._place(index)
+        return part.name(index)
+
+    def _place(self, index: int) -> tuple[Pictures, int]:
+        beyond = index - len(self.first)
+        return (self.second, beyond) if beyond >= 0 else (self.first, index)
+
+
+def _write(result: Score, folder: Path) -> None:
+    from .report.page import evaluation_parts
+    from .report.run_files import read_evaluation
+
+    if (folder / CONFIG).is_file():
+        raise RunError(f"{folder} is a run's folder, whose evaluation belongs to its report; choose another with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    result.write(folder / EVALUATION)
+    evaluation_parts(read_evaluation(folder), folder)
