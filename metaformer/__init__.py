@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .recipe import Recipe
     from .spec import EmbeddingSpec, HeadSpec, MixerSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
     from .types import Preprocessing
+    from .weights.hub import from_pretrained, push_to_hub, save_pretrained
+    from .weights.load import load_pretrained, load_weights
+    from .weights.save import load_model, save_weights
     from .zoo.catalogue import find, list_models
 
 __version__ = "0.1.0"
@@ -38,6 +41,9 @@ _CONTENTS = {
         "StageSpec",
     ),
     "types": ("Preprocessing",),
+    "weights.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
+    "weights.load": ("load_pretrained", "load_weights"),
+    "weights.save": ("load_model", "save_weights"),
     "zoo.catalogue": ("find", "list_models"),
 }
 _HOME = {name: module for module, names in _CONTENTS.items() for name in names}
