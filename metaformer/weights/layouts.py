@@ -11,9 +11,8 @@ Layouts: sail-sg/poolformer ("official-v1", hybrids included), sail-sg/metaforme
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
 from ..errors import WeightsError
 
@@ -64,7 +63,7 @@ TRANSFORMERS_BLOCK: Pairs = (
 )
 BLOCK = "backbone.stages.{i}.blocks.{j}"
 
-# stage, down and position stand for the one running number that the original gives to all three (see _numbered)
+# stage, down and position stand for the one running number that the original gives to all three (see naming.py)
 V1_BACKBONE: Pairs = (
     ("patch_embed.proj.*", "backbone.stages.0.embed.conv.*"),
     ("network.down{i}.proj.*", "backbone.stages.{i}.embed.conv.*"),
@@ -123,10 +122,14 @@ class Layout:
     """A regular expression that only names of this layout match."""
     pairs: Pairs
     """Their templates and ours."""
+    linear_pairs: Pairs | None = None
+    """The same for a model whose head is one linear layer, where that differs."""
     kernels: str | None = None
     """Which of our names are (out, in, 1, 1) there instead of (out, in), as a regular expression."""
     kernels_beside_attention: bool = True
     """Whether that also holds in stages of attention."""
+    running_number: bool = False
+    """Whether stages, downsamplings and position tables share one running number."""
 
 
 MLP_KERNELS = r"\.mlp\.fc[12]\.weight$"
@@ -135,19 +138,21 @@ MAP_KERNELS = r"\.(mlp\.fc[12]|mixer\.pwconv[12])\.weight$"
 LAYOUTS = (
     Layout(name="metaformer", mark=r"backbone\.stages\.\d+\.", pairs=OURS),
     Layout(name="huggingface", mark=r"poolformer\.encoder\.", pairs=TRANSFORMERS, kernels=MLP_KERNELS),
-    Layout(name="mmpretrain", mark=r"backbone\.patch_embed\.", pairs=MMPRETRAIN, kernels=MLP_KERNELS),
-    Layout(name="official-v1", mark=r"network\.\d+\.\d+\.", pairs=V1, kernels=MLP_KERNELS),
-    Layout(name="official-v2", mark=r"downsample_layers\.\d+\.conv\.weight", pairs=V2_MLP),
+    Layout(
+        name="mmpretrain", mark=r"backbone\.patch_embed\.", pairs=MMPRETRAIN, kernels=MLP_KERNELS, running_number=True
+    ),
+    Layout(name="official-v1", mark=r"network\.\d+\.\d+\.", pairs=V1, kernels=MLP_KERNELS, running_number=True),
+    Layout(name="official-v2", mark=r"downsample_layers\.\d+\.conv\.weight", pairs=V2_MLP, linear_pairs=V2_LINEAR),
     Layout(
         name="timm",
         mark=r"stem\.conv\.weight|stages\.\d+\.blocks\.\d+\.",
         pairs=TIMM_MLP,
+        linear_pairs=TIMM_LINEAR,
         kernels=MAP_KERNELS,
         kernels_beside_attention=False,
     ),
 )
 """In the order in which they are tried."""
-_LINEAR_HEAD = {V2_MLP: V2_LINEAR, TIMM_MLP: TIMM_LINEAR}
 
 
 def recognise(names: Iterable[str]) -> Layout:
@@ -165,110 +170,3 @@ def recognise(names: Iterable[str]) -> Layout:
         f"the names in this checkpoint belong to no MetaFormer layout known here ({shown}, ...). Expected the "
         f"names of one of: {', '.join(layout.name for layout in LAYOUTS)}"
     )
-
-
-def our_names(layout: Layout, names: Iterable[str]) -> dict[str, str]:
-    """Our name for each of theirs; a name that no row knows stays as it is."""
-    spelled = _staged(list(names)) if _is_numbered(layout) else {name: name for name in names}
-    rows = [(_pattern(theirs), ours) for theirs, ours in layout.pairs]
-    return {name: _renamed(spelling, rows) or name for name, spelling in spelled.items()}
-
-
-def their_names(layout: Layout, names: Iterable[str]) -> dict[str, str]:
-    """The inverse of ``our_names``: how a layout calls our tensors.
-
-    Raises:
-        WeightsError: a tensor that the layout has no name for.
-    """
-    ours = {name: _neutral(name) for name in names}
-    if layout.name == "metaformer":
-        return {name: name for name in ours}
-    linear = not any(name.startswith("head.hidden.") for name in ours)
-    table = _LINEAR_HEAD.get(layout.pairs, layout.pairs) if linear else layout.pairs
-    rows = [(_pattern(right), left) for left, right in table]
-    found = {name: _renamed(neutral, rows) for name, neutral in ours.items()}
-    homeless = [name for name, there in found.items() if there is None]
-    if homeless:
-        raise WeightsError(
-            f"the layout {layout.name!r} has no name for {', '.join(homeless[:3])}: it is another model's"
-        )
-    renamed = {name: there or "" for name, there in found.items()}
-    return _numbered(renamed) if _is_numbered(layout) else renamed
-
-
-def _neutral(name: str) -> str:
-    for place in FINAL_NORM_PLACES:
-        if name.startswith(place):
-            return FINAL_NORM + name.removeprefix(place)
-    return name
-
-
-_HOLES: Mapping[str, str] = {"i": r"\d+", "j": r"\d+", "part": r"\w+?"}
-
-
-@cache
-def _pattern(template: str) -> re.Pattern[str]:
-    escaped = re.escape(template).replace(r"\*", r"(?P<leaf>[a-z_]+)")
-    for hole, expression in _HOLES.items():
-        escaped = escaped.replace(rf"\{{{hole}\}}", f"(?P<{hole}>{expression})")
-    return re.compile(escaped)
-
-
-def _renamed(name: str, rows: Iterable[tuple[re.Pattern[str], str]]) -> str | None:
-    for pattern, template in rows:
-        match = pattern.fullmatch(name)
-        if match is not None:
-            return _filled(template, match)
-    return None
-
-
-def _filled(template: str, match: re.Match[str]) -> str:
-    values = match.groupdict()
-    return template.replace("*", values.pop("leaf", "*")).format(**values)
-
-
-# --- the running number of the first paper's code ---------------------------------------------------------------
-
-_NUMBERED = re.compile(r"(?P<front>(?:backbone\.)?network\.)(?P<n>\d+)\.(?P<rest>.+)")
-_STAGED = re.compile(r"(?P<front>(?:backbone\.)?network\.)(?P<kind>down|position|stage)(?P<i>\d+)\.(?P<rest>.+)")
-_KINDS: tuple[tuple[str, Callable[[str], bool]], ...] = (
-    ("down", lambda rest: rest.startswith("proj.")),
-    ("position", lambda rest: rest == "pos_embed"),
-    ("stage", lambda rest: True),
-)
-
-
-def _is_numbered(layout: Layout) -> bool:
-    return layout.pairs in (V1, MMPRETRAIN)
-
-
-def _staged(names: list[str]) -> dict[str, str]:
-    """``network.5.proj.weight`` as ``network.down3.proj.weight``: a position table shifts every later number, so the
-    stage is found by counting the downsamplings on the way."""
-    matches = {name: match for name in names if (match := _NUMBERED.fullmatch(name))}
-    kinds = {int(m["n"]): _kind(m["rest"]) for m in matches.values()}
-    stage, place = 0, {}
-    for number in sorted(kinds):
-        stage += kinds[number] == "down"
-        place[number] = f"{kinds[number]}{stage}"
-    return {
-        name: f"{m['front']}{place[int(m['n'])]}.{m['rest']}" if (m := matches.get(name)) else name for name in names
-    }
-
-
-def _kind(rest: str) -> str:
-    return next(kind for kind, fits in _KINDS if fits(rest))
-
-
-def _numbered(names: dict[str, str]) -> dict[str, str]:
-    """The inverse of ``_staged``."""
-    order = [kind for kind, _ in _KINDS]
-    matches = {name: match for name, there in names.items() if (match := _STAGED.fullmatch(there))}
-    places = sorted({(int(m["i"]), order.index(m["kind"])) for m in matches.values()})
-    number = {place: n for n, place in enumerate(places)}
-    return {
-        name: f"{m['front']}{number[int(m['i']), order.index(m['kind'])]}.{m['rest']}"
-        if (m := matches.get(name))
-        else there
-        for name, there in names.items()
-    }

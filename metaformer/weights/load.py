@@ -18,8 +18,9 @@ from ..errors import WeightsError
 from ..zoo.catalogue import CATALOGUE
 from .download import HUB_ID, USUAL_FILES, fetch, fetch_id
 from .fitting import Fitting, fit
-from .layouts import FINAL_NORM, FINAL_NORM_PLACES, our_names, recognise
+from .layouts import FINAL_NORM, FINAL_NORM_PLACES, recognise
 from .likeness import look_alikes
+from .naming import our_names
 from .reading import read_state, unwrap
 
 _log = logging.getLogger(__name__)

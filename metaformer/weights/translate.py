@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError, did_you_mean
 from ..model.embed import Position
-from .layouts import LAYOUTS, Layout, their_names
+from .layouts import LAYOUTS, Layout
+from .naming import their_names
 
 SECOND_PAPER = re.compile(r"\.(embed\.p(re|ost)_norm|skip[12])\.")
 _STAGE = re.compile(r"backbone\.stages\.(\d+)\.")

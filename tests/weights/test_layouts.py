@@ -5,8 +5,9 @@ import torch
 
 import metaformer
 from metaformer.errors import WeightsError
-from metaformer.weights.layouts import LAYOUTS, our_names, recognise, their_names
+from metaformer.weights.layouts import LAYOUTS, recognise
 from metaformer.weights.load import load_weights
+from metaformer.weights.naming import our_names, their_names
 from metaformer.weights.reading import unwrap
 from metaformer.weights.translate import to_layout
 
