@@ -28,6 +28,7 @@ LAYERS = {
     "training": 3,
     "fast": 3,
     "factory": 3,
+    "bridge": 4,
     "run_folder": 4,
     "run_config": 4,
     "scoring": 4,
