@@ -23,7 +23,7 @@ def recipe(model: str = "poolformer_s12", stem_stride: int = 1) -> Recipe:
             optimiser="adamw",
             lr=1e-3,
             weight_decay=0.05,
-            warmup_epochs=3,
+            warmup_epochs=0.5,  # so that a look with --epochs 1 is possible
             min_lr=1e-5,
             clip_grad=1.0,
             label_smoothing=0.1,

@@ -1,0 +1,129 @@
+"""The README is true: its commands and its Python run, its table is the zoo's, its links and its tree exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: str, language: str) -> list[tuple[str, str]]:
+    """(reason for not running it, or nothing; text) of each block of code."""
+    found = re.findall(r"(?:<!-- not run: (.+?) -->\n)?```(\w+)\n(.*?)```", page, re.DOTALL)
+    return [(reason, text) for reason, name, text in found if name == language]
+
+
+def commands(text: str) -> list[str]:
+    """The lines of a block without their comments."""
+    lines = (re.sub(r"\s+#.*", "", line) for line in text.splitlines())
+    return [line for line in lines if line.strip()]
+
+
+PYTHON = [
+    pytest.param(text, id=f"{page.stem}-{i}")
+    for page in PAGES
+    for i, (reason, text) in enumerate(blocks(page.read_text(encoding="utf-8"), "python"))
+    if not reason
+]
+
+
+@pytest.mark.parametrize("text", PYTHON)
+def test_python_blocks_run(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        exec(compile(text, "README.md", "exec"), {"__name__": "readme"})
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_commands_run_as_printed(tmp_path: Path) -> None:
+    """In order and in one folder, with the ``metaformer`` of this environment."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    offline = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"}
+    ran = [line for reason, text in blocks(README, "bash") if not reason for line in commands(text)]
+    assert any("train" in line for line in ran), "the README shows no training that can be run"
+    for line in ran:
+        done = subprocess.run(
+            line, shell=True, cwd=tmp_path, env=offline, capture_output=True, text=True, timeout=400, check=False
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    for name in ("report.html", "metrics.csv", "best.safetensors", "last.safetensors", "checkpoint.safetensors"):
+        assert (tmp_path / "runs" / "digits" / name).is_file(), name
+    assert list((tmp_path / "runs" / "digits").glob("events.out.tfevents*"))
+
+
+def test_commands_that_are_not_run_have_flags_that_exist() -> None:
+    """Every ``metaformer`` command of the README is known to the command line, flag by flag."""
+    lines = [line for _, text in blocks(README, "bash") for line in commands(text) if "metaformer " in line]
+    helps: dict[str, str] = {}
+    for line in lines:
+        verb, *words = line.split("metaformer ", 1)[1].split()
+        if verb not in helps:
+            helps[verb] = subprocess.run(
+                [sys.executable, "-m", "metaformer", verb, "--help"],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                env={**os.environ, "COLUMNS": "300", "PYTHONUTF8": "1"},
+                check=True,
+            ).stdout
+        for flag in (word for word in words if word.startswith("--")):
+            assert re.search(rf"{re.escape(flag)}\b", helps[verb]), f"metaformer {verb} has no {flag}"
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for page in PAGES:
+        for target in re.findall(r"(?:^|`)make ([a-z][a-z-]*)", page.read_text(encoding="utf-8"), re.MULTILINE):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name} names `make {target}`"
+
+
+def test_models_are_the_zoos() -> None:
+    spec = importlib.util.spec_from_file_location("models_table", ROOT / "docs" / "models_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    assert table.written(README) == README, "run `python docs/models_table.py`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_files_named_in_a_page_exist(page: Path) -> None:
+    """Code-like words such as ``model/build.py`` name files of the library or of the checkout."""
+    for name in re.findall(r"`((?:[\w.]+/)*[\w]+\.(?:py|md|svg|cff))`", page.read_text(encoding="utf-8")):
+        places = (ROOT / name, ROOT / "metaformer" / name, page.parent / name)
+        assert any(place.exists() for place in places), f"{page.name} names {name}"
+
+
+def test_tree_names_what_exists() -> None:
+    (tree,) = (text for _, text in blocks(README, "text"))
+    folder = ROOT
+    for line in tree.splitlines():
+        if not line.strip():
+            continue
+        depth = len(re.match(r"[│├└─\s]*", line)[0]) // 4  # type: ignore[index]
+        folder = ROOT if depth == 0 else ROOT / "metaformer" if depth == 1 else folder
+        names = re.findall(r"(?<![\w.])([a-z_]+(?:\.py|/))(?=\s)", f"{line.lstrip('│├└─ ')} ")
+        if depth == 2:
+            assert (ROOT / "metaformer" / "model" / names[0]).exists(), line
+            continue
+        for name in names:
+            assert (folder / name).exists(), f"the tree names {name}"
