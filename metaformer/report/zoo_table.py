@@ -26,17 +26,18 @@ ZooRow = Mapping[str, Any]
 
 
 def zoo_table(rows: Iterable[ZooRow], title: str | None = None) -> Table:
-    """A table for the terminal; families are set apart by a line, papers left out for width."""
+    """A table for the terminal, fit for 80 columns: a heading for each family, its models below."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
-    shown = [(name, head) for name, head in zip(COLUMNS, _HEADS, strict=True) if name != "paper"]
+    shown = [(name, head) for name, head in zip(COLUMNS, _HEADS, strict=True) if name not in ("family", "paper")]
     for name, head in shown:
         justify: Any = "right" if name in _NUMERIC else "center" if name == "weights" else "left"
-        table.add_column(head, justify=justify, no_wrap=name != "family", style="bold" if name == "name" else "")
+        table.add_column(head, justify=justify, no_wrap=True)
     family = None
     for row in rows:
-        if family is not None and row.get("family") != family:
+        if row.get("family") != family:
+            family = row.get("family")
             table.add_section()
-        family = row.get("family")
+            table.add_row(Text(plain(family), style="bold"))
         table.add_row(*(Text(_cell(row, name)) for name, _ in shown))
     return table
 
@@ -73,7 +74,9 @@ def _exact(row: ZooRow) -> dict[str, Any]:
 
 def _cell(row: ZooRow, name: str) -> str:
     value = row.get(name)
-    if name in ("parameters", "macs"):
+    if name == "parameters":
+        return f"{value:,}" if known(value) else DASH
+    if name == "macs":
         return short(value)
     if name == "top1":
         return f"{value:.1f}" if known(value) else DASH

@@ -41,13 +41,13 @@ def test_markdown_has_one_line_a_model_and_as_many_cells_as_heads() -> None:
     lines = zoo_markdown(ROWS).splitlines()
     assert len(lines) == 2 + len(ROWS)
     assert {line.replace("\\|", "").count("|") for line in lines} == {len(COLUMNS) + 1}
-    assert "| poolformer_s12 | PoolFormer | 11.92 M | 1.82 G | 77.2 | 224 | ✓ | 2111.11418 |" in lines
+    assert "| poolformer_s12 | PoolFormer | 11,915,176 | 1.82 G | 77.2 | 224 | ✓ | 2111.11418 |" in lines
 
 
 def test_the_terminal_shows_every_model() -> None:
     out = io.StringIO()
-    Console(file=out, width=120).print(zoo_table(ROWS))
-    assert all(word in out.getvalue() for word in ("poolformer_s12", "odd|name", "11.92 M", "1.82 G", "77.2", "384"))
+    Console(file=out, width=80).print(zoo_table(ROWS))
+    assert all(word in out.getvalue() for word in ("poolformer_s12", "odd|name", "11,915,176", "1.82 G", "77.2", "384"))
 
 
 def test_tables_need_neither_torch_nor_matplotlib() -> None:
