@@ -4,6 +4,8 @@ Everything random is on: dropout, drop path, shifts, Mixup, random erasing; two 
 weights, clipping, warm-up.
 """
 
+import time
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -48,14 +50,14 @@ PIXELS = Preprocessing(size=(8, 8), crop=1.0, mean=(0.3,), std=(0.4,))
 
 
 class First:
-    """The first ``count`` pictures of a set."""
+    """The first ``length`` pictures of a set."""
 
     skips_bad = False
 
-    def __init__(self, pictures: Any, count: int) -> None:
+    def __init__(self, pictures: Any, length: int) -> None:
         self.pictures, self.labels, self.load, self.name = (
             pictures,
-            pictures.labels[:count],
+            pictures.labels[:length],
             pictures.load,
             pictures.name,
         )
@@ -82,14 +84,22 @@ class Said(Observer):
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.room, resource.RLIM_INFINITY))
 
 
-def run(folder: Path, resume: bool, room: int | None, events: Connection) -> None:
-    """Train; sends ``part`` before each forward pass, then ``done``, or what ended the run before."""
+def run(folder: Path, resume: bool, room: int | None, hangs_at: int | None, events: Connection) -> None:
+    """Train; sends ``part`` before each forward pass, then ``done``, or what ended the run before.
+
+    Before forward pass number ``hangs_at`` it waits for a signal.
+    """
     torch.manual_seed(RECIPE.seed)
     mixing = Mixing(RECIPE.augmentation, 10)
     sets, settings = open_source(DataChoice()), {"batch_size": 32, "seed": RECIPE.seed}
 
+    parts = count(1)
+
     def said(batch: Batch) -> Batch:
         events.send("part")
+        if next(parts) == hangs_at:
+            while not trainer._interrupts.received:
+                time.sleep(0.01)
         return mixing(batch)
 
     trainer = Trainer(

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no for
 
 
 def finished(folder: Path, resume: bool = False) -> None:
-    process, events = start(run, folder, resume, None)
+    process, events = start(run, folder, resume, None, None)
     assert list(events_of(events))[-1] == "done"
     process.join()
 
@@ -34,13 +34,16 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def signalled(folder: Path, resume: bool, after_parts: int, delay: float, number: int) -> tuple[list[Any], int | None]:
-    """Start or resume, send a signal ``delay`` seconds after that many micro-batches; what was told, the exit code."""
-    process, events = start(run, folder, resume, None)
+def signalled(
+    folder: Path, number: int, parts: int, *, resume: bool = False, delay: float = 0.0, hangs: bool = False
+) -> tuple[list[Any], int | None]:
+    """Start or resume, send signal ``number`` ``delay`` seconds after ``parts`` micro-batches have begun; what was
+    told, and the exit code. With ``hangs`` the process waits inside the last of them, else it runs on meanwhile."""
+    process, events = start(run, folder, resume, None, parts if hangs else None)
     told: list[Any] = []
     for event in events_of(events):
         told.append(event)
-        if told.count("part") == after_parts and event == "part":
+        if event == "part" and told.count("part") == parts:
             time.sleep(delay)
             os.kill(process.pid, number)  # type: ignore[arg-type]
     process.join()
@@ -69,28 +72,30 @@ def expect_same_run(one: Path, two: Path) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_kill_9_at_random_points_changes_nothing(unbroken: Path, tmp_path: Path, seed: int) -> None:
+    """First inside a window whose first micro-batch is behind it, then at any moment, saving included, then inside
+    the first micro-batch of a window."""
     moments = random.Random(seed)
-    killed_inside_a_window = 0
-    for attempt in range(3):
-        parts, delay = moments.randint(1, 8), moments.random() * 0.05
-        told, exit_code = signalled(tmp_path, attempt > 0, parts, delay, signal.SIGKILL)
+    kills: list[dict[str, Any]] = [
+        {"parts": moments.choice([2, 4, 8]), "hangs": True},
+        {"parts": moments.randint(1, 5), "delay": moments.random() * 0.1, "resume": True},
+        {"parts": moments.choice([1, 3]), "hangs": True, "resume": True},
+    ]
+    for kill in kills:
+        told, exit_code = signalled(tmp_path, signal.SIGKILL, **kill)
         assert exit_code == -signal.SIGKILL
+        assert told.count("part") == kill["parts"] or not kill.get("hangs")
         assert "done" not in told
-        killed_inside_a_window += told.count("part") % 2
     finished(tmp_path, resume=True)
-    assert killed_inside_a_window > 0
     expect_same_run(unbroken, tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_request_to_stop_saves_and_resumes_exactly(unbroken: Path, tmp_path: Path, number: int) -> None:
-    told, exit_code = signalled(tmp_path, False, 3, 0.0, number)
-    assert told[-1] == 128 + number
+    told, exit_code = signalled(tmp_path, number, 3, hangs=True)
     assert exit_code == 0
-    assert told.count("part") in (4, 6)  # the window is finished first
-    assert told[-2] == "checkpoint.safetensors"
-    saved = read_tree(tmp_path / "checkpoint.safetensors")["position"]
-    assert saved["update"] == told.count("part") / 2
+    # the window of parts 3 and 4 is finished first
+    assert told == ["part"] * 4 + ["checkpoint.safetensors", 128 + number]
+    assert read_tree(tmp_path / "checkpoint.safetensors")["position"]["update"] == 2
     finished(tmp_path, resume=True)
     expect_same_run(unbroken, tmp_path)
 
@@ -98,7 +103,7 @@ def test_a_request_to_stop_saves_and_resumes_exactly(unbroken: Path, tmp_path: P
 @pytest.mark.parametrize("room", [200, 20_000, 100_000])
 def test_a_full_disk_stops_the_run_and_leaves_the_earlier_states(unbroken: Path, tmp_path: Path, room: int) -> None:
     """Little room stops the event file or the metrics, more the weights, much the state; nothing is lost by any."""
-    process, events = start(run, tmp_path, False, room)
+    process, events = start(run, tmp_path, False, room, None)
     told = list(events_of(events))
     process.join()
     assert process.exitcode == 0
