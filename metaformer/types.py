@@ -95,5 +95,8 @@ class Task(Protocol):
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """The mean loss over the batch, a scalar."""
 
+    def correct(self, outputs: Tensor, batch: Batch) -> Tensor | None:
+        """How many of the batch are answered right, a scalar; nothing where that has no meaning."""
+
     def metric(self) -> Metric:
         """A fresh accumulator."""

@@ -145,8 +145,7 @@ class Engine:
             outputs = self._wrapped(batch.images)
             loss = self.task.loss(outputs, batch)
         self.accelerator.backward(loss * (share * self.world))  # data parallelism averages over the processes
-        count = getattr(self.task, "correct", None)
-        return loss.detach(), count(outputs, batch) if count else None
+        return loss.detach(), self.task.correct(outputs, batch)
 
     def _sum(self, total: Tensor) -> Tensor:
         if self.world == 1:
