@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -46,7 +46,7 @@ class EpochRecord:
     is left out."""
 
 
-class Observer(Protocol):
+class Observer:
     """What the trainer tells; every call has an empty default, so that an observer writes only what it needs."""
 
     def started(self, trainer: Trainer) -> None:
