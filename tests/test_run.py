@@ -1,0 +1,303 @@
+"""Laws of a run: what its folder holds, what it refuses, what it never removes, and that resuming changes nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from metaformer import run_folder
+from metaformer.errors import DataError, InputError, RunError, WeightsError
+from metaformer.evaluation import Together, evaluate
+from metaformer.factory import create_model
+from metaformer.recipe import Augmentation, DataChoice, ModelChoice, Optimisation, Recipe
+from metaformer.run import RunResult, fitted_model, fitting_stride, open_pictures, train
+from metaformer.spec import EmbeddingSpec, ModelSpec, StageSpec
+from metaformer.trained import imagenet_classes, open_trained
+from metaformer.weights.files import read_tensors
+from metaformer.zoo.catalogue import find
+
+QUIET = Console(quiet=True)
+COMPLETE = {
+    "config.json",
+    "metrics.csv",
+    "evaluation.json",
+    "checkpoint.safetensors",
+    "best.safetensors",
+    "last.safetensors",
+    "curves.png",
+    "confusion.png",
+    "predictions.png",
+    "report.html",
+}
+COLOURS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (210, 50, 40)}
+
+
+def painted(folder: Path, count: int = 4, colours: dict[str, tuple[int, int, int]] = COLOURS) -> Path:
+    """Noisy pictures of one colour a class, in train/ and val/."""
+    rng = np.random.default_rng(0)
+    for part, number in (("train", count), ("val", 2)):
+        for name, colour in colours.items():
+            (folder / part / name).mkdir(parents=True, exist_ok=True)
+            for i in range(number):
+                pixels = np.clip(np.array(colour) + rng.integers(-30, 30, (12, 10, 3)), 0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / part / name / f"{i}.png")
+    return folder
+
+
+def tiny_spec() -> ModelSpec:
+    """Two blocks, for pictures of 8 × 8."""
+    stages = (
+        StageSpec(depth=1, width=8, embedding=EmbeddingSpec(stride=1)),
+        StageSpec(depth=1, width=16),
+    )
+    return ModelSpec(stages=stages, img_size=(8, 8))
+
+
+def plan(data: Path | str, **moves: object) -> Recipe:
+    """Two quick epochs."""
+    return Recipe(
+        data=DataChoice(source=str(data)),
+        augmentation=Augmentation(policy="none"),
+        optimisation=Optimisation(**{"epochs": 2, "batch_size": 6, "lr": 3e-3, **moves}),  # type: ignore[arg-type]
+    )
+
+
+def quick(recipe: Recipe | None, folder: Path, **more: object) -> RunResult:
+    """``train`` with the tiny model, silent."""
+    result = train(recipe, folder, spec=tiny_spec(), console=QUIET, **more)  # type: ignore[arg-type]
+    assert result is not None
+    return result
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return painted(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> RunResult:
+    """One finished run that tests only look at."""
+    return quick(plan(pictures), tmp_path_factory.mktemp("runs") / "run", command="metaformer train ...")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_run_folder_is_complete(run: RunResult) -> None:
+    names = {path.name for path in run.folder.iterdir()}
+    assert names >= COMPLETE
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert all(run_folder.is_written(name) for name in names)
+
+
+def test_the_config_says_what_was_run(run: RunResult, pictures: Path) -> None:
+    config = json.loads((run.folder / "config.json").read_text())
+    assert Recipe.from_dict(config["recipe"]) == plan(pictures)
+    assert config["classes"] == ["blue", "green", "red"]
+    assert config["data"] == {"source": str(pictures), "train": 12, "val": 6, "skipped": []}
+    assert config["command"] == "metaformer train ..."
+    assert config["parameters"] == run.parameters == sum(p.numel() for p in open_trained(run.folder).model.parameters())
+    assert ModelSpec.from_dict(config["spec"]).num_classes == 3
+
+
+def test_the_evaluation_is_that_of_the_weights_it_names(run: RunResult, pictures: Path) -> None:
+    written = json.loads((run.folder / "evaluation.json").read_text())
+    assert np.sum(written["confusion"]) == written["pictures"] == 6
+    assert len(written["samples"]) == 6
+    again = evaluate(run.folder / written["weights"], DataChoice(source=str(pictures)), console=QUIET)
+    assert again.figures == pytest.approx(written["figures"], rel=1e-5)
+    assert again.confusion == written["confusion"]
+
+
+def test_the_last_weights_can_be_judged_instead_of_the_best(tmp_path: Path, pictures: Path) -> None:
+    result = quick(plan(pictures), tmp_path / "run", judged="last")
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert result.figures["top1"] == pytest.approx(float(rows[-1]["top1"]))
+    assert result.figures["loss"] == pytest.approx(float(rows[-1]["loss"]), rel=1e-4)
+
+
+def test_the_same_recipe_gives_the_same_weights(run: RunResult, tmp_path: Path, pictures: Path) -> None:
+    again = quick(plan(pictures), tmp_path / "again")
+    before, after = (read_tensors(folder / "last.safetensors")[0] for folder in (run.folder, again.folder))
+    assert all(torch.equal(before[name], after[name]) for name in before | after)
+
+
+def test_resuming_a_finished_run_says_so_and_moves_nothing(tmp_path: Path, pictures: Path) -> None:
+    first = quick(plan(pictures), tmp_path / "run")
+    before = contents(first.folder)
+    again = quick(None, first.folder, resume=True)
+    assert again.was_finished
+    assert not first.was_finished
+    assert again.figures == pytest.approx(first.figures)
+    after = contents(first.folder)
+    for name in ("config.json", "metrics.csv", "best.safetensors", "last.safetensors", "evaluation.json"):
+        assert after[name] == before[name], name
+
+
+def test_a_folder_with_a_run_names_both_cures(run: RunResult, pictures: Path) -> None:
+    before = contents(run.folder)
+    with pytest.raises(RunError, match=r"--resume.*--overwrite"):
+        quick(plan(pictures), run.folder)
+    assert contents(run.folder) == before
+
+
+def test_overwriting_removes_what_runs_write_and_nothing_hidden(tmp_path: Path, pictures: Path) -> None:
+    folder = tmp_path / "run"
+    quick(plan(pictures), folder)
+    (folder / ".keep").write_text("mine")
+    (folder / "checkpoint.previous.safetensors").write_bytes(b"old")
+    quick(plan(pictures, epochs=1), folder, overwrite=True)
+    assert (folder / ".keep").read_text() == "mine"
+    assert not (folder / "checkpoint.previous.safetensors").exists()
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("is_run", [True, False])
+def test_a_folder_with_anything_else_in_it_is_never_overwritten(tmp_path: Path, pictures: Path, is_run: bool) -> None:
+    (tmp_path / "notes.txt").write_text("precious")
+    (tmp_path / "best.safetensors").write_bytes(b"precious")
+    if is_run:
+        (tmp_path / "config.json").write_text("{}")
+    before = contents(tmp_path)
+    with pytest.raises(RunError, match=r"notes\.txt"):
+        quick(plan(pictures), tmp_path, overwrite=True)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (plan("no/such/folder"), "no folder"),
+        (plan("digits", optimiser="adamm"), "adamm"),
+        (plan("digits").with_changes(augmentation=Augmentation(auto_augment="nonsense-x")), "auto_augment"),
+    ],
+)
+def test_a_mistake_costs_no_earlier_run(tmp_path: Path, pictures: Path, wrong: Recipe, message: str) -> None:
+    quick(plan(pictures, epochs=1), tmp_path / "run")
+    before = contents(tmp_path / "run")
+    with pytest.raises(InputError, match=message):
+        quick(wrong, tmp_path / "run", overwrite=True)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_resumed_run_keeps_its_recipe(run: RunResult, pictures: Path) -> None:
+    with pytest.raises(RunError, match=r"optimisation\.lr: the run .* 0\.003, got 0\.1"):
+        run_folder.resumed(run.folder, plan(pictures, lr=0.1))
+    elsewhere = plan(pictures).with_changes(data=DataChoice(source=str(pictures), workers=2))
+    assert run_folder.resumed(run.folder, elsewhere).data.workers == 2
+    assert run_folder.resumed(run.folder, None) == plan(pictures)
+
+
+def test_a_run_is_resumed_only_on_its_own_pictures(tmp_path: Path) -> None:
+    pictures = painted(tmp_path / "pictures")
+    quick(plan(pictures), tmp_path / "run")
+    (pictures / "train" / "red" / "3.png").unlink()
+    with pytest.raises(RunError, match="12 training pictures, now there are 11"):
+        quick(None, tmp_path / "run", resume=True)
+    painted(pictures, colours={**COLOURS, "white": (240, 240, 240)})
+    with pytest.raises(RunError, match="know 3 classes, the data has 4"):
+        quick(None, tmp_path / "run", resume=True)
+
+
+def test_there_must_be_a_run_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run to resume"):
+        quick(None, tmp_path / "nothing", resume=True)
+    with pytest.raises(RunError, match="give one of them"):
+        run_folder.check(tmp_path, resume=True, overwrite=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="is a file"):
+        run_folder.check(tmp_path / "file")
+
+
+@pytest.mark.parametrize(("size", "stride"), [(8, 1), (28, 1), (32, 1), (64, 2), (96, 2), (128, None), (224, None)])
+def test_the_stem_steps_less_for_small_pictures(size: int, stride: int | None) -> None:
+    spec = find("poolformer_s12").spec
+    assert fitting_stride(spec, (size, size)) == stride
+    if size >= 28:
+        last = spec.with_stem_stride(stride or 4).grids((size, size))[-1]
+        assert min(last) > 1, "the published stem would leave a single token"
+
+
+def test_a_model_is_fitted_to_small_grey_pictures() -> None:
+    sets = open_pictures(DataChoice(source="digits"), QUIET)
+    model, notes = fitted_model(Recipe(), sets)
+    assert (model.spec.in_chans, model.spec.num_classes) == (1, 10)
+    assert model.preprocessing.size == (8, 8)
+    assert model.preprocessing.crop == 1.0
+    assert any("stem stride 1" in note for note in notes)
+    asked = Recipe(model=ModelChoice(img_size=32, stem_stride=2, in_chans=3), augmentation=Augmentation(crop=0.9))
+    model, notes = fitted_model(asked, sets)
+    assert model.spec.img_size == (32, 32)
+    assert (model.spec.in_chans, model.preprocessing.crop) == (3, 0.9)
+    assert model.spec.stages[0].embedding.stride == 2
+    assert notes == []
+
+
+def test_evaluating_writes_only_where_asked(run: RunResult, tmp_path: Path) -> None:
+    before = contents(run.folder)
+    result = evaluate(run.folder, part="all", console=QUIET)
+    assert contents(run.folder) == before
+    assert result.pictures == 18
+    evaluate(run.folder, out=tmp_path / "out", console=QUIET)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "evaluation.json",
+        "confusion.png",
+        "predictions.png",
+    }
+    with pytest.raises(RunError, match="run's folder"):
+        evaluate(run.folder, out=run.folder, console=QUIET)
+
+
+def test_other_classes_are_told_apart(run: RunResult, tmp_path: Path) -> None:
+    other = painted(tmp_path / "other", colours={"blue": (0, 0, 250), "green": (0, 250, 0), "pink": (250, 150, 150)})
+    with pytest.raises(DataError, match="'red' only in the weights|red only in the weights"):
+        evaluate(run.folder, DataChoice(source=str(other)), console=QUIET)
+    assert "another order" in run_folder.class_difference(("a", "b"), ("b", "a"))
+    with pytest.raises(DataError, match="which pictures"):
+        evaluate(None, name="poolformer_s12", console=QUIET)
+
+
+def test_two_parts_together_are_both(pictures: Path) -> None:
+    sets = open_pictures(DataChoice(source=str(pictures)), QUIET)
+    both = Together(sets.train, sets.val)
+    names = [both.name(i) for i in range(len(both))]
+    parts = [part.name(i) for part in (sets.train, sets.val) for i in range(len(part))]
+    assert names == parts
+    assert both.load(13).tobytes() == sets.val.load(1).tobytes()
+    assert both.labels == [*sets.train.labels, *sets.val.labels]
+
+
+def test_weights_tell_their_model_and_refuse_another(run: RunResult) -> None:
+    trained = open_trained(run.folder)
+    assert trained.classes == ("blue", "green", "red")
+    assert not trained.model.training
+    with pytest.raises(WeightsError, match="weights of custom, expected poolformer_s12"):
+        open_trained(run.folder, "poolformer_s12")
+    with pytest.raises(WeightsError, match="poolformer_s12"):
+        open_trained("poolformer_s1")
+    with pytest.raises(WeightsError, match="which weights"):
+        open_trained()
+
+
+def test_a_file_of_others_needs_as_many_classes(tmp_path: Path) -> None:
+    model = create_model("poolformer_s12", num_classes=7)
+    torch.save(model.state_dict(), tmp_path / "theirs.pth")
+    assert open_trained(tmp_path / "theirs.pth", "poolformer_s12", num_classes=7).class_name(3) == "class 3"
+    with pytest.raises(WeightsError, match="number of classes"):
+        open_trained(tmp_path / "theirs.pth", "poolformer_s12")
+
+
+def test_imagenet_has_its_names() -> None:
+    names = imagenet_classes(1000)
+    assert names is not None
+    assert names[207] == "golden retriever"
+    assert imagenet_classes(17) is None
