@@ -115,7 +115,7 @@ def _parameter(field: Field, defaults: bool) -> inspect.Parameter:
     alias = ALIASES.get(field.path)
     several = get_origin(_without_none(field.annotation)) is tuple
     shown = Parameter(
-        name=tuple(dict.fromkeys(name for name in (alias, field.dotted) if name)),
+        name=_names(field.dotted, alias),
         help=" ".join(field.help.replace("``", "").split()),
         group=COMMON if alias else Group(field.group, sort_key=2),
         show_default=defaults and _shown(field.default),
@@ -124,6 +124,14 @@ def _parameter(field: Field, defaults: bool) -> inspect.Parameter:
     )
     annotation: Any = Annotated[Optional[field.annotation], shown]  # noqa: UP045 - built from a value
     return inspect.Parameter(field.parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _names(dotted: str, alias: str | None) -> tuple[str, ...]:
+    """The short name first, except where the dotted one goes on from it: cyclopts tries them in this order and would
+    read ``--data.source`` as something below ``--data``."""
+    if alias is None or alias == dotted:
+        return (dotted,)
+    return (dotted, alias) if dotted.startswith(f"{alias}.") else (alias, dotted)
 
 
 def _without_none(annotation: Any) -> Any:

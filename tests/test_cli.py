@@ -1,0 +1,471 @@
+"""The command line, run in this process: what it does, what it says to mistakes, and how little it imports for help."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from metaformer.cli import commands
+from metaformer.cli.app import app, main
+from metaformer.cli.flags import ALIASES, leaves, nested
+from metaformer.cli.recipes import assembled, named_recipe, shipped_recipes
+from metaformer.errors import InputError
+from metaformer.prediction import expanded
+from metaformer.recipe import Optimisation, Recipe
+from metaformer.zoo.catalogue import CATALOGUE
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ["--img-size", "32", "--stem-stride", "4", "--augmentation.policy", "none", "--batch-size", "6"]
+ONCE = [*SMALL, "--epochs", "1"]
+
+
+def painted(folder: Path, per_class: int = 3) -> Path:
+    """Two classes of noisy pictures."""
+    rng = np.random.default_rng(0)
+    for name, colour in {"dark": 60, "light": 190}.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(per_class):
+            pixels = np.clip(colour + rng.integers(-50, 50, (32, 32, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return painted(tmp_path_factory.mktemp("data") / "pictures")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """A finished run of a published model."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "--data", str(pictures), "--out", str(folder), *ONCE]) == 0
+    return folder
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command, the latter without line breaks."""
+    capsys.readouterr()
+    status = main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return status, captured.out, " ".join(captured.err.replace("│", " ").split())
+
+
+# ---- the way of a run ----------------------------------------------------------------------------------------------
+
+
+def test_train_resume_eval_predict_report(run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads((run / "config.json").read_text())["command"].startswith("metaformer train --data")
+
+    status, out, _ = said(capsys, "train", "--resume", "--out", str(run))
+    assert status == 0
+    assert "finished already" in out
+
+    status, out, _ = said(capsys, "eval", str(run), "--json")
+    assert status == 0
+    assert json.loads(out)["figures"]["top1"] == json.loads((run / "evaluation.json").read_text())["figures"]["top1"]
+
+    status, out, _ = said(capsys, "predict", "--weights", str(run), str(pictures / "dark"), "--json")
+    assert status == 0
+    answers = json.loads(out)
+    assert [Path(a["file"]).name for a in answers] == ["0.png", "1.png", "2.png"]
+    assert {guess["class"] for guess in answers[0]["top"]} == {"dark", "light"}
+    assert sum(guess["probability"] for guess in answers[0]["top"]) == pytest.approx(1, abs=1e-4)
+
+    status, out, _ = said(
+        capsys, "predict", "--weights", str(run / "last.safetensors"), str(pictures / "dark" / "0.png")
+    )
+    assert status == 0
+    assert "dark" in out
+    assert "%" in out
+
+    (run / "report.html").unlink()
+    status, out, _ = said(capsys, "report", str(run))
+    assert (status, out.strip()) == (0, str(run / "report.html"))
+    assert (run / "report.html").is_file()
+
+
+def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, pictures: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["train", "--data", str(pictures), "--out", str(folder), *SMALL, "--epochs", "500"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "metaformer", *words],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    limit = time.monotonic() + 120
+    while not (folder / "metrics.csv").exists() and time.monotonic() < limit:
+        assert child.poll() is None, child.communicate()
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    _, told = child.communicate(timeout=60)
+    assert child.returncode == 143
+    assert b"--resume" in told
+    assert b"Traceback" not in told
+    assert (folder / "checkpoint.safetensors").exists()
+
+
+# ---- mistakes: a clear message, status 2 ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], 'Did you mean "train"?'),
+        (["train", "--modl", "x"], "Did you mean --model?"),
+        (["train", "--optimisation.epoch", "3"], "Did you mean --optimisation.epochs?"),
+        (["train", "--epochs", "many"], "unable to convert"),
+        (["train", "--epochs", "0"], "optimisation.epochs: expected at least 1, got 0"),
+        (["train", "--model", "poolformer_s13"], "Did you mean 'poolformer_s"),
+        (["train", "--mixers", "poling"], "Did you mean 'pooling'?"),
+        (["train", "--mixers", "pooling", "identity"], "expected 1 or 4 mixers"),
+        (["train", "--mixers", "pooling(kernel=oops)"], "name=value"),
+        (["train", "--data", "no/such/folder"], "there is no folder"),
+        (["train", "--data", "digitss"], "Did you mean 'digits'?"),
+        (["train", "--recipe", "imagenet/polformer"], "Did you mean 'imagenet/poolformer'"),
+        (["train", "--config", "no.yaml"], "no.yaml cannot be read"),
+        (["train", "--optimisation.optimiser", "adamm", "--model", "poolformer_s12"], "Did you mean 'adam"),
+        (["train", "--resume", "--overwrite"], "give one of them"),
+        (["eval", "no/such/run", "--data", "digits"], "no such file"),
+        (["eval"], "which pictures?"),
+        (["predict"], "which pictures?"),
+        (["predict", "nowhere.jpg"], "no such file or folder"),
+        (["predict", "--top", "0", "x.jpg"], "--top: expected at least 1"),
+        (["models", "polformer_s12"], "Did you mean 'poolformer_s12'"),
+        (["models", "--family", "Caformr"], "Did you mean 'CAFormer'"),
+        (["report"], "which runs?"),
+        (["report", "nowhere"], "expected a run folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_are_told_not_thrown(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, error = said(capsys, *words)
+    assert status == 2
+    assert message in error
+    assert "Traceback" not in out + error
+    assert list(tmp_path.iterdir()) == [], "a mistake leaves nothing behind"
+
+
+def test_folders_that_are_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    status, _, error = said(capsys, "train", "--data", str(tmp_path / "empty"))
+    assert status == 2
+    assert "has no pictures" in error
+    painted(tmp_path / "gap")
+    (tmp_path / "gap" / "nothing").mkdir()
+    status, _, error = said(capsys, "train", "--data", str(tmp_path / "gap"))
+    assert status == 2
+    assert "'nothing'" in error
+    assert "without pictures" in error
+
+
+def test_bad_pictures_are_refused_by_name_or_skipped_and_counted(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = painted(tmp_path / "data")
+    whole = (data / "dark" / "0.png").read_bytes()
+    (data / "dark" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (data / "light" / "text.jpg").write_text("no picture")
+    words = ["train", "--data", str(data), "--out", str(tmp_path / "run"), *ONCE]
+    status, _, error = said(capsys, *words)
+    assert status == 2
+    assert "2 of 8 picture files" in error
+    assert str(data / "dark" / "cut.png") in error
+    assert not (tmp_path / "run").exists()
+    status, out, error = said(capsys, *words, "--on-bad-image", "skip")
+    assert status == 0, error
+    assert "2 files left out" in out
+    skipped = json.loads((tmp_path / "run" / "config.json").read_text())["data"]["skipped"]
+    assert {Path(bad["path"]).name for bad in skipped} == {"cut.png", "text.jpg"}
+
+    asked = ["predict", "--weights", str(run), str(data), "--json"]
+    status, _, error = said(capsys, *asked)
+    assert status == 2
+    assert "cut.png" in error
+    status, out, error = said(capsys, *asked, "--on-bad-image", "skip")
+    assert status == 0
+    assert len(json.loads(out)) == 6
+    assert "2 files left out" in error
+
+
+def test_checkpoints_that_are_none(
+    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = (run / "best.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(good[: len(good) // 3])
+    (tmp_path / "text.pth").write_text("no weights at all")
+    data = ["--data", str(pictures)]
+    for source, message in {"cut.safetensors": "cut", "text.pth": "text.pth"}.items():
+        status, _, error = said(capsys, "eval", str(tmp_path / source), *data, "--model", "poolformer_s12")
+        assert status == 2, source
+        assert message in error
+    status, _, error = said(capsys, "eval", str(run), *data, "--model", "caformer_s18")
+    assert status == 2
+    assert "weights of poolformer_s12, expected caformer_s18" in error
+    status, _, error = said(
+        capsys,
+        "train",
+        *data,
+        "--weights",
+        str(run),
+        "--model",
+        "convformer_s18",
+        "--out",
+        str(tmp_path / "new"),
+        *SMALL,
+    )
+    assert status == 2
+    assert "does not fit convformer_s18" in error
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, error = said(
+        capsys, "train", "--data", str(pictures), "--out", str(tmp_path / "run"), *SMALL, "--epochs", "3",
+        "--optimisation.optimiser", "sgd", "--lr", "1e30",
+    )  # fmt: skip
+    assert status == 2
+    assert "training stopped: " in error
+    assert "not finite" in error or "the loss is" in error
+    assert ", update " in error
+
+
+def test_a_full_disk_keeps_the_state_before(
+    tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from metaformer.training.checkpoint import read_tree
+    from metaformer.weights import files
+
+    states = 0
+    sync = os.fsync
+
+    def full(descriptor: int) -> None:
+        nonlocal states
+        if "checkpoint" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            states += 1
+            if states > 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("which file is flushed can only be told through /proc")
+    monkeypatch.setattr(files.os, "fsync", full)
+    status, _, error = said(
+        capsys, "train", "--data", str(pictures), "--out", str(tmp_path / "run"), *ONCE, "--machine.save-steps", "1",
+    )  # fmt: skip
+    assert status == 2
+    assert "No space left" in error
+    assert read_tree(tmp_path / "run" / "checkpoint.safetensors")["position"]["update"] == 1
+
+
+def test_an_existing_run_names_both_cures(run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, error = said(capsys, "train", "--data", str(pictures), "--out", str(run), *ONCE)
+    assert status == 2
+    assert "--resume" in error
+    assert "--overwrite" in error
+    status, _, error = said(capsys, "train", "--resume", "--out", str(run), "--lr", "0.5")
+    assert status == 2
+    assert "optimisation.lr" in error
+
+
+# ---- recipes, YAML and flags ---------------------------------------------------------------------------------------
+
+
+def given(*words: str) -> dict[str, Any]:
+    """The values that a ``train`` command line gives, nested."""
+    _, bound, _ = app.parse_args(["train", *words], exit_on_error=False, print_error=False)
+    own = {"out", "recipe", "config", "resume", "overwrite"}
+    return nested({name: value for name, value in bound.arguments.items() if name not in own})
+
+
+EXAMPLES: dict[type, list[str]] = {int: ["3"], float: ["0.5"], str: ["word"], bool: []}
+
+
+def example(annotation: Any) -> tuple[list[str], Any]:
+    """Words for a flag of this type, and the value they stand for."""
+    from typing import Literal, get_args, get_origin
+
+    options = [a for a in get_args(annotation) if a is not type(None)]
+    if get_origin(annotation) is Literal:
+        return [str(options[-1])], options[-1]
+    if get_origin(annotation) is tuple:
+        inner = [a for a in get_args(annotation) if a is not Ellipsis]
+        return (EXAMPLES[inner[0]] * 2, (inner[0](EXAMPLES[inner[0]][0]),) * 2)
+    if annotation in EXAMPLES:
+        return EXAMPLES[annotation], True if annotation is bool else annotation(EXAMPLES[annotation][0])
+    return example(options[0])
+
+
+@pytest.mark.parametrize("field", list(leaves(Recipe)), ids=lambda field: field.path)
+def test_every_field_of_a_recipe_is_a_flag_with_help(field: Any) -> None:
+    assert field.help.endswith((".", ")")), f"{field.path} has no sentence under it"
+    words, value = example(field.annotation)
+    expected = nested({field.parameter: value})
+    assert given(field.dotted, *words) == expected
+    assert given("--" + field.path, *words) == expected, "underscores are as good as hyphens"
+    if field.path in ALIASES:
+        assert given(ALIASES[field.path], *words) == expected
+
+
+def test_short_names_stand_for_fields_that_exist() -> None:
+    assert set(ALIASES) <= {field.path for field in leaves(Recipe)}
+
+
+def test_mixers_are_listed_or_repeated() -> None:
+    expected = {"model": {"mixers": ("pooling(kernel=5)", "attention")}}
+    assert given("--mixers", "pooling(kernel=5)", "attention") == expected
+    assert given("--mixers", "pooling(kernel=5)", "--mixers", "attention") == expected
+
+
+def test_what_is_not_said_is_not_given() -> None:
+    assert given("--lr", "1e-3") == {"optimisation": {"lr": 1e-3}}
+    assert given("--no-pretrained") == {"model": {"pretrained": False}}
+    assert given("--optimisation.clip-grad", "none") == {"optimisation": {"clip_grad": None}}
+
+
+def test_flags_go_over_yaml_and_yaml_over_the_recipe(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("optimisation:\n  lr: 1e-4\n  epochs: 7\nseed: 5\n")
+    made = assembled(None, recipe="finetune", config=config, overrides={"optimisation": {"epochs": 9}})
+    shipped = named_recipe("finetune")
+    assert made.optimisation.epochs == 9
+    assert (made.optimisation.lr, made.seed) == (1e-4, 5)
+    assert made.optimisation.layer_decay == shipped.optimisation.layer_decay is not None
+
+
+def test_a_runs_config_is_a_config_too(run: Path) -> None:
+    assert (
+        assembled(None, config=run / "config.json").to_dict() == json.loads((run / "config.json").read_text())["recipe"]
+    )
+
+
+def test_every_recipe_survives_yaml(tmp_path: Path) -> None:
+    for name in shipped_recipes():
+        recipe = named_recipe(name)
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(recipe.to_dict()))
+        assert assembled(None, config=path) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimisation: {epoch: 3}", "optimisation.epoch: no such field. Did you mean 'epochs'?"),
+        ("optimizer: adamw", "no such field"),
+        ("optimisation: {epochs: [1}", "not valid YAML"),
+        ("- a\n- b", "expected fields"),
+        ("optimisation: {epochs: three}", "optimisation.epochs: expected a whole number, got 'three'"),
+        ("model: {mixers: pooling}", "model.mixers"),
+    ],
+)
+def test_yaml_mistakes_name_the_file_and_the_field(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        assembled(None, config=path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_recipe_files_say_what_they_lack(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.py"
+    empty.write_text('"""Nothing."""\n')
+    with pytest.raises(InputError, match="defines no"):
+        named_recipe(str(empty))
+    asks = tmp_path / "asks.py"
+    asks.write_text(
+        "from metaformer.recipe import ModelChoice, Recipe\n"
+        "def recipe(model):\n    return Recipe(model=ModelChoice(name=model))\n"
+    )
+    with pytest.raises(InputError, match="add --model"):
+        named_recipe(str(asks))
+    assert assembled(None, recipe=str(asks), overrides={"model": {"name": "caformer_s18"}}).model.name == "caformer_s18"
+    asks.write_text("def recipe(model='x'):\n    return 3\n")
+    with pytest.raises(InputError, match="got 3"):
+        named_recipe(str(asks))
+
+
+def test_the_usual_folder_names_model_and_data() -> None:
+    folder = commands._usual_folder(assembled(None, overrides={"data": {"source": "some/where/cats/"}}))
+    assert folder == Path("runs/poolformer_s12-cats")
+    assert commands._usual_folder(Recipe(optimisation=Optimisation())) == Path("runs/poolformer_s12-digits")
+
+
+# ---- models, files, help -------------------------------------------------------------------------------------------
+
+
+def test_models_prints_the_zoo_in_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = said(capsys, "models", "--format", "json")
+    rows = json.loads(out)
+    assert [row["name"] for row in rows] == list(CATALOGUE)
+    assert all(row["parameters"] == CATALOGUE[row["name"]].parameters for row in rows)
+    _, out, _ = said(capsys, "models", "poolformer_*", "--format", "csv")
+    assert len(out.splitlines()) == 1 + 5
+    _, out, _ = said(capsys, "models", "--family", "caformer", "--pretrained", "--format", "markdown")
+    assert "| caformer_s18 |" in out
+    assert "poolformer" not in out
+    status, out, _ = said(capsys, "models", "poolformer_s12")
+    assert status == 0
+    assert "poolformer_s12" in out
+
+
+def test_files_folders_and_patterns_become_pictures(pictures: Path) -> None:
+    files = expanded([str(pictures / "light" / "1.png"), str(pictures), str(pictures / "*" / "2.png")])
+    assert [f"{f.parent.name}/{f.name}" for f in files] == [
+        "light/1.png", "dark/0.png", "dark/1.png", "dark/2.png", "light/0.png", "light/2.png",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"Did you mean 'light'\?"):
+        expanded([str(pictures / "lihgt")])
+    with pytest.raises(InputError, match="no picture matches"):
+        expanded([str(pictures / "*.bmp")])
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from metaformer.cli import main\n"
+        "for words in ([], ['train'], ['eval'], ['predict'], ['models'], ['report']):\n"
+        "    assert main([*words, '--help']) == 0\n"
+        "assert main(['models', 'caformer_*']) == 0\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'accelerate', 'matplotlib', 'numpy', 'sklearn', 'huggingface_hub'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_completion_can_be_installed(tmp_path: Path) -> None:
+    target = tmp_path / "completion"
+    assert main(["--install-completion", "--shell", "bash", "--output", str(target)]) == 0
+    script = target.read_text()
+    assert "--optimisation.lr" in script
+    assert "predict" in script
+
+
+def test_a_reader_that_leaves_early_is_no_fault() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "metaformer", "models", "--format", "csv"],
+        stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    os.close(writing)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 141
