@@ -55,6 +55,9 @@ class Observer:
     def stepped(self, step: StepRecord) -> None:
         """A weight update is done."""
 
+    def evaluating(self, batch: int, batches: int) -> None:
+        """Batch number ``batch`` of an evaluation's ``batches`` is done; the first is 1."""
+
     def epoch_ended(self, epoch: EpochRecord) -> None:
         """An epoch is evaluated; its checkpoint is written right after this call."""
 

@@ -64,12 +64,18 @@ class ProgressBars(Observer):
         self._bars.update(self._epoch_bar, completed=done, description=name, told=told)
         self._bars.update(self._run_bar, completed=step.update, told=f"lr {step.lr:.2e}")
 
+    def evaluating(self, batch: int, batches: int) -> None:
+        """Show how far the evaluation is."""
+        if self._bars is not None:
+            self._bars.update(self._run_bar, told=f"evaluating, batch {batch}/{batches}")
+
     def epoch_ended(self, epoch: EpochRecord) -> None:
         """One line that stays."""
         if self.lines:
             self.console.print(
                 f"{self.title}epoch {epoch.epoch:>{len(str(self._epochs))}}/{self._epochs}  {_told(epoch.figures)}",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def finished(self) -> None:
@@ -79,14 +85,14 @@ class ProgressBars(Observer):
 
 
 def _told(figures: Mapping[str, float]) -> str:
-    """``train loss 0.412  loss 0.380  top-1 91.2 %  averaged 92.0 %  1,234 images/s  12 s``, what there is of it."""
+    """``train loss 0.412  loss 0.380  top-1 91.2%  averaged 92.0%  1,234 images/s  12 s``, what there is of it."""
     parts = [f"train loss {figures['train_loss']:.3f}"]
     if "loss" in figures:
         parts.append(f"loss {figures['loss']:.3f}")
     if "top1" in figures:
-        parts.append(f"top-1 {figures['top1']:.2%}")
+        parts.append(f"top-1 {figures['top1']:.1%}")
     if "ema_top1" in figures:
-        parts.append(f"averaged {figures['ema_top1']:.2%}")
+        parts.append(f"averaged {figures['ema_top1']:.1%}")
     parts.append(f"{figures['images_per_second']:,.0f} images/s")
     parts.append(f"{figures['seconds']:.1f} s")
     return "  ".join(parts)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import count, islice
 from math import ceil, inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -164,9 +164,9 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, float]:
         """The epoch's training figures, those of the trained weights, and under ``ema_`` the averaged weights'."""
-        figures = dict(self.engine.figures(self.engine.module, self.val_loader, self._leave_evaluation_if_asked))
+        figures = dict(self.engine.figures(self.engine.module, self.val_loader, self._evaluation_steps()))
         if self.average:
-            averaged = self.engine.figures(self.average.module, self.val_loader, self._leave_evaluation_if_asked)
+            averaged = self.engine.figures(self.average.module, self.val_loader, self._evaluation_steps())
             figures |= {f"ema_{name}": value for name, value in averaged.items()}
         trained = self.position.trained()
         trained["seconds"] += self._lap()
@@ -201,6 +201,16 @@ class Trainer:
             self._save()
         if asked:
             raise RunInterrupted(self._interrupts.received or signal.SIGTERM, self.checkpoints.path)
+
+    def _evaluation_steps(self) -> Callable[[], None]:
+        """What is done after each batch of an evaluation."""
+        batches = count(1)
+
+        def step() -> None:
+            self._tell("evaluating", next(batches), len(self.val_loader))
+            self._leave_evaluation_if_asked()
+
+        return step
 
     def _leave_evaluation_if_asked(self) -> None:
         """An evaluation is repeated on resume, so it may be left anywhere; several processes finish it together."""

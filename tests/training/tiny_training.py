@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from metaformer.recipe import Machine, Optimisation, Recipe
 from metaformer.tasks.classification import Classification
+from metaformer.training.observer import Observer
 from metaformer.training.trainer import Trainer
 from metaformer.types import Batch
 
@@ -97,7 +98,7 @@ def same_bits(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-class Losses:
+class Losses(Observer):
     """Observes and keeps what it was told."""
 
     def __init__(self) -> None:
