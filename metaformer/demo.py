@@ -122,6 +122,7 @@ def run_row(row: Row, folder: Path, plan: Recipe, console: Console) -> Compariso
             command="make demo",
             spec=row.spec,
             judged="last",
+            page=False,
             title=row.title,
             console=console,
         )

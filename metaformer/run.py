@@ -27,7 +27,7 @@ from .model.classifier import Classifier
 from .recipe import DataChoice, Recipe
 from .run_config import described, write_config
 from .run_folder import EVALUATION
-from .scoring import score
+from .scoring import Score, score
 from .spec import ModelSpec
 from .tasks.classification import Classification
 from .training.device import processes
@@ -64,7 +64,8 @@ class RunResult:
     """From the first update of this call to its last evaluation; 0 when the run was finished already."""
     parameters: int
     macs: int
-    report: Path
+    report: Path | None
+    """The page, where it was written."""
     was_finished: bool
     """Whether there was nothing left to train."""
 
@@ -79,6 +80,7 @@ def train(
     spec: ModelSpec | None = None,
     judged: Literal["best", "last"] = "best",
     title: str = "",
+    page: bool = True,
     console: Console | None = None,
 ) -> RunResult | None:
     """Train a recipe in a folder.
@@ -92,6 +94,7 @@ def train(
         spec: a model of your own in place of ``recipe.model.name``.
         judged: which weights evaluation.json and the report show: those of the best epoch or of the last.
         title: a word in front of the progress bars.
+        page: whether the report is written at the end; ``metaformer report`` writes it later too.
         console: where to print; standard output when left out.
 
     Returns:
@@ -119,10 +122,14 @@ def train(
     opening = _Opening(folder, config, resume)
     observers = [opening, MetricsFile(), Events(), ProgressBars(title, console, lines=not title)]
     trainer = _trainer(recipe, sets, model, folder, observers)
-    fit = trainer.fit(resume=resume)
+    try:
+        fit = trainer.fit(resume=resume)
+    finally:
+        for loader in (trainer.train_loader, trainer.val_loader):
+            loader.close()  # type: ignore[attr-defined]
     if not is_main:
         return None
-    return _closed(trainer, fit, opening, sets, judged, console)
+    return _closed(trainer, fit, opening, sets, judged, page, console)
 
 
 def open_pictures(choice: DataChoice, console: Console) -> PictureSets:
@@ -260,12 +267,12 @@ def _closed(
     opening: _Opening,
     sets: PictureSets,
     judged: str,
+    page: bool,
     console: Console,
 ) -> RunResult:
     """Evaluate, write the report, sum up."""
-    from .report.run_page import write_run_page
-
     from .report.run_files import read_evaluation
+    from .report.run_page import write_run_page
 
     folder = trainer.folder
     seconds = 0.0 if opening.was_finished else time.perf_counter() - opening.clock
@@ -284,7 +291,7 @@ def _closed(
         seconds=seconds,
         parameters=opening.config["parameters"],
         macs=opening.config["macs"],
-        report=write_run_page(folder),
+        report=write_run_page(folder) if page else None,
         was_finished=opening.was_finished,
     )
 
