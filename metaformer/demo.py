@@ -54,7 +54,7 @@ class Row:
 def pyramid(mixer: MixerSpec) -> ModelSpec:
     """Ten blocks in three stages on grids of 8, 4 and 2: the published pyramid, most of its depth in the middle,
     shrunk to pictures of 8 × 8."""
-    norm = NormSpec(kind="group", eps=1e-5)
+    norm = NormSpec(kind="layer")
     stages = tuple(
         StageSpec(
             depth=depth,
@@ -94,9 +94,9 @@ def recipe() -> Recipe:
     return Recipe(
         model=ModelChoice(name="demo"),
         data=DataChoice(source="digits", val_fraction=0.2, split_seed=0, workers=1 if (os.cpu_count() or 1) > 1 else 0),
-        augmentation=Augmentation(policy="none"),
+        augmentation=Augmentation(policy="none", mixup=0.2),
         optimisation=Optimisation(
-            epochs=12,
+            epochs=10,
             batch_size=64,
             lr=4e-3,
             weight_decay=0.05,
