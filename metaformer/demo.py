@@ -33,7 +33,8 @@ QUESTION = (
     "mixer, two rows lack a part of the architecture; everything else is the same."
 )
 CLOSE = 0.02
-"""Mixers within two points of each other are called close: the paper's Table 1 spreads as much between mixers."""
+"""Mixers within two points of each other are called close: about two standard errors of a difference between
+accuracies near 98 % on the 359 test pictures."""
 
 
 @dataclass(frozen=True)
