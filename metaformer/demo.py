@@ -97,7 +97,7 @@ def recipe() -> Recipe:
         data=DataChoice(source="digits", val_fraction=0.2, split_seed=0, workers=1 if (os.cpu_count() or 1) > 1 else 0),
         augmentation=Augmentation(policy="none", mixup=0.2),
         optimisation=Optimisation(
-            epochs=10,
+            epochs=12,
             batch_size=64,
             lr=4e-3,
             weight_decay=0.05,
@@ -178,7 +178,7 @@ def _fall(row: ComparisonRow, reference: ComparisonRow | None, pictures: int) ->
     elif fall < -noise:
         verdict = f"rises by {-100 * fall:.1f} points, against the paper"
     else:
-        verdict = f"does not fall measurably ({-100 * fall:+.1f} points, within chance)"
+        verdict = f"does not fall measurably ({0.0 - 100 * fall:+.1f} points, within chance)"
     return f"With {row.title}, accuracy {verdict}, from {percent(reference.top1)} to {percent(row.top1)}."
 
 
