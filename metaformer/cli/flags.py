@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Optional, get_args, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter
@@ -75,13 +75,19 @@ def leaves(record: type, prefix: str = "", group: str = "Run") -> Iterator[Field
 @cache
 def field_sentences(record: type) -> dict[str, str]:
     """The docstring under each field, read from the source: Python itself does not keep it."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(record))).body[0]
-    assert isinstance(body, ast.ClassDef)
+    body = _classes(inspect.getfile(record))[record.__name__]
     found = {}
-    for line, below in zip(body.body, body.body[1:], strict=False):
+    for line, below in zip(body, body[1:], strict=False):
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and _is_text(below):
             found[line.target.id] = inspect.cleandoc(below.value.value)  # type: ignore[attr-defined]
     return found
+
+
+@cache
+def _classes(file: str) -> dict[str, list[ast.stmt]]:
+    """The body of every class in a source file, parsed once for all of them: ``--help`` waits for this."""
+    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+    return {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def _is_text(node: ast.stmt) -> bool:

@@ -12,8 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
-
 from ..errors import InputError, RunError, did_you_mean
 from ..recipe import Recipe
 
@@ -67,6 +65,8 @@ def _model_of(tree: Mapping[str, Any]) -> str | None:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; of a run's ``config.json`` its recipe."""
+    import yaml  # only here: ``--help`` does without
+
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
