@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Optional, get_args, get_origin, get_type_hints
 
@@ -77,7 +78,7 @@ def field_sentences(record: type) -> dict[str, str]:
     """The docstring under each field, read from the source: Python itself does not keep it."""
     body = _classes(inspect.getfile(record))[record.__name__]
     found = {}
-    for line, below in zip(body, body[1:], strict=False):
+    for line, below in pairwise(body):
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and _is_text(below):
             found[line.target.id] = inspect.cleandoc(below.value.value)  # type: ignore[attr-defined]
     return found
