@@ -62,7 +62,8 @@ def _status(words: list[str]) -> int:
         return MISTAKE
     except RunInterrupted as stop:
         if int(os.environ.get("RANK", 0)) == 0:
-            _say("stopped", "bold yellow", f"{str(stop).removeprefix('stopped ')}\nmetaformer train --resume --out {stop.checkpoint.parent}")
+            told = str(stop).removeprefix("stopped ")
+            _say("stopped", "bold yellow", f"{told}\nmetaformer train --resume --out {stop.checkpoint.parent}")
         return stop.exit_status
     except KeyboardInterrupt:
         _say("stopped", "bold yellow", "by Ctrl-C")
