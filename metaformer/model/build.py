@@ -166,6 +166,8 @@ def build_mixer(mixer: Mixer, dim: int, place: Mapping[str, Any], path: str = "m
         module = factory(dim, **known, **args)
     except SpecError as error:
         raise SpecError(f"{path}.{error}") from None
+    except TypeError as error:
+        raise SpecError(f"{path}: {mixer} cannot be built for the width {dim}: {error}") from error
     if not isinstance(module, nn.Module):
         raise SpecError(f"{path}: expected {mixer} to build a torch module, got {type(module).__name__}")
     _check_shape(module, dim, place, path)

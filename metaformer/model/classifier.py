@@ -229,6 +229,8 @@ def chosen_indices(indices: int | Sequence[int] | None, count: int) -> list[int]
     if indices is None:
         return list(range(count))
     chosen = list(range(count - indices, count)) if isinstance(indices, int) else list(indices)
+    if not chosen:
+        raise InputError(f"indices: expected at least one of 0 to {count - 1}, got none")
     for index in chosen:
         if not -count <= index < count:
             raise InputError(f"indices: expected 0 to {count - 1}, got {index}")

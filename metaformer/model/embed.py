@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import InputError
 from ..types import Grid
 from .tokens import to_map, to_tokens
 
@@ -37,6 +38,12 @@ class ConvEmbedding(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         """(B, H·W, C) to (B, H'·W', C') and the new grid."""
+        kernel, padding = self.conv.kernel_size[0], int(self.conv.padding[0])
+        if min(grid) + 2 * padding < kernel:
+            raise InputError(
+                f"a map of {' × '.join(map(str, grid))} is smaller than the embedding's window of {kernel} × {kernel}: "
+                "feed larger pictures, or build the model with a smaller stem_stride"
+            )
         y = self.conv(to_map(self.pre_norm(x), grid))
         return self.post_norm(to_tokens(y)), tuple(y.shape[2:])
 

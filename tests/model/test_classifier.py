@@ -72,6 +72,11 @@ def test_a_small_picture_does_not_shrink_to_one_token(side, stride, last):
     assert count_parameters(model) == CATALOGUE["poolformer_s12"].parameters
 
 
+def test_a_picture_smaller_than_the_window_is_refused(pools):
+    with pytest.raises(InputError, match=r"a map of 2 × 2 is smaller than the embedding's window of 7 × 7"):
+        pools(torch.randn(1, 3, 2, 2))
+
+
 def test_position_tables_are_resampled_smoothly(hybrid):
     position = hybrid.backbone.stages[2].position
     with torch.no_grad():
@@ -101,6 +106,8 @@ def test_out_indices_choose_stages_and_leave_later_ones_unbuilt():
     assert not any("stages.3" in name for name, _ in features.named_parameters())
     with torch.no_grad():
         assert [m.shape[1] for m in features(torch.randn(1, 3, 64, 64))] == [128, 320]
+    with pytest.raises(InputError, match="indices: expected at least one of 0 to 3"):
+        create_model("poolformer_s12", features_only=True, out_indices=())
     with pytest.raises(InputError, match="indices: expected 0 to 3, got 4"):
         create_model("poolformer_s12", features_only=True, out_indices=(4,))
 

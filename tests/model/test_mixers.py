@@ -255,6 +255,8 @@ class Breaks(Roll):
         ("poling", r"unknown mixer 'poling'. Did you mean 'pooling'"),
         ("pooling(kernal=3)", r"pooling has no argument 'kernal'. Did you mean 'kernel'"),
         ("identity(kernel=3)", r"identity has no argument 'kernel'. It takes none"),
+        ("pooling(kernel='a')", r"pooling\(kernel='a'\) cannot be built for the width 8"),
+        (lambda: nn.Identity(), r"cannot be built for the width 8.*0 positional arguments"),
         ("pooling(3)", r"expected arguments as name=value"),
         ("pooling(kernel=__import__('os'))", r"expected arguments as name=value"),
         ("pool ing", r"expected a mixer such as"),
