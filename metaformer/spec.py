@@ -151,6 +151,8 @@ class StageSpec(_SpecRecord):
     """Shortcut, norm position and scales."""
     position: bool = False
     """Whether a learned position table is added at the stage's entry; resampled when the grid differs."""
+    position_resampling: Literal["bicubic", "bilinear"] = "bicubic"
+    """How: ``bicubic`` with antialiasing (ViT in timm), or ``bilinear`` (PVT)."""
     prefix_tokens: int = 0
     """Learned tokens that enter in front of the grid's tokens at this stage."""
 
@@ -204,9 +206,10 @@ class ModelSpec(_SpecRecord):
     """Probability of skipping a branch in the last block while training."""
     drop_path_rule: Literal["linear", "constant"] = "linear"
     """``linear`` from 0 in the first block to the rate in the last, or the same rate everywhere."""
-    initialisation: Literal["poolformer", "trunc_normal", "torch"] = "trunc_normal"
-    """``trunc_normal``: 0.02 on every linear and convolution, biases 0. ``poolformer``: the same, but stem and
-    downsampling convolutions keep PyTorch's default. ``torch``: PyTorch's defaults everywhere."""
+    initialisation: Literal["poolformer", "vit", "xavier", "trunc_normal", "torch"] = "trunc_normal"
+    """``trunc_normal``: 0.02 on every linear and convolution, biases 0. ``poolformer``: the same, but convolutions keep
+    PyTorch's default. ``vit``: as ``poolformer``, and 0.02 on positions and prefix tokens. ``xavier``: MLP-Mixer's,
+    uniform by fan-in and fan-out, a last layer of zeros. ``torch``: PyTorch's defaults everywhere."""
 
     def check(self) -> None:
         """The picture survives every stage and the head finds what it reads."""
@@ -230,8 +233,12 @@ class ModelSpec(_SpecRecord):
         prefix = sum(stage.prefix_tokens for stage in self.stages)
         if self.head.readout == "token" and prefix == 0:
             raise SpecError("head.readout: expected a stage with prefix_tokens for 'token', got none")
-        if self.head.kind == "averaged" and prefix == 0:
-            raise SpecError("head.kind: expected a stage with prefix_tokens for 'averaged', got none")
+        if self.head.kind == "averaged" and (prefix < 2 or self.head.readout != "token"):
+            raise SpecError(
+                "head.kind: 'averaged' has a linear layer for each of two or more prefix tokens (class and "
+                f"distillation): expected head.readout='token' and prefix_tokens=2 in a stage, got "
+                f"{self.head.readout!r} and {prefix}; a single token takes kind='linear'"
+            )
 
     def grids(self, img_size: Grid | None = None) -> list[Grid]:
         """The grid of each stage for a picture of ``img_size`` (the spec's own by default)."""

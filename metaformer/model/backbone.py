@@ -37,6 +37,10 @@ class Stage(nn.Module):
                 tap(x, grid)
         return x, grid
 
+    def up_to(self, count: int) -> Stage:
+        """A stage of the first so many blocks, with the same modules."""
+        return Stage(embed=self.embed, prefix=self.prefix, position=self.position, blocks=list(self.blocks)[:count])
+
     def _run(self, block: nn.Module, x: Tensor, grid: Grid, mask: Tensor | None) -> Tensor:
         if self.grad_checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(block, x, grid, mask, use_reentrant=False)
@@ -58,18 +62,29 @@ class Backbone(nn.Module):
             x, grid = stage(x, grid)
         return x, grid
 
-    def stage_maps(self, images: Tensor, last: int | None = None) -> list[Tensor]:
-        """The map (B, C, H, W) that each stage leaves, up to stage ``last``; prefix tokens are left out."""
-        x, grid = self.pixels(images)
-        maps = []
-        for stage in self.stages[: None if last is None else last + 1]:
-            x, grid = stage(x, grid)
-            maps.append(grid_map(x, grid))
-        return maps
+    def intermediates(self, images: Tensor, by_block: bool = False) -> list[tuple[Tensor, Grid]]:
+        """The tokens and the grid that each stage leaves, or each block; the last are what ``forward`` gives."""
+        seen: list[tuple[Tensor, Grid]] = []
 
-    def up_to(self, last: int) -> Backbone:
-        """A backbone of the first stages only, with the same modules."""
-        return Backbone(list(self.stages)[: last + 1], self.in_chans)  # type: ignore[arg-type]
+        def tap(tokens: Tensor, place: Grid) -> None:
+            seen.append((tokens, place))
+
+        x, grid = self.pixels(images)
+        for stage in self.stages:
+            x, grid = stage(x, grid, tap=tap if by_block else None)
+            if not by_block:
+                tap(x, grid)
+        return seen
+
+    def up_to(self, last: int, by_block: bool = False) -> Backbone:
+        """A backbone that ends with stage ``last``, or with block ``last`` of all, with the same modules."""
+        kept: list[Stage] = []
+        left = last + 1
+        for stage in self.stages:
+            if left > 0:
+                kept.append(stage.up_to(left) if by_block else stage)  # type: ignore[operator, arg-type]
+            left -= len(stage.blocks) if by_block else 1  # type: ignore[arg-type]
+        return Backbone(kept, self.in_chans)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass: less memory, more time."""

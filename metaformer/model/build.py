@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, SpecError, did_you_mean
-from ..spec import HeadSpec, Mixer, MixerSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
+from ..spec import HeadSpec, Mixer, MixerSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec, as_mixer
 from ..types import Grid, Preprocessing
 from .backbone import Backbone, Stage
 from .block import Block, Branch, MixingBlock
@@ -24,10 +24,13 @@ from .classifier import Classifier
 from .embed import ConvEmbedding, MergeEmbedding, NoEmbedding, NoPosition, Position, PrefixTokens
 from .heads import AveragedLinear, Head, MeanReadout, MLPHidden, NoReadout, TokenReadout
 from .layers import ACTIVATIONS, Affine, BatchNorm, ChannelMLP, DropPath, GroupNorm, LayerNorm, NoSkip, Scale
-from .mixers.attention import Attention
+from .mixers.attention import Attention, ReducedAttention
 from .mixers.convolution import DepthwiseConv, SeparableConv
+from .mixers.fourier import Fourier
+from .mixers.gating import GatingUnit
 from .mixers.pooling import Identity, Pooling
-from .mixers.spatial import RandomMixing, SpatialFC
+from .mixers.spatial import RandomMixing, SpatialFC, SpatialMLP
+from .mixers.window import Window
 
 MIXERS: dict[str, Callable[..., nn.Module]] = {
     "identity": Identity,
@@ -36,9 +39,17 @@ MIXERS: dict[str, Callable[..., nn.Module]] = {
     "depthwise_conv": DepthwiseConv,
     "separable_conv": SeparableConv,
     "attention": Attention,
+    "reduced_attention": ReducedAttention,
     "spatial_fc": SpatialFC,
+    "spatial_mlp": SpatialMLP,
+    "gating_unit": GatingUnit,
+    "fourier": Fourier,
+    "window": Window,
 }
 """Names for the command line and for saved runs. In Python one passes the class itself."""
+
+PLACE = ("dim", "grid", "prefix_tokens", "block", "make")
+"""What a mixer is told of the place it is built for; all else in its signature is its own."""
 
 NORMS: dict[str, Callable[..., nn.Module]] = {
     "layer": LayerNorm,
@@ -89,12 +100,17 @@ def drop_path_rates(spec: ModelSpec) -> list[list[float]]:
 
 
 def _stage(stage: StageSpec, in_dim: int, place: dict[str, Any], rates: list[float], path: str) -> Stage:
-    prefix: int = place["prefix_tokens"]
     return Stage(
         embed=_embedding(stage, in_dim),
         prefix=PrefixTokens(stage.width, stage.prefix_tokens) if stage.prefix_tokens else nn.Identity(),
-        position=Position(stage.width, grid=place["grid"], prefix_tokens=prefix) if stage.position else NoPosition(),
+        position=_position(stage, place) if stage.position else NoPosition(),
         blocks=[_block(stage, {**place, "block": j}, rate, path) for j, rate in enumerate(rates)],
+    )
+
+
+def _position(stage: StageSpec, place: Mapping[str, Any]) -> Position:
+    return Position(
+        stage.width, grid=place["grid"], prefix_tokens=place["prefix_tokens"], resampling=stage.position_resampling
     )
 
 
@@ -157,15 +173,21 @@ def build_mixer(mixer: Mixer, dim: int, place: Mapping[str, Any], path: str = "m
     """A token mixer for one block, checked to keep the shape of its tokens.
 
     ``place`` says where the block stands: ``grid``, ``prefix_tokens``, ``block`` (its number in the stage). A mixer
-    gets the width first and those of them that its signature names; one that needs none of them needs none.
+    gets the width first and those of them that its signature names, and ``make`` if it wraps another mixer; one that
+    needs none of them needs none.
     """
     factory, args = _factory(mixer, path)
+
+    def make(inner: object, width: int, grid: Grid) -> nn.Module:
+        where = f"{path}.mixer"
+        return build_mixer(as_mixer(inner, where), width, {**place, "grid": grid, "prefix_tokens": 0}, where)
+
     wanted = inspect.signature(factory).parameters
-    known = {key: value for key, value in place.items() if key in wanted}
+    known = {key: value for key, value in {**place, "make": make}.items() if key in wanted}
     try:
         module = factory(dim, **known, **args)
     except SpecError as error:
-        raise SpecError(f"{path}.{error}") from None
+        raise SpecError(f"{error}" if f"{error}".startswith(path) else f"{path}.{error}") from None
     except TypeError as error:
         raise SpecError(f"{path}: {mixer} cannot be built for the width {dim}: {error}") from error
     if not isinstance(module, nn.Module):
@@ -180,7 +202,7 @@ def _factory(mixer: Mixer, path: str) -> tuple[Callable[..., nn.Module], dict[st
     if mixer.name not in MIXERS:
         raise SpecError(f"{path}: unknown mixer {mixer.name!r}. {did_you_mean(mixer.name, MIXERS)}")
     factory = MIXERS[mixer.name]
-    allowed = [p for p in inspect.signature(factory).parameters if p not in ("self", "dim", "grid", "prefix_tokens")]
+    allowed = [p for p in inspect.signature(factory).parameters if p not in PLACE]
     for key in mixer.args:
         if key not in allowed:
             known = did_you_mean(key, allowed) if allowed else "It takes none."
@@ -259,15 +281,67 @@ def _last_layer(spec: ModelSpec, prefix: int) -> nn.Module:
 
 
 def initialise(module: nn.Module, preset: str) -> None:
-    """Fill the weights by a preset of ``ModelSpec.initialisation``.
+    """Fill the weights by a preset of ``ModelSpec.initialisation``; a part with ``initialise()`` has the last word.
 
-    ``poolformer`` leaves the embeddings' convolutions and depthwise kernels as PyTorch makes them: in the original
-    code only linear layers and the 1 × 1 convolutions of the channel MLP are drawn anew.
+    ``poolformer`` and ``vit`` leave convolutions as PyTorch makes them: in the original codes only linear layers (and
+    the 1 × 1 convolutions of PoolFormer's channel MLP) are drawn anew.
     """
-    if preset == "torch":
-        return
     for part in module.modules():
-        if isinstance(part, nn.Linear) or (isinstance(part, nn.Conv2d) and preset == "trunc_normal"):
-            nn.init.trunc_normal_(part.weight, std=0.02)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
+        PRESETS[preset](part)
+    for part in module.modules():
+        own = getattr(part, "initialise", None)
+        if callable(own):
+            own()
+        if isinstance(part, Head) and preset in ZERO_HEAD:
+            for tensor in part.fc.parameters():
+                nn.init.zeros_(tensor)
+
+
+def _as_torch(part: nn.Module) -> None:
+    """PyTorch's own values."""
+
+
+def _linear_normal(part: nn.Module) -> None:
+    if isinstance(part, nn.Linear):
+        _normal(part)
+
+
+def _all_normal(part: nn.Module) -> None:
+    if isinstance(part, (nn.Linear, nn.Conv2d)):
+        _normal(part)
+
+
+def _normal(part: nn.Linear | nn.Conv2d) -> None:
+    nn.init.trunc_normal_(part.weight, std=0.02)
+    if part.bias is not None:
+        nn.init.zeros_(part.bias)
+
+
+def _vit(part: nn.Module) -> None:
+    _linear_normal(part)
+    if isinstance(part, Position):
+        nn.init.trunc_normal_(part.table, std=0.02)
+    if isinstance(part, PrefixTokens):
+        nn.init.trunc_normal_(part.tokens, std=0.02)
+
+
+def _xavier(part: nn.Module) -> None:
+    if isinstance(part, nn.Linear):
+        nn.init.xavier_uniform_(part.weight)
+        if part.bias is not None:
+            nn.init.normal_(part.bias, std=1e-6)
+    if isinstance(part, nn.Conv2d):
+        nn.init.kaiming_normal_(part.weight, nonlinearity="linear")  # LeCun's: a variance of 1 / fan-in
+        if part.bias is not None:
+            nn.init.zeros_(part.bias)
+
+
+PRESETS: dict[str, Callable[[nn.Module], None]] = {
+    "torch": _as_torch,
+    "poolformer": _linear_normal,
+    "trunc_normal": _all_normal,
+    "vit": _vit,
+    "xavier": _xavier,
+}
+ZERO_HEAD = ("xavier",)
+"""Presets that start the last layer at zero."""

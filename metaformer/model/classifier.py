@@ -36,8 +36,19 @@ class FeatureInfo(list[dict[str, Any]]):
         return [self[i][key] for i in (range(len(self)) if idx is None else idx)]
 
 
+def isotropic(spec: ModelSpec) -> bool:
+    """Whether there is a single stage: such a model gives features by block, a pyramid by stage."""
+    return len(spec.stages) == 1
+
+
 def feature_info(spec: ModelSpec) -> FeatureInfo:
-    """Channels and reductions of every stage."""
+    """Channels and reductions of every stage; of every block where there is a single stage."""
+    if isotropic(spec):
+        stage, reduction = spec.stages[0], spec.reductions()[0]
+        return FeatureInfo(
+            {"num_chs": stage.width, "reduction": reduction, "module": f"backbone.stages.0.blocks.{j}", "index": j}
+            for j in range(stage.depth)
+        )
     return FeatureInfo(
         {"num_chs": stage.width, "reduction": reduction, "module": f"backbone.stages.{i}", "index": i}
         for i, (stage, reduction) in enumerate(zip(spec.stages, spec.reductions(), strict=True))
@@ -84,7 +95,7 @@ class Classifier(nn.Module):
 
     @property
     def feature_info(self) -> FeatureInfo:
-        """Channels and reductions of every stage."""
+        """Channels and reductions of every stage; of every block where there is a single stage."""
         return feature_info(self.spec)
 
     @property
@@ -140,7 +151,7 @@ class Classifier(nn.Module):
         Args:
             x: pictures (B, C, H, W).
             indices: which, counted from 0 (negative from the end), or how many of the last; all where left out.
-            norm: put the last map through the final norm.
+            norm: put the last map through the final norm; each map where there is a single stage.
             stop_early: do not compute what comes after the last one asked for.
             output_fmt: ``NCHW`` maps or ``NLC`` tokens.
             intermediates_only: leave out the final features.
@@ -150,27 +161,25 @@ class Classifier(nn.Module):
         """
         if output_fmt not in ("NCHW", "NLC"):
             raise InputError(f"output_fmt: expected 'NCHW' or 'NLC', got {output_fmt!r}")
-        blocks_wanted = len(self.spec.stages) == 1
-        count = self.spec.stages[0].depth if blocks_wanted else len(self.spec.stages)
-        chosen = chosen_indices(indices, count)
-        last = max(chosen) if stop_early and intermediates_only and not blocks_wanted else None
-        final, everything = self._taps(x, last, blocks_wanted)
-        if norm:
-            tokens, grid = everything[-1]
-            everything[-1] = (self.head.pre_norm(tokens), grid)
-        maps = [grid_map(*everything[i]) for i in chosen]
+        by_block = isotropic(self.spec)
+        chosen = chosen_indices(indices, len(self.feature_info))
+        early = stop_early and intermediates_only
+        backbone = self.backbone.up_to(max(chosen), by_block) if early else self.backbone
+        seen = backbone.intermediates(x, by_block)
+        maps = [grid_map(*(self._normed(*seen[i]) if norm and self._last_width(i) else seen[i])) for i in chosen]
         if output_fmt == "NLC":
             maps = [m.flatten(2).transpose(1, 2) for m in maps]
-        return maps if intermediates_only else (final, maps)
+        if intermediates_only:
+            return maps
+        tokens, grid = seen[-1]
+        return (tokens if self.has_prefix else grid_map(tokens, grid)), maps
 
-    def _taps(self, images: Tensor, last: int | None, blocks_wanted: bool) -> tuple[Tensor, list[tuple[Tensor, Grid]]]:
-        seen: list[tuple[Tensor, Grid]] = []
-        x, grid = self.backbone.pixels(images)
-        for stage in self.backbone.stages[: None if last is None else last + 1]:
-            x, grid = stage(x, grid, tap=(lambda t, g: seen.append((t, g))) if blocks_wanted else None)
-            if not blocks_wanted:
-                seen.append((x, grid))
-        return (x if self.has_prefix else grid_map(x, grid)), seen
+    def _normed(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        return self.head.pre_norm(tokens), grid
+
+    def _last_width(self, index: int) -> bool:
+        """Whether the final norm fits: behind the last stage, or behind any block of a single one."""
+        return isotropic(self.spec) or index == len(self.spec.stages) - 1
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
@@ -204,20 +213,25 @@ class Classifier(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """``features_only=True``: pictures to the maps of chosen stages, largest first."""
+    """``features_only=True``: pictures to the maps of chosen stages, largest first.
 
-    def __init__(self, model: Classifier, out_indices: Sequence[int] | None = None) -> None:
+    A model of a single stage gives the maps of chosen blocks, the last three where nothing is chosen.
+    """
+
+    def __init__(self, model: Classifier, out_indices: int | Sequence[int] | None = None) -> None:
         super().__init__()
-        self.out_indices = chosen_indices(out_indices, len(model.spec.stages))
-        self.backbone = model.backbone.up_to(max(self.out_indices))
+        info, self.by_block = model.feature_info, isotropic(model.spec)
+        if out_indices is None and self.by_block:
+            out_indices = min(3, len(info))
+        self.out_indices = chosen_indices(out_indices, len(info))
+        self.backbone = model.backbone.up_to(max(self.out_indices), self.by_block)
         self.spec, self.name, self.preprocessing = model.spec, model.name, model.preprocessing
-        info = feature_info(model.spec)
         self.feature_info = FeatureInfo(info[i] for i in self.out_indices)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) to a list of maps (B, C_i, H_i, W_i)."""
-        maps = self.backbone.stage_maps(images)
-        return [maps[i] for i in self.out_indices]
+        """(B, C, H, W) to a list of maps (B, C_i, H_i, W_i); prefix tokens are left out."""
+        seen = self.backbone.intermediates(images, self.by_block)
+        return [grid_map(*seen[i]) for i in self.out_indices]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass: less memory, more time."""

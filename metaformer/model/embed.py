@@ -78,14 +78,15 @@ class NoEmbedding(nn.Module):
 
 
 class Position(nn.Module):
-    """A learned vector for each position, added once; resampled (bicubic) when the grid is another.
+    """A learned vector for each position, added once; resampled when the grid is another.
 
-    Prefix tokens get vectors of their own, in front.
+    Prefix tokens get vectors of their own, in front. ``resampling`` is ``bicubic`` (with antialiasing) or
+    ``bilinear``.
     """
 
-    def __init__(self, dim: int, *, grid: Grid, prefix_tokens: int = 0) -> None:
+    def __init__(self, dim: int, *, grid: Grid, prefix_tokens: int = 0, resampling: str = "bicubic") -> None:
         super().__init__()
-        self.grid, self.prefix_tokens = grid, prefix_tokens
+        self.grid, self.prefix_tokens, self.resampling = grid, prefix_tokens, resampling
         self.table = nn.Parameter(torch.zeros(1, prefix_tokens + prod(grid), dim))
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
@@ -97,8 +98,9 @@ class Position(nn.Module):
         if grid == self.grid:
             return self.table
         prefix, table = self.table[:, : self.prefix_tokens], self.table[:, self.prefix_tokens :]
+        bicubic = self.resampling == "bicubic"
         resized = F.interpolate(
-            to_map(table, self.grid).float(), size=grid, mode="bicubic", antialias=True, align_corners=False
+            to_map(table, self.grid).float(), size=grid, mode=self.resampling, antialias=bicubic, align_corners=False
         )
         return torch.cat([prefix, to_tokens(resized).to(table.dtype)], dim=1)
 

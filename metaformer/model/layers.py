@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import SpecError
+
 
 class LayerNorm(nn.LayerNorm):
     """Normalises each token over its channels."""
@@ -50,8 +52,7 @@ class Affine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) to the same shape."""
-        scaled = x * self.weight
-        return scaled if self.bias is None else scaled + self.bias
+        return x * self.weight if self.bias is None else torch.addcmul(self.bias, x, self.weight)
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -103,6 +104,17 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "squared_relu": SquaredReLU,
     "star_relu": StarReLU,
 }
+
+
+def activation_of(name: str) -> nn.Module:
+    """An activation by its name.
+
+    Raises:
+        SpecError: no such activation; the message lists them.
+    """
+    if name not in ACTIVATIONS:
+        raise SpecError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    return ACTIVATIONS[name]()
 
 
 class ChannelMLP(nn.Module):

@@ -26,10 +26,15 @@ def to_tokens(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], x.shape[2] * x.shape[3], x.shape[1])
 
 
-def on_map(x: Tensor, grid: Grid, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply a function of maps to tokens. Prefix tokens, which have no neighbours, read the mean of its result."""
+def beside_prefix(x: Tensor, grid: Grid, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a function of the grid's tokens. Prefix tokens, which have no neighbours, read the mean of its result."""
     prefix = x.shape[1] - prod(grid)
     if prefix == 0:
-        return to_tokens(function(to_map(x, grid)))
-    mixed = to_tokens(function(to_map(x[:, prefix:], grid)))
+        return function(x)
+    mixed = function(x[:, prefix:])
     return torch.cat([mixed.mean(1, keepdim=True).expand(-1, prefix, -1), mixed], dim=1)
+
+
+def on_map(x: Tensor, grid: Grid, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a function of maps to tokens; prefix tokens read the mean of its result."""
+    return beside_prefix(x, grid, lambda tokens: to_tokens(function(to_map(tokens, grid))))

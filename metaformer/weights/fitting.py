@@ -54,7 +54,7 @@ def fit(found: Mapping[str, Tensor], model: nn.Module) -> Fitting:
     for name, tensor in found.items():
         if name in wanted:
             _fit_one(name, tensor, wanted[name], model, result)
-        elif _is_left_out(name, wanted):
+        elif _is_left_out(name, wanted, by_block=getattr(model, "by_block", False)):
             result.left_out.append(name)
         else:
             result.unexpected.append(name)
@@ -126,7 +126,7 @@ def _for_grid(table: Tensor, position: Position | None) -> Tensor | None:
         return None
     if grid == position.grid:
         return table
-    source = Position(width, grid=grid, prefix_tokens=prefix)
+    source = Position(width, grid=grid, prefix_tokens=prefix, resampling=position.resampling)
     with torch.no_grad():
         source.table.copy_(table)
         return source.resampled(position.grid)
@@ -140,15 +140,16 @@ def _positions(table: Tensor) -> int:
     return prod(table.shape[2:]) if table.ndim == 4 else table.shape[1]
 
 
-def _is_left_out(name: str, wanted: Mapping[str, Tensor]) -> bool:
-    """A head for a model without one, or a stage behind the last that a feature extractor keeps."""
+def _is_left_out(name: str, wanted: Mapping[str, Tensor], by_block: bool) -> bool:
+    """A head for a model without one, or a stage (a block) behind the last that a feature extractor keeps."""
     if name.startswith("head."):
         part = name.removeprefix("head.").split(".")[0]
         ends_early = not any(other.startswith(LAST_LAYER) for other in wanted)
         return ends_early and not any(other.startswith(f"head.{part}.") for other in wanted)
-    stages = {other.split(".")[2] for other in wanted if other.startswith("backbone.stages.")}
+    depth = 5 if by_block else 3  # words of backbone.stages.0.blocks.11, or of backbone.stages.3
+    kept = {other.split(".")[:depth][-1] for other in wanted if other.startswith("backbone.stages.")}
     headless = not any(other.startswith("head.") for other in wanted)
-    return headless and name.startswith("backbone.stages.") and name.split(".")[2] not in stages
+    return headless and name.startswith("backbone.stages.") and name.split(".")[:depth][-1] not in kept
 
 
 def _note_fresh(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], result: Fitting) -> None:

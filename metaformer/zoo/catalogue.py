@@ -5,11 +5,13 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from ..errors import InputError, did_you_mean
-from . import baselines, poolformer
+from . import baselines, mlp, poolformer, pvt, swin, vit
 from .row import Row
 
-CATALOGUE: dict[str, Row] = {row.name: row for row in (*poolformer.ROWS, *baselines.ROWS)}
-"""Every row, in the order of the papers."""
+_FAMILIES = (poolformer, baselines, vit, pvt, mlp, swin)
+
+CATALOGUE: dict[str, Row] = {row.name: row for family in _FAMILIES for row in family.ROWS}
+"""Every row, family by family: this project's papers, then the systems that they compare with."""
 
 
 def find(name: str) -> Row:

@@ -24,6 +24,22 @@ class WeightSource:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Published:
+    """What a table in print says of a model, misprints included."""
+
+    parameters: float
+    """In units of 10⁶, as printed."""
+    macs: float
+    """Multiply-adds in units of 10⁹, as printed."""
+    top1: float
+    """ImageNet-1K top-1 in percent, as printed."""
+    source: str
+    """The table, such as ``2111.11418, table 2``."""
+    note: str = ""
+    """Why a printed number is not what is counted here, where that is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One published model."""
 
@@ -46,6 +62,12 @@ class Row:
     """Where its weights are published, the preferred place first."""
     paper: str = "2111.11418"
     """arXiv number."""
+    nearest: str = ""
+    """For a row whose own weights were never published: the nearest that were, as ``load_weights`` takes them."""
+    note: str = ""
+    """What a person should know who compares with the paper: wrong tags, misprints, renamed sizes."""
+    published: Published | None = None
+    """Its line in the first paper's ImageNet comparison (or, for models that it lacks, in the model's own paper)."""
 
     def with_changes(self, **changes: object) -> Row:
         """A copy with some fields replaced."""

@@ -52,7 +52,7 @@ def test_a_feature_extractor_leaves_out_what_it_lacks(tiny) -> None:
         name.startswith(("backbone.stages.0", "backbone.stages.1")) for name in full.state_dict()
     )
     images = torch.randn(1, 3, 64, 64)
-    assert torch.equal(features(images)[1], full.backbone.stage_maps(images)[1])
+    assert torch.equal(features(images)[1], full.forward_intermediates(images, intermediates_only=True)[1])
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 6])

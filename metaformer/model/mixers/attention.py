@@ -1,46 +1,188 @@
-"""Multi-head self-attention as a token mixer: every token looks at every other."""
+"""Multi-head self-attention as a token mixer: whole, with reduced keys and values, or with relative positions."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import prod
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...errors import SpecError
+from ...errors import InputError, SpecError
 from ...types import Grid
+from ..layers import LayerNorm
+from ..tokens import to_map, to_tokens
+from .spatial import check_grid
+
+
+def head_count(dim: int, head_dim: int, heads: int | None) -> int:
+    """Number of heads from their width ``head_dim`` (the MetaFormer papers) or given as ``heads`` (ViT)."""
+    if heads is None and (head_dim < 1 or dim % head_dim):
+        raise SpecError(f"head_dim: expected a divisor of the width {dim}, got {head_dim}")
+    count = heads if heads is not None else dim // head_dim
+    if count < 1 or dim % count:
+        raise SpecError(f"heads: expected a divisor of the width {dim}, got {count}")
+    return count
 
 
 class Attention(nn.Module):
     """softmax(q·kᵀ / √d)·v in heads, by PyTorch's fused ``scaled_dot_product_attention``.
 
-    Heads are given by their width ``head_dim`` (the MetaFormer papers) or by their number ``heads`` (ViT).
+    Heads are given by their width ``head_dim`` or by their number ``heads``. ``relative_position`` adds a learned
+    bias for each offset between two tokens of a fixed grid, as inside Swin's windows.
     """
+
+    reads_mask = True
 
     def __init__(
         self,
         dim: int,
         *,
+        grid: Grid = (),
+        prefix_tokens: int = 0,
         head_dim: int = 32,
         heads: int | None = None,
         qkv_bias: bool = False,
         proj_bias: bool = True,
+        relative_position: bool = False,
     ) -> None:
         super().__init__()
-        if heads is None and (head_dim < 1 or dim % head_dim):
-            raise SpecError(f"head_dim: expected a divisor of the width {dim}, got {head_dim}")
-        self.heads = heads or dim // head_dim
-        if dim % self.heads:
-            raise SpecError(f"heads: expected a divisor of the width {dim}, got {self.heads}")
+        self.heads = head_count(dim, head_dim, heads)
+        if relative_position and prefix_tokens:
+            raise SpecError(
+                f"relative_position: expected no prefix tokens, got {prefix_tokens}: they stand at no place of the "
+                "grid; leave relative_position off"
+            )
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.relative = RelativePosition(self.heads, grid=grid) if relative_position else None
         self.proj = nn.Linear(dim, dim, bias=proj_bias)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
-        """(B, N, C) to the same shape; ``mask`` (B, N) is true where a token may be looked at."""
+        """(B, N, C) to the same shape.
+
+        ``mask`` (B, N) is true where a token may be looked at. One of (M, N, N) is true where token i may look at
+        token j, with the batch a multiple of M (the windows of a picture).
+        """
         batch, count, dim = x.shape
         q, k, v = self.qkv(x).reshape(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        visible = None if mask is None else mask[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+        bias = None if self.relative is None else self.relative(grid).to(q.dtype)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=_visible(bias, mask, batch))
         return self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))
 
     def extra_repr(self) -> str:
         """Number of heads."""
         return f"heads={self.heads}"
+
+
+def _visible(bias: Tensor | None, mask: Tensor | None, batch: int) -> Tensor | None:
+    """What is added to q·kᵀ (a bias of shape (1, heads, N, N)), or which entries of it count."""
+    if mask is None:
+        return bias
+    allowed = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
+    joined = allowed if bias is None else bias.masked_fill(~allowed, -torch.inf)
+    return joined if mask.ndim == 2 else joined.repeat(batch // mask.shape[0], 1, 1, 1)
+
+
+class RelativePosition(nn.Module):
+    """A learned number for each head and each offset between two places of a grid (Swin, section 3.2)."""
+
+    def __init__(self, heads: int, *, grid: Grid) -> None:
+        super().__init__()
+        self.grid = grid
+        self.table = nn.Parameter(torch.zeros(prod(2 * side - 1 for side in grid), heads))
+        nn.init.trunc_normal_(self.table, std=0.02)
+
+    def forward(self, grid: Grid) -> Tensor:
+        """The bias (1, heads, N, N)."""
+        check_grid(self.grid, grid, self)
+        count = prod(grid)
+        index = _offsets(self.grid, self.table.device)
+        return self.table[index].view(count, count, -1).permute(2, 0, 1).unsqueeze(0)
+
+
+@lru_cache(maxsize=64)
+def _offsets(grid: Grid, device: torch.device) -> Tensor:
+    """Which row of the table each pair of tokens reads, (N·N,); rows run over offsets from the most negative one."""
+    with torch.inference_mode(False):
+        places = torch.cartesian_prod(*(torch.arange(side, device=device) for side in grid)).view(-1, len(grid))
+        offsets = places[:, None] - places[None, :]
+        row = torch.zeros(offsets.shape[:2], dtype=torch.long, device=device)
+        for axis, side in enumerate(grid):
+            row = row * (2 * side - 1) + offsets[..., axis] + side - 1
+        return row.flatten()
+
+
+class ReducedAttention(nn.Module):
+    """Spatial-reduction attention: keys and values come from a map shrunk by ``ratio`` (PVT, section 3.3)."""
+
+    reads_mask = True
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        grid: Grid,
+        prefix_tokens: int = 0,
+        ratio: int = 2,
+        head_dim: int = 64,
+        heads: int | None = None,
+        qkv_bias: bool = True,
+        proj_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.heads = head_count(dim, head_dim, heads)
+        if ratio < 1 or ratio > min(grid):
+            raise SpecError(f"ratio: expected 1 to {min(grid)}, the shorter side of the grid {grid}, got {ratio}")
+        if ratio > 1 and prefix_tokens:
+            raise SpecError(
+                f"ratio: expected 1 where prefix tokens run along ({prefix_tokens} here), got {ratio}: they have no "
+                "place in the map that is shrunk; let them enter at a later stage, or use attention"
+            )
+        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.reduction = SpatialReduction(dim, ratio) if ratio > 1 else WholeMap()
+        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim, bias=proj_bias)
+
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
+        """(B, N, C) to the same shape; ``mask`` (B, N) is true where a token may be looked at."""
+        batch, count, dim = x.shape
+        source, visible = self.reduction(x, grid, mask)
+        q = self.q(x).reshape(batch, count, self.heads, -1).transpose(1, 2)
+        k, v = self.kv(source).reshape(batch, source.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=_visible(None, visible, batch))
+        return self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))
+
+    def extra_repr(self) -> str:
+        """Number of heads."""
+        return f"heads={self.heads}"
+
+
+class SpatialReduction(nn.Module):
+    """A convolution whose window is its stride, then a norm of its own (eps 1e-5, whatever the block's is)."""
+
+    def __init__(self, dim: int, ratio: int) -> None:
+        super().__init__()
+        self.ratio = ratio
+        self.conv = nn.Conv2d(dim, dim, ratio, ratio)
+        self.norm = LayerNorm(dim, eps=1e-5)
+
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(B, N, C) to (B, N / ratio², C), with the mask shrunk alike: one real token keeps a window."""
+        if len(grid) != 2 or min(grid) < self.ratio:
+            raise InputError(
+                f"a map of {' × '.join(map(str, grid))} is smaller than the reduction's window of {self.ratio}: "
+                "feed larger pictures"
+            )
+        visible = None
+        if mask is not None:
+            visible = F.max_pool2d(mask.view(-1, 1, *grid).float(), self.ratio).flatten(1).bool()
+        return self.norm(to_tokens(self.conv(to_map(x, grid)))), visible
+
+
+class WholeMap(nn.Module):
+    """No reduction: keys and values come from every token."""
+
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(B, N, C), returned as it is."""
+        return x, mask

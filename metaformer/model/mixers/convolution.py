@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ...errors import SpecError
 from ...types import Grid
-from ..layers import ACTIVATIONS
+from ..layers import activation_of
 from ..tokens import on_map
 
 
@@ -52,11 +52,9 @@ class SeparableConv(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise SpecError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         hidden = int(expansion * dim)
         self.pwconv1 = nn.Linear(dim, hidden, bias=bias)
-        self.act = ACTIVATIONS[activation]()
+        self.act = activation_of(activation)
         self.dwconv = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, groups=hidden, bias=bias)
         self.pwconv2 = nn.Linear(hidden, dim, bias=bias)
 

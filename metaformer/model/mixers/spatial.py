@@ -1,4 +1,4 @@
-"""Token mixers that are one matrix over the positions: learned (spatial FC) or frozen at random.
+"""Token mixers that are matrices over the positions: one or two learned layers, or one frozen at random.
 
 They are tied to the grid they were built for: another picture size needs another ``img_size`` when building.
 """
@@ -10,8 +10,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from ...errors import InputError
+from ...errors import InputError, SpecError
 from ...types import Grid
+from ..layers import activation_of
 
 
 def check_grid(built_for: Grid, grid: Grid, mixer: nn.Module) -> None:
@@ -28,19 +29,77 @@ def _size(grid: Grid) -> str:
     return "×".join(str(side) for side in grid)
 
 
-class SpatialFC(nn.Module):
-    """One linear layer over the positions, shared by all channels (MetaFormer, section 4.4, "SpatialFC")."""
+def over_tokens(layer: nn.Linear, x: Tensor) -> Tensor:
+    """A linear layer along the tokens of (B, N, C), without turning them around: W·x + b, b one number a token."""
+    mixed = torch.matmul(layer.weight, x)
+    return mixed if layer.bias is None else mixed + layer.bias[:, None]
 
-    def __init__(self, dim: int, *, grid: Grid, prefix_tokens: int = 0, bias: bool = False) -> None:
+
+class SpatialFC(nn.Module):
+    """One linear layer over the positions, shared by all channels (MetaFormer, section 4.4; ResMLP, section 2).
+
+    With ``heads`` the channels are split into so many groups with a matrix each (Swin-Mixer).
+    """
+
+    def __init__(self, dim: int, *, grid: Grid, prefix_tokens: int = 0, bias: bool = False, heads: int = 1) -> None:
         super().__init__()
-        self.grid = grid
+        if heads < 1 or dim % heads:
+            raise SpecError(f"heads: expected a divisor of the width {dim}, got {heads}")
+        self.grid, self.heads = grid, heads
         count = prod(grid) + prefix_tokens
-        self.fc = nn.Linear(count, count, bias=bias)
+        # Row block h of the weight is the matrix of head h: what a grouped 1 × 1 convolution stores.
+        self.fc = nn.Linear(count, heads * count, bias=bias)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape, N as built."""
         check_grid(self.grid, grid, self)
-        return self.fc(x.transpose(1, 2)).transpose(1, 2).contiguous()
+        return over_tokens(self.fc, x) if self.heads == 1 else self._in_heads(x)
+
+    def _in_heads(self, x: Tensor) -> Tensor:
+        batch, count, dim = x.shape
+        weight = self.fc.weight.view(self.heads, count, count)
+        # One product a head: the batch stands beside the channels.
+        columns = x.view(batch, count, self.heads, -1).permute(2, 1, 0, 3).reshape(self.heads, count, -1)
+        mixed = torch.bmm(weight, columns)
+        if self.fc.bias is not None:
+            mixed = mixed + self.fc.bias.view(self.heads, count, 1)
+        return mixed.view(self.heads, count, batch, -1).permute(2, 1, 0, 3).reshape(batch, count, dim)
+
+    def extra_repr(self) -> str:
+        """Grid and heads."""
+        return f"grid={self.grid}, heads={self.heads}"
+
+
+class SpatialMLP(nn.Module):
+    """Two linear layers over the positions with an activation between them (MLP-Mixer, section 2).
+
+    ``hidden`` is the inner width; left out it is half the channels, as published.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        grid: Grid,
+        prefix_tokens: int = 0,
+        hidden: int | None = None,
+        activation: str = "gelu",
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        inner = dim // 2 if hidden is None else hidden
+        if inner < 1:
+            raise SpecError(f"hidden: expected at least 1, got {inner}")
+        self.grid = grid
+        count = prod(grid) + prefix_tokens
+        self.fc1 = nn.Linear(count, inner, bias=bias)
+        self.act = activation_of(activation)
+        self.fc2 = nn.Linear(inner, count, bias=bias)
+
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
+        """(B, N, C) to the same shape, N as built."""
+        check_grid(self.grid, grid, self)
+        return over_tokens(self.fc2, self.act(over_tokens(self.fc1, x)))
 
 
 class RandomMixing(nn.Module):
