@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..spec import EmbeddingSpec, HeadSpec, MixerSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
 from ..types import Preprocessing
-from .row import Row, WeightSource
+from .row import Published, Row, WeightSource
 
 STEM = EmbeddingSpec(kernel=7, stride=4, padding=2)
 DOWN = EmbeddingSpec(kernel=3, stride=2, padding=1)
@@ -57,6 +57,21 @@ def _release(name: str) -> WeightSource:
     )
 
 
+# size: parameters (10⁶) and MACs (10⁹) in print, why they differ
+_IN_PRINT = {
+    "s12": (12, 1.8, ""),
+    "s24": (21, 3.4, ""),
+    "s36": (31, 5.0, ""),
+    "m36": (56, 8.8, ""),
+    "m48": (73, 11.6, "11.53 are products; fvcore's operations for the norms make them 11.59"),
+}
+
+
+def _published(size: str, top1: float) -> Published:
+    parameters, macs, note = _IN_PRINT[size]
+    return Published(parameters=parameters, macs=macs, top1=top1, source="2111.11418, table 2", note=note)
+
+
 def _poolformer(size: str, spec: ModelSpec, parameters: int, macs: float, top1: float, crop: float) -> Row:
     name = f"poolformer_{size}"
     hubs = (
@@ -72,6 +87,7 @@ def _poolformer(size: str, spec: ModelSpec, parameters: int, macs: float, top1: 
         top1=top1,
         preprocessing=Preprocessing(crop=crop),
         weights=(*hubs, _release(name)),
+        published=_published(size, top1),
     )
 
 
