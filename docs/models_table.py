@@ -32,7 +32,7 @@ def has_variants(row: Row) -> bool:
 
 def mixers(row: Row) -> str:
     """The token mixers of the stages in words: one, or from the first to the last stage."""
-    names = [MIXERS[getattr(stage.mixer, "name", "")] for stage in row.spec.stages]
+    names = [MIXERS[getattr(mixer, "name", "")] for mixer in row.spec.mixers]
     if len(set(names)) == 1:
         return names[0]
     runs = [(name, names.count(name)) for name in dict.fromkeys(names)]

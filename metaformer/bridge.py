@@ -1,4 +1,5 @@
-"""All models of the zoo inside ``timm.create_model``, under names with the prefix ``mf_``.
+"""All models of the zoo inside ``timm.create_model``, under names with the prefix ``mf_``, but for the CNNs, which are
+timm's own.
 
 In: nothing but a call of ``register``. Out: ``timm.create_model("mf_poolformer_s12", ...)`` with timm's arguments, so
 that scripts and libraries built on timm can use these models: another name than timm's own, which stay as they are.
@@ -18,7 +19,7 @@ from torch import nn
 
 from .errors import InputError
 from .factory import create_model
-from .spec import ModelSpec
+from .spec import AnySpec, TimmSpec
 from .types import Preprocessing
 from .zoo.catalogue import CATALOGUE
 from .zoo.row import Row
@@ -32,15 +33,16 @@ default_cfgs: dict[str, dict[str, Any]] = {}
 
 
 def register() -> list[str]:
-    """Make every model known to timm; calling it again changes nothing. Returns the names."""
+    """Make every model but timm's own known to timm; calling it again changes nothing. Returns the names."""
     public = list(__all__)
-    for row in CATALOGUE.values():
+    rows = [row for row in CATALOGUE.values() if not isinstance(row.spec, TimmSpec)]
+    for row in rows:
         name = PREFIX + row.name
         if not is_model(name):
             default_cfgs[name] = _published(row)
             register_model(_entry_point(name, row))
     __all__[:] = public  # timm adds each name, but they are no attributes of this module
-    return [PREFIX + name for name in CATALOGUE]
+    return [PREFIX + row.name for row in rows]
 
 
 def _entry_point(name: str, row: Row) -> Callable[..., nn.Module]:
@@ -86,7 +88,7 @@ def _published(row: Row) -> dict[str, Any]:
     return _config(row.spec, row.preprocessing) | {"hf_hub_id": hub, "url": url or ""}
 
 
-def _config(spec: ModelSpec, preprocessing: Preprocessing) -> dict[str, Any]:
+def _config(spec: AnySpec, preprocessing: Preprocessing) -> dict[str, Any]:
     return {
         "input_size": (spec.in_chans, *preprocessing.size),
         "crop_pct": preprocessing.crop,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .model.build import build
+from .model.build import Model, build
 from .model.classifier import Classifier, FeatureExtractor
-from .spec import ModelSpec, NormSpec
+from .model.timm_cnn import TimmFeatures
+from .spec import AnySpec
 from .types import Preprocessing
 from .zoo.catalogue import find
 
 
 def create_model(
-    name: str | ModelSpec,
+    name: str | AnySpec,
     *,
     pretrained: bool = False,
     weights: Any = None,
@@ -30,7 +31,8 @@ def create_model(
     """A model of the zoo, or of a spec of your own.
 
     Args:
-        name: a row of the zoo (``list_models()``), or a ``ModelSpec``.
+        name: a row of the zoo (``list_models()``), a ``ModelSpec``, or a
+            ``TimmSpec``, with which ``mixers``, ``stem_stride`` and ``timm_head`` make no sense and are refused.
         pretrained: load the published weights (downloaded once, then from the cache).
         weights: load these instead: a state dict, a file, or a hub id.
         num_classes: width of the scores; 0 gives pooled features (B, C).
@@ -48,13 +50,14 @@ def create_model(
             original's order; the same weights, slightly other scores.
 
     Returns:
-        ``Classifier``, or ``FeatureExtractor`` where ``features_only``.
+        ``Classifier``, or ``FeatureExtractor`` where ``features_only``; ``TimmClassifier`` and ``TimmFeatures``, which
+        answer to the same calls, for timm's CNNs.
 
     Raises:
         InputError: an unknown name, mixer, or an argument that does not fit; the message says which.
     """
-    row = None if isinstance(name, ModelSpec) else find(name)
-    base: ModelSpec = name if isinstance(name, ModelSpec) else find(name).spec
+    row = find(name) if isinstance(name, str) else None
+    base: AnySpec = find(name).spec if isinstance(name, str) else name
     spec = adapted(
         base,
         num_classes=num_classes,
@@ -69,10 +72,13 @@ def create_model(
     preprocessing = fitted(row.preprocessing if row else Preprocessing(size=base.img_size), spec)
     model = build(spec, row.name if row else "custom", preprocessing)
     _load(model, pretrained, weights)
-    return FeatureExtractor(model, out_indices) if features_only else model
+    if not features_only:
+        return model
+    extractor = FeatureExtractor if isinstance(model, Classifier) else TimmFeatures
+    return extractor(model, out_indices)  # type: ignore[arg-type]
 
 
-def _load(model: Classifier, pretrained: bool, weights: Any) -> None:
+def _load(model: Model, pretrained: bool, weights: Any) -> None:
     if not pretrained and weights is None:
         return
     from .weights.load import load_pretrained, load_weights
@@ -84,7 +90,7 @@ def _load(model: Classifier, pretrained: bool, weights: Any) -> None:
 
 
 def adapted(
-    spec: ModelSpec,
+    spec: AnySpec,
     *,
     num_classes: int | None = None,
     in_chans: int = 3,
@@ -94,27 +100,26 @@ def adapted(
     mixers: object = None,
     stem_stride: int | None = None,
     timm_head: bool = False,
-) -> ModelSpec:
+) -> AnySpec:
     """A spec with the arguments of ``create_model`` worked in."""
     changes: dict[str, Any] = {"in_chans": in_chans}
     if num_classes is not None:
         changes["num_classes"] = num_classes
     if drop_path_rate is not None:
         changes["drop_path_rate"] = drop_path_rate
-    head = spec.head
     if drop_rate is not None:
-        head = head.with_changes(dropout=drop_rate)
+        spec = spec.with_dropout(drop_rate)
     if timm_head:
-        head = head.with_changes(norm=NormSpec(kind="layer", eps=1e-6), norm_position="after", mlp_norm_eps=1e-6)
+        spec = spec.with_timm_head()
     if stem_stride is not None:
         spec = spec.with_stem_stride(stem_stride)
     if img_size is not None:
         changes["img_size"] = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-    spec = spec.with_changes(head=head, **changes)
+    spec = spec.with_changes(**changes)
     return spec if mixers is None else spec.with_mixers(mixers)
 
 
-def fitted(preprocessing: Preprocessing, spec: ModelSpec) -> Preprocessing:
+def fitted(preprocessing: Preprocessing, spec: AnySpec) -> Preprocessing:
     """A row's preprocessing for the size and the channels of a spec; grey pictures take the mean over colours."""
     changes: dict[str, Any] = {"size": spec.img_size}
     if len(preprocessing.mean) != spec.in_chans:

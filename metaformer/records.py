@@ -164,8 +164,16 @@ def _plain(value: Any, path: str, error: type[InputError]) -> Any:
     raise error(f"{path}: {value!r} is a Python object and cannot be written as JSON; only named parts can be saved")
 
 
+def _record_of(options: tuple[Any, ...], value: Mapping[str, Any]) -> type[Record] | None:
+    """The record that a mapping is meant for: of several kinds the one that knows most of its fields."""
+    records = [option for option in options if isinstance(option, type) and issubclass(option, Record)]
+    return max(records, key=lambda record: len(_schema(record).keys() & value.keys()), default=None)
+
+
 def _rebuilt(value: Any, annotation: Any, path: str) -> Any:
     """``value`` from JSON or YAML as the annotation wants it: lists to tuples, mappings to records."""
+    if isinstance(value, Mapping) and (record := _record_of(_options(annotation), value)):
+        return record.from_dict(value, path)
     for option in _options(annotation):
         if get_origin(option) is tuple and isinstance(value, (list, tuple)):
             inner = get_args(option)
@@ -175,8 +183,6 @@ def _rebuilt(value: Any, annotation: Any, path: str) -> Any:
                     _rebuilt(item, kind, f"{path}[{i}]")
                     for i, (item, kind) in enumerate(zip(value, kinds, strict=True))
                 )
-        if isinstance(option, type) and issubclass(option, Record) and isinstance(value, Mapping):
-            return option.from_dict(value, path)
         if option is float and isinstance(value, str) and _mismatch(value, annotation):
             try:  # YAML 1.1 reads 1e-3 as a text
                 return float(value)

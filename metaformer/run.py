@@ -23,12 +23,12 @@ from .data.sets import PictureSets
 from .data.sources import open_source
 from .data.transforms import evaluation_transform, training_transform
 from .factory import create_model
-from .model.classifier import Classifier
+from .model.build import Model
 from .recipe import DataChoice, Recipe
 from .run_config import described, write_config
 from .run_folder import EVALUATION
 from .scoring import Score, score
-from .spec import ModelSpec
+from .spec import AnySpec
 from .tasks.classification import Classification
 from .training.device import processes
 from .training.journal import Events, MetricsFile
@@ -77,7 +77,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     command: str = "",
-    spec: ModelSpec | None = None,
+    spec: AnySpec | None = None,
     judged: Literal["best", "last"] = "best",
     title: str = "",
     page: bool = True,
@@ -157,7 +157,7 @@ def _bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
-def fitted_model(recipe: Recipe, sets: PictureSets, spec: ModelSpec | None = None) -> tuple[Classifier, list[str]]:
+def fitted_model(recipe: Recipe, sets: PictureSets, spec: AnySpec | None = None) -> tuple[Model, list[str]]:
     """The recipe's model for these pictures, and what was decided for it, in sentences.
 
     The recipe's own values are obeyed. Where it leaves them open: as many classes and channels as the data has; the
@@ -176,9 +176,9 @@ def fitted_model(recipe: Recipe, sets: PictureSets, spec: ModelSpec | None = Non
     if spec is None and stride is None:
         stride = fitting_stride(own, size or own.img_size)
         if stride is not None:
-            notes.append(f"stem stride {stride} instead of {own.stages[0].embedding.stride}: the input is small")
+            notes.append(f"stem stride {stride} instead of {own.stem_stride}: the input is small")
     reseed(recipe.seed, 0, 0, 0)  # the same initial weights in every process and every repetition
-    model: Classifier = create_model(
+    model: Model = create_model(
         spec or choice.name,
         pretrained=choice.pretrained and choice.weights is None,
         weights=choice.weights,
@@ -194,14 +194,14 @@ def fitted_model(recipe: Recipe, sets: PictureSets, spec: ModelSpec | None = Non
     return model, notes
 
 
-def fitting_stride(spec: ModelSpec, size: tuple[int, int]) -> int | None:
+def fitting_stride(spec: AnySpec, size: tuple[int, int]) -> int | None:
     """The stem's step for pictures of ``size`` (height, width); nothing where the published one stays."""
-    stem = spec.stages[0].embedding
-    wanted = 1 if min(size) <= 40 else 2 if min(size) <= 96 else stem.stride
-    return wanted if stem.kind == "conv" and wanted < stem.stride else None
+    published = spec.stem_stride
+    wanted = 1 if min(size) <= 40 else 2 if min(size) <= 96 else published
+    return wanted if published is not None and wanted is not None and wanted < published else None
 
 
-def _set_crop(model: Classifier, recipe: Recipe, native: tuple[int, int] | None) -> None:
+def _set_crop(model: Model, recipe: Recipe, native: tuple[int, int] | None) -> None:
     """The recipe's evaluation crop; pictures that have the input's size already are taken whole."""
     crop = recipe.augmentation.crop
     if crop is None and native == model.preprocessing.size:
@@ -214,7 +214,7 @@ def _by(size: tuple[int, int]) -> str:
     return f"{size[0]} × {size[1]}"
 
 
-def _trainer(recipe: Recipe, sets: PictureSets, model: Classifier, folder: Path, observers: list[Observer]) -> Trainer:
+def _trainer(recipe: Recipe, sets: PictureSets, model: Model, folder: Path, observers: list[Observer]) -> Trainer:
     rank, world = processes()
     moves, varied, channels = recipe.optimisation, recipe.augmentation, model.spec.in_chans
     place: dict[str, Any] = {"workers": recipe.data.workers, "rank": rank, "world": world, "seed": recipe.seed}
@@ -299,7 +299,7 @@ def _closed(
 def _judge(trainer: Trainer, sets: PictureSets, name: str) -> Score:
     """Evaluate the weights in one of the run's files and write evaluation.json."""
     model, engine, recipe = trainer.model, trainer.engine, trainer.recipe
-    assert isinstance(model, Classifier)
+    assert isinstance(model, Model)
     model.load_state_dict(read_tensors(trainer.folder / name)[0])
     result = score(
         model,

@@ -16,7 +16,7 @@ import torch
 from . import __version__
 from .complexity import count_macs, count_parameters
 from .data.sets import PictureSets
-from .model.classifier import Classifier
+from .model.build import Model
 from .recipe import Recipe
 from .run_folder import CONFIG
 from .training.device import chosen_device
@@ -24,7 +24,7 @@ from .weights.description import describe
 from .weights.files import replace_file
 
 
-def described(recipe: Recipe, model: Classifier, sets: PictureSets, command: str) -> dict[str, Any]:
+def described(recipe: Recipe, model: Model, sets: PictureSets, command: str) -> dict[str, Any]:
     """The content of config.json."""
     return {
         "recipe": recipe.to_dict(),

@@ -1,4 +1,4 @@
-"""Any MetaFormer as data: the nine axes of the architecture. No torch here.
+"""Any MetaFormer as data: the nine axes of the architecture, and timm's CNNs by their names. No torch here.
 
 A ``ModelSpec`` says everything that decides the shape and the arithmetic of a model: embedding, position, prefix
 tokens, norm, mixer, channel MLP, residual, readout and head, initialisation. ``model/build.py`` turns it into modules.
@@ -257,6 +257,22 @@ class ModelSpec(_SpecRecord):
             factors.append(factor)
         return factors
 
+    @property
+    def mixers(self) -> tuple[Mixer, ...]:
+        """The token mixer of each stage."""
+        return tuple(stage.mixer for stage in self.stages)
+
+    @property
+    def stem_stride(self) -> int | None:
+        """The step of the stem's convolution; nothing where the stem is none."""
+        stem = self.stages[0].embedding
+        return stem.stride if stem.kind == "conv" else None
+
+    @property
+    def summary(self) -> str:
+        """What it is, in a few words."""
+        return "a MetaFormer"
+
     def with_mixers(self, mixers: object) -> ModelSpec:
         """The same model with other token mixers: one for all stages, or a list with one for each stage."""
         single = isinstance(mixers, (str, Mapping, MixerSpec)) or not isinstance(mixers, Sequence)
@@ -282,6 +298,85 @@ class ModelSpec(_SpecRecord):
             return self
         stem = stem.with_changes(stride=stride, padding=stem.kernel // 2)
         return self.with_changes(stages=(first.with_changes(embedding=stem), *self.stages[1:]))
+
+    def with_dropout(self, rate: float) -> ModelSpec:
+        """The same model with dropout before its last linear layer."""
+        return self.with_changes(head=self.head.with_changes(dropout=rate))
+
+    def with_timm_head(self) -> ModelSpec:
+        """The same model with the final norm behind the pooling and over channels, as timm has PoolFormer."""
+        norm = NormSpec(kind="layer", eps=1e-6)
+        return self.with_changes(head=self.head.with_changes(norm=norm, norm_position="after", mlp_norm_eps=1e-6))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmSpec(_SpecRecord):
+    """A CNN of timm under its name there: what MetaFormers are compared with. It answers the same questions as a
+    ``ModelSpec``; its axes are timm's own and are not described here."""
+
+    architecture: str
+    """timm's name without the tag of weights: ``resnet50``."""
+    num_classes: int = 1000
+    """Width of the scores; 0 gives pooled features."""
+    in_chans: int = 3
+    """Channels of the picture."""
+    img_size: tuple[int, int] = (224, 224)
+    """Height and width that pictures are prepared for; a CNN takes others too."""
+    drop_path_rate: float = 0.0
+    """Probability of skipping a branch in the last block while training."""
+    dropout: float = 0.0
+    """Dropout right before the last linear layer."""
+
+    def check(self) -> None:
+        """A plain name, and numbers in range."""
+        plain = re.fullmatch(r"\w+", self.architecture) is not None
+        self.expect(plain, "architecture", "timm's name without a tag, such as 'resnet50'", self.architecture)
+        self.expect(self.num_classes >= 0, "num_classes", "0 or more", self.num_classes)
+        self.expect(self.in_chans >= 1, "in_chans", "at least 1", self.in_chans)
+        self.expect(min(self.img_size) > 0, "img_size", "positive height and width", self.img_size)
+        self.expect(0 <= self.drop_path_rate < 1, "drop_path_rate", "a rate in [0, 1)", self.drop_path_rate)
+        self.expect(0 <= self.dropout < 1, "dropout", "a rate in [0, 1)", self.dropout)
+
+    @property
+    def mixers(self) -> tuple[Mixer, ...]:
+        """None: a CNN has no token mixers that could be told apart from the rest."""
+        return ()
+
+    @property
+    def stem_stride(self) -> int | None:
+        """Nothing that could be changed: the stem is timm's."""
+        return None
+
+    @property
+    def summary(self) -> str:
+        """What it is, in a few words."""
+        return f"the CNN {self.architecture} of timm"
+
+    def with_mixers(self, mixers: object) -> TimmSpec:
+        """Refused: there is nothing to swap."""
+        raise SpecError(
+            f"mixers: {self.architecture} is timm's CNN and has no token mixer to swap; "
+            "take a MetaFormer such as 'poolformer_s12'"
+        )
+
+    def with_stem_stride(self, stride: int) -> TimmSpec:
+        """Refused: the stem is timm's."""
+        raise SpecError(
+            f"stem_stride: {self.architecture} is timm's CNN, whose stem is fixed (stride 4 with what follows it); "
+            "give larger pictures with img_size"
+        )
+
+    def with_dropout(self, rate: float) -> TimmSpec:
+        """The same model with dropout before its last linear layer."""
+        return self.with_changes(dropout=rate)
+
+    def with_timm_head(self) -> TimmSpec:
+        """Refused: its head is timm's already."""
+        raise SpecError(f"timm_head: {self.architecture} is timm's CNN and has timm's head already; leave it out")
+
+
+AnySpec = ModelSpec | TimmSpec
+"""Whatever ``create_model`` can build."""
 
 
 _CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*", re.DOTALL)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .errors import WeightsError, did_you_mean
 from .factory import create_model
-from .model.classifier import Classifier
+from .model.build import Model
 from .weights.description import Description
 from .weights.hub import describe_source, from_pretrained
 from .weights.load import load_weights
@@ -21,7 +21,7 @@ from .zoo.catalogue import CATALOGUE
 class Trained:
     """A model ready to be asked."""
 
-    model: Classifier
+    model: Model
     """In evaluation mode."""
     classes: tuple[str, ...] | None
     """Names of its scores; nothing where the weights do not tell them."""

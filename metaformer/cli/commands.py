@@ -202,6 +202,13 @@ def models(
     pretrained: Annotated[
         bool, _option("Only models with published weights.", negative=(), show_default=False)
     ] = False,
+    compare: Annotated[
+        bool,
+        _option("The paper's ImageNet table: counted here beside printed.", negative=(), show_default=False),
+    ] = False,
+    plot: Annotated[
+        Path | None, _option("With --compare: accuracy over cost as .svg or .png; both without a suffix.")
+    ] = None,
     format: Annotated[Literal["table", "csv", "json", "markdown"], _option("How to print it.")] = "table",
 ) -> None:
     """List the published models: exact parameters, multiply-adds, published ImageNet-1K top-1."""
@@ -214,12 +221,65 @@ def models(
     names = list_models(pattern, family=family, pretrained=pretrained)
     if not names:
         raise InputError(f"no model matches {pattern!r}. {did_you_mean(pattern, CATALOGUE)}".rstrip())
+    if compare:
+        _compare([CATALOGUE[name] for name in names], plot, format)
+        return
+    if plot is not None:
+        raise InputError("--plot draws the paper's comparison: give --compare with it")
     rows = [_zoo_row(CATALOGUE[name]) for name in names]
     if format == "table":
         Console().print(zoo_table.zoo_table(rows))
         return
     write = {"csv": zoo_table.zoo_csv, "json": zoo_table.zoo_json, "markdown": zoo_table.zoo_markdown}[format]
     print(write(rows).rstrip("\n"))
+
+
+def _compare(rows: list[Any], plot: Path | None, format: str) -> None:
+    """The first paper's ImageNet table of these rows, and its figure where asked for."""
+    from ..report import imagenet_table as table
+
+    rows = table.in_paper_order(rows)
+    if not rows:
+        raise InputError("none of these models stands in the paper's ImageNet table; `metaformer models --compare`")
+    files = _plot_files(plot) if plot is not None else []
+    lines = _counted_with_a_bar(rows)
+    if format == "table":
+        Console(highlight=False).print(table.comparison_table(lines))
+    else:
+        ways = {"csv": table.comparison_csv, "json": table.comparison_json, "markdown": table.comparison_markdown}
+        print(ways[format](lines).rstrip("\n"))
+    if files:
+        from ..report.imagenet_plot import write_plot
+
+        for file in files:
+            write_plot(lines, file)
+            Console(stderr=True, highlight=False).print(f"plot  {file}", markup=False, soft_wrap=True)
+
+
+def _plot_files(plot: Path) -> list[Path]:
+    """Which pictures to write; a folder that is not there is made before anything is counted."""
+    if plot.suffix not in ("", ".svg", ".png"):
+        raise InputError(f"--plot: expected a file that ends in .svg or .png, or neither for both, got {plot}")
+    files = [plot] if plot.suffix else [plot.with_suffix(".svg"), plot.with_suffix(".png")]
+    taken = [file for file in files if file.is_dir()]
+    if taken:
+        raise InputError(f"--plot: {taken[0]} is a folder; name a file")
+    try:
+        plot.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--plot: {plot.parent} cannot be made: {error.strerror}") from None
+    return files
+
+
+def _counted_with_a_bar(rows: list[Any]) -> list[Any]:
+    """Every row's model is built without storage and counted, which takes seconds; a terminal sees how far it is."""
+    from rich.progress import track
+
+    from ..report.imagenet_table import counted
+
+    told = Console(stderr=True)
+    lines = counted(rows)
+    return list(track(lines, "counting", total=len(rows), console=told, transient=True, disable=not told.is_terminal))
 
 
 def _zoo_row(row: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, SpecError, did_you_mean
-from ..spec import HeadSpec, Mixer, MixerSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec, as_mixer
+from ..spec import AnySpec, HeadSpec, Mixer, MixerSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec, TimmSpec, as_mixer
 from ..types import Grid, Preprocessing
 from .backbone import Backbone, Stage
 from .block import Block, Branch, MixingBlock
@@ -31,6 +31,7 @@ from .mixers.gating import GatingUnit
 from .mixers.pooling import Identity, Pooling
 from .mixers.spatial import RandomMixing, SpatialFC, SpatialMLP
 from .mixers.window import Window
+from .timm_cnn import TimmClassifier
 
 MIXERS: dict[str, Callable[..., nn.Module]] = {
     "identity": Identity,
@@ -60,18 +61,25 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build(spec: ModelSpec, name: str = "", preprocessing: Preprocessing | None = None) -> Classifier:
+Model = Classifier | TimmClassifier
+"""What a spec becomes; both answer to the same calls."""
+
+
+def build(spec: AnySpec, name: str = "", preprocessing: Preprocessing | None = None) -> Model:
     """A classifier from its description, freshly initialised.
 
     Raises:
         SpecError: a part that cannot be built, named by its place in the spec.
     """
+    preprocessing = preprocessing or Preprocessing(size=spec.img_size)
+    if isinstance(spec, TimmSpec):
+        return TimmClassifier(spec, name=name, preprocessing=preprocessing)
     model = Classifier(
         build_backbone(spec),
         build_head(spec),
         spec=spec,
         name=name,
-        preprocessing=preprocessing or Preprocessing(size=spec.img_size),
+        preprocessing=preprocessing,
         make_head=build_head,
     )
     initialise(model, spec.initialisation)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -27,11 +28,11 @@ ZooRow = Mapping[str, Any]
 
 def zoo_table(rows: Iterable[ZooRow], title: str | None = None) -> Table:
     """A table for the terminal, fit for 80 columns: a heading for each family, its models below."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    table = bare_table(title)
     shown = [(name, head) for name, head in zip(COLUMNS, _HEADS, strict=True) if name not in ("family", "paper")]
     for name, head in shown:
         justify: Any = "right" if name in _NUMERIC else "center" if name == "weights" else "left"
-        table.add_column(head, justify=justify, no_wrap=True)
+        table.add_column(head.removesuffix(" (%)"), justify=justify, no_wrap=True)
     family = None
     for row in rows:
         if row.get("family") != family:
@@ -40,6 +41,14 @@ def zoo_table(rows: Iterable[ZooRow], title: str | None = None) -> Table:
             table.add_row(Text(plain(family), style="bold"))
         table.add_row(*(Text(_cell(row, name)) for name, _ in shown))
     return table
+
+
+def bare_table(title: str | None = None) -> Table:
+    """A table of narrow columns without vertical lines: the longest names leave no room for them in 80 columns."""
+    return Table(
+        title=title, title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD, show_edge=False,
+        padding=0,
+    )  # fmt: skip
 
 
 def zoo_csv(rows: Iterable[ZooRow]) -> str:
@@ -59,12 +68,13 @@ def zoo_json(rows: Iterable[ZooRow]) -> str:
 def zoo_markdown(rows: Iterable[ZooRow]) -> str:
     """A Markdown table as it stands in a README."""
     marks = ["---:" if name in _NUMERIC else ":---:" if name == "weights" else "---" for name in COLUMNS]
-    lines = [_markdown_line(_HEADS), _markdown_line(marks)]
-    lines += [_markdown_line([_cell(row, name) for name in COLUMNS]) for row in rows]
+    lines = [markdown_line(_HEADS), markdown_line(marks)]
+    lines += [markdown_line([_cell(row, name) for name in COLUMNS]) for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def _markdown_line(cells: Iterable[str]) -> str:
+def markdown_line(cells: Iterable[str]) -> str:
+    """One row of a Markdown table; what would end a cell is escaped."""
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -83,5 +93,10 @@ def _cell(row: ZooRow, name: str) -> str:
     if name == "weights":
         return "✓" if value else DASH
     if name == "img_size" and isinstance(value, (list, tuple)):
-        return "x".join(str(side) for side in dict.fromkeys(value))
+        return input_size(value)
     return plain(value)
+
+
+def input_size(sides: Sequence[int]) -> str:
+    """``224`` for a square, ``224x192`` for height and width that differ."""
+    return "x".join(str(side) for side in dict.fromkeys(sides))

@@ -13,10 +13,9 @@ from typing import Any, ClassVar
 
 from .. import __version__
 from ..errors import InputError, WeightsError, did_you_mean
-from ..model.build import build
-from ..model.classifier import Classifier
+from ..model.build import Model, build
 from ..records import Record
-from ..spec import MixerSpec, ModelSpec
+from ..spec import AnySpec, MixerSpec
 from ..types import Preprocessing
 
 HEADER_KEY = "metaformer"
@@ -34,7 +33,7 @@ class Description(Record):
 
     name: str
     """What ``create_model`` called it, or ``custom``."""
-    spec: ModelSpec
+    spec: AnySpec
     """Everything that decides its shape and arithmetic."""
     preprocessing: Preprocessing
     """How pictures are prepared for it."""
@@ -54,33 +53,34 @@ class Description(Record):
         """The text header of a safetensors file."""
         return {"format": "pt", HEADER_KEY: self.to_json(indent=None)}
 
-    def build(self, mixers: object = None, **changes: Any) -> Classifier:
+    def build(self, mixers: object = None, **changes: Any) -> Model:
         """The model, freshly initialised.
 
         Args:
             mixers: needed where one was a Python object; replaces the saved ones.
             changes: fields of the spec: num_classes, img_size, drop_path_rate.
         """
-        spec = self._with_mixers(mixers).with_changes(**_checked(changes))
+        spec = self._with_mixers(mixers)
+        spec = spec.with_changes(**_checked(changes, spec))
         return build(spec, self.name, self.preprocessing.with_changes(size=spec.img_size))
 
-    def _with_mixers(self, mixers: object) -> ModelSpec:
+    def _with_mixers(self, mixers: object) -> AnySpec:
         if mixers is not None:
             return self.spec.with_mixers(mixers)
-        lost = {
-            str(stage.mixer.args.get("name")): i
-            for i, stage in enumerate(self.spec.stages)
-            if isinstance(stage.mixer, MixerSpec) and stage.mixer.name == PYTHON_MIXER
-        }
+        lost = dict.fromkeys(
+            str(mixer.args.get("name"))
+            for mixer in self.spec.mixers
+            if isinstance(mixer, MixerSpec) and mixer.name == PYTHON_MIXER
+        )
         if lost:
             raise WeightsError(
                 f"{self.name}: it was saved with token mixers of your own ({', '.join(lost)}), which are Python "
-                f"code and not in the file; pass them as mixers=[...], one for each of {len(self.spec.stages)} stages"
+                f"code and not in the file; pass them as mixers=[...], one for each of {len(self.spec.mixers)} stages"
             )
         return self.spec
 
 
-def describe(model: Classifier, classes: Sequence[str] | None = None) -> Description:
+def describe(model: Model, classes: Sequence[str] | None = None) -> Description:
     """The description of a model; ``classes`` names its scores."""
     return Description(
         name=model.name,
@@ -107,25 +107,24 @@ def described_by(header: Mapping[str, str], label: str) -> Description:
         raise WeightsError(f"{label}: its description of the model cannot be read: {error}") from None
 
 
-def _named(spec: ModelSpec) -> ModelSpec:
+def _named(spec: AnySpec) -> AnySpec:
     """The spec with Python mixers replaced by their names."""
-    stages = tuple(
-        stage
-        if isinstance(stage.mixer, MixerSpec)
-        else stage.with_changes(mixer=MixerSpec(name=PYTHON_MIXER, args={"name": _name_of(stage.mixer)}))
-        for stage in spec.stages
-    )
-    return spec.with_changes(stages=stages)
+    named = [
+        mixer if isinstance(mixer, MixerSpec) else MixerSpec(name=PYTHON_MIXER, args={"name": _name_of(mixer)})
+        for mixer in spec.mixers
+    ]
+    return spec.with_mixers(named) if named else spec
 
 
 def _name_of(mixer: object) -> str:
     return str(getattr(mixer, "__qualname__", type(mixer).__name__))
 
 
-def _checked(changes: dict[str, Any]) -> dict[str, Any]:
+def _checked(changes: dict[str, Any], spec: AnySpec) -> dict[str, Any]:
+    known = [key for key in CHANGES if hasattr(spec, key)]
     for key in changes:
-        if key not in CHANGES:
-            raise InputError(f"{key}: cannot be changed when a saved model is loaded. {did_you_mean(key, CHANGES)}")
+        if key not in known:
+            raise InputError(f"{key}: cannot be changed when a saved model is loaded. {did_you_mean(key, known)}")
     given = {key: value for key, value in changes.items() if value is not None}
     if isinstance(given.get("img_size"), int):
         given["img_size"] = (given["img_size"],) * 2

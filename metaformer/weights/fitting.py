@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from ..model.embed import Position
 from ..types import Grid
 
-LAST_LAYER = "head.fc."
-FIRST_CONV = "backbone.stages.0.embed.conv.weight"
+LAST_LAYER = "head.fc"
+FIRST_CONV = "backbone.stages.0.embed.conv"
 POSITION = "position.table"
+COUNTER = ".num_batches_tracked"
+"""A batch norm's count of updates, which no prediction reads; old files lack it."""
 GRID_MATRICES = ("mixer.matrix", "mixer.fc.weight", "mixer.fc.bias")
 
 
@@ -54,23 +56,33 @@ def fit(found: Mapping[str, Tensor], model: nn.Module) -> Fitting:
     for name, tensor in found.items():
         if name in wanted:
             _fit_one(name, tensor, wanted[name], model, result)
-        elif _is_left_out(name, wanted, by_block=getattr(model, "by_block", False)):
+        elif _is_left_out(name, wanted, model):
             result.left_out.append(name)
         else:
             result.unexpected.append(name)
-    _note_fresh(found, wanted, result)
+    _note_fresh(found, wanted, last_layer(model), result)
     known = {*found, *result.fresh}
-    result.missing = [name for name in wanted if name not in known]
+    result.missing = [name for name in wanted if name not in known and not name.endswith(COUNTER)]
     return result
+
+
+def last_layer(model: nn.Module) -> str:
+    """What the names of a model's last layer begin with."""
+    return f"{getattr(model, 'last_layer', LAST_LAYER)}."
+
+
+def first_conv(model: nn.Module) -> str:
+    """The name of the kernel that sees the picture."""
+    return f"{getattr(model, 'first_conv', FIRST_CONV)}.weight"
 
 
 def _fit_one(name: str, tensor: Tensor, wanted: Tensor, model: nn.Module, result: Fitting) -> None:
     same = _reshaped(tensor, wanted.shape)
     if same is not None:
         result.tensors[name] = same
-    elif name.startswith(LAST_LAYER) and tensor.shape[1:] == wanted.shape[1:]:
+    elif name.startswith(last_layer(model)) and tensor.shape[1:] == wanted.shape[1:]:
         result.fresh.append(name)
-    elif name == FIRST_CONV and tensor.ndim == 4 and _but_channels(tensor) == _but_channels(wanted):
+    elif name == first_conv(model) and tensor.ndim == 4 and _but_channels(tensor) == _but_channels(wanted):
         result.tensors[name] = for_channels(tensor, wanted.shape[1])
         result.adapted.append(f"the first convolution from {tensor.shape[1]} to {wanted.shape[1]} channels")
     elif name.endswith(POSITION) and (table := _for_grid(tensor, _position(model, name))) is not None:
@@ -140,22 +152,28 @@ def _positions(table: Tensor) -> int:
     return prod(table.shape[2:]) if table.ndim == 4 else table.shape[1]
 
 
-def _is_left_out(name: str, wanted: Mapping[str, Tensor], by_block: bool) -> bool:
+def _is_left_out(name: str, wanted: Mapping[str, Tensor], model: nn.Module) -> bool:
     """A head for a model without one, or a stage (a block) behind the last that a feature extractor keeps."""
+    last = last_layer(model)
+    if name.startswith(last):
+        return not any(other.startswith(last) for other in wanted)
+    if name in getattr(model, "pruned", ()):
+        return True
     if name.startswith("head."):
         part = name.removeprefix("head.").split(".")[0]
-        ends_early = not any(other.startswith(LAST_LAYER) for other in wanted)
+        ends_early = not any(other.startswith(last) for other in wanted)
         return ends_early and not any(other.startswith(f"head.{part}.") for other in wanted)
+    by_block = getattr(model, "by_block", False)
     depth = 5 if by_block else 3  # words of backbone.stages.0.blocks.11, or of backbone.stages.3
     kept = {other.split(".")[:depth][-1] for other in wanted if other.startswith("backbone.stages.")}
     headless = not any(other.startswith("head.") for other in wanted)
     return headless and name.startswith("backbone.stages.") and name.split(".")[:depth][-1] not in kept
 
 
-def _note_fresh(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], result: Fitting) -> None:
+def _note_fresh(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], start: str, result: Fitting) -> None:
     """The last layer stays fresh as a whole, also where the checkpoint has none (it was saved without classes)."""
-    last = [name for name in wanted if name.startswith(LAST_LAYER)]
-    if result.fresh or not any(name.startswith(LAST_LAYER) for name in found):
+    last = [name for name in wanted if name.startswith(start)]
+    if result.fresh or not any(name.startswith(start) for name in found):
         result.fresh = last
         for name in last:
             result.tensors.pop(name, None)

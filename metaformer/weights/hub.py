@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
 
 from ..errors import WeightsError
-from ..model.classifier import Classifier
+from ..model.build import Model
 from .description import Description, describe, described_by
 from .files import replace_file
 from .load import load_weights, locate
@@ -23,7 +23,7 @@ LIBRARY = "metaformer"
 
 
 def save_pretrained(
-    model: Classifier,
+    model: Model,
     folder: str | Path,
     *,
     classes: Sequence[str] | None = None,
@@ -49,7 +49,7 @@ def save_pretrained(
     return target
 
 
-def from_pretrained(source: str | Path, *, mixers: object = None, **changes: Any) -> Classifier:
+def from_pretrained(source: str | Path, *, mixers: object = None, **changes: Any) -> Model:
     """The model that ``save_pretrained`` or ``push_to_hub`` wrote, with its weights, in evaluation mode.
 
     Args:
@@ -88,7 +88,7 @@ def describe_source(source: str | Path) -> Description:
 
 
 def push_to_hub(
-    model: Classifier,
+    model: Model,
     repo_id: str,
     *,
     classes: Sequence[str] | None = None,
@@ -158,8 +158,8 @@ def _short_card(description: Description) -> str:
     lines = [
         f"# {description.name}",
         "",
-        f"A MetaFormer for pictures of {height}×{width} pixels with {spec.in_chans} channels and {spec.num_classes} "
-        "classes, saved by the Python library metaformer.",
+        f"{spec.summary[0].upper()}{spec.summary[1:]} for pictures of {height}×{width} pixels with {spec.in_chans} "
+        f"channels and {spec.num_classes} classes, saved by the Python library metaformer.",
         "",
         "```python",
         "import metaformer",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 
 from torch import Tensor
 
@@ -25,7 +26,9 @@ _TRACELESS = ""
 def look_alikes(tensors: Mapping[str, Tensor], limit: int = 3) -> list[str]:
     """The zoo's models with the same stages, head and kind of mixer; mixers without weights cannot be told apart."""
     seen = _of_tensors(tensors)
-    return [row.name for row in CATALOGUE.values() if _of_spec(row.spec) == seen][:limit]
+    specs = {row.name: row.spec for row in CATALOGUE.values()}
+    alike = (name for name, spec in specs.items() if isinstance(spec, ModelSpec) and _of_spec(spec) == seen)
+    return list(islice(alike, limit))
 
 
 def _of_spec(spec: ModelSpec) -> Likeness:

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from ..model.timm_cnn import PREFIX, TimmClassifier, TimmFeatures
 from ..zoo.catalogue import CATALOGUE
 from .download import HUB_ID, USUAL_FILES, fetch, fetch_id
 from .fitting import Fitting, fit
@@ -141,19 +142,17 @@ def locate(source: str | Path, files: tuple[str, ...] | None = None) -> Path:
 
 
 def _load(model: nn.Module, state: Mapping[str, Tensor], label: str, strict: bool) -> LoadReport:
-    layout = recognise(state)
-    wanted = model.state_dict()
-    spelled = {theirs: _placed(ours, wanted) for theirs, ours in our_names(layout, state).items()}
+    layout, spelled = _spelled(model, state)
     theirs_of = {ours: theirs for theirs, ours in spelled.items()}
     found = {ours: state[theirs] for theirs, ours in spelled.items()}
     fitting = fit(found, model)
     fitting.unexpected = [theirs_of[name] for name in fitting.unexpected]
     if fitting.misshapen or (strict and not fitting.fits):
-        raise WeightsError(_explained(model, label, layout.name, fitting, found))
+        raise WeightsError(_explained(model, label, layout, fitting, found))
     model.load_state_dict(fitting.tensors, strict=False)
     report = LoadReport(
         source=label,
-        layout=layout.name,
+        layout=layout,
         loaded=len(fitting.tensors),
         fresh=tuple(fitting.fresh),
         adapted=tuple(fitting.adapted),
@@ -163,6 +162,15 @@ def _load(model: nn.Module, state: Mapping[str, Tensor], label: str, strict: boo
     )
     _log.info(report.message)
     return report
+
+
+def _spelled(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
+    """The layout of a checkpoint, and our name for each of its names."""
+    if isinstance(model, (TimmClassifier, TimmFeatures)):  # only timm's names mean anything to timm's model
+        ours = any(name.startswith(PREFIX) for name in state)
+        return ("metaformer", {name: name for name in state}) if ours else ("timm", {n: PREFIX + n for n in state})
+    layout, wanted = recognise(state), model.state_dict()
+    return layout.name, {theirs: _placed(ours, wanted) for theirs, ours in our_names(layout, state).items()}
 
 
 def _placed(name: str, wanted: Mapping[str, Tensor]) -> str:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..model.classifier import Classifier
+from ..model.build import Model
 from .description import Description, describe, described_by
 from .files import read_metadata, write_tensors
 from .load import load_weights
 
 
 def save_weights(
-    model: Classifier,
+    model: Model,
     path: str | Path,
     *,
     classes: Sequence[str] | None = None,
@@ -36,7 +36,7 @@ def save_weights(
     return target
 
 
-def load_model(path: str | Path, *, mixers: object = None, **changes: Any) -> Classifier:
+def load_model(path: str | Path, *, mixers: object = None, **changes: Any) -> Model:
     """The model that ``save_weights`` wrote, with its weights, in evaluation mode.
 
     Args:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError, did_you_mean
 from ..model.embed import Position
+from ..model.timm_cnn import PREFIX, TimmClassifier
 from .layouts import LAYOUTS, Layout
 from .naming import their_names
 
@@ -31,6 +32,8 @@ def to_layout(model: nn.Module, layout: str) -> dict[str, Tensor]:
         WeightsError: no such layout, or the layout has no name for a part of this model.
     """
     state = model.state_dict()
+    if layout == "timm" and isinstance(model, TimmClassifier):
+        return {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
     chosen = _chosen(layout, state)
     attention = {_stage(name) for name in state if ".mixer.qkv." in name}
     return {

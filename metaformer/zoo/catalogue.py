@@ -5,10 +5,10 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from ..errors import InputError, did_you_mean
-from . import baselines, mlp, poolformer, pvt, swin, vit
+from . import baselines, cnn, mlp, poolformer, pvt, swin, vit
 from .row import Row
 
-_FAMILIES = (poolformer, baselines, vit, pvt, mlp, swin)
+_FAMILIES = (poolformer, baselines, vit, pvt, mlp, swin, cnn)
 
 CATALOGUE: dict[str, Row] = {row.name: row for family in _FAMILIES for row in family.ROWS}
 """Every row, family by family: this project's papers, then the systems that they compare with."""

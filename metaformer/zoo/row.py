@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ..spec import ModelSpec
+from ..spec import AnySpec
 from ..types import Preprocessing
 
 
@@ -47,13 +47,14 @@ class Row:
     """What ``create_model`` calls it."""
     family: str
     """Heading of the zoo table."""
-    spec: ModelSpec
+    spec: AnySpec
     """Everything that decides its shape and arithmetic."""
     parameters: int
     """Exact count, frozen ones included."""
     macs: float
     """Published multiply-adds in units of 10⁹ for one picture of ``spec.img_size``, counted by fvcore: it adds five
-    per element of every norm that is a library call; ``metaformer.complexity`` counts products only."""
+    per element of every norm that is a library call; ``metaformer.complexity`` counts products only. The rows of
+    timm's CNNs give products only (``zoo/cnn.py``)."""
     top1: float | None
     """Published ImageNet-1K top-1 in percent."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)

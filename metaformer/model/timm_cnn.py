@@ -1,0 +1,240 @@
+"""timm's CNNs with the calls of our classifiers: the systems that MetaFormers are compared with, not written again.
+
+In: a ``TimmSpec``. Out: a module that holds timm's model, untouched, under the name ``cnn``, so that its tensors are
+timm's with ``cnn.`` in front. Pyramids begin at stride 4, as all others here; timm's map of stride 2 is left out.
+timm is imported when the first such model is built, because that takes seconds.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import InputError, SpecError, did_you_mean
+from ..spec import TimmSpec
+from ..types import Preprocessing
+from .classifier import FeatureInfo, chosen_indices
+
+PREFIX = "cnn."
+"""What stands in front of timm's names."""
+FINEST = 4
+"""The smallest stride of a pyramid."""
+
+
+def timm_cnn(spec: TimmSpec) -> Any:
+    """timm's model of a spec, with timm's initial values.
+
+    Raises:
+        SpecError: timm has no such model, or it is no CNN with maps of stride 4 and more.
+    """
+    import timm
+
+    if not timm.is_model(spec.architecture):
+        near = did_you_mean(spec.architecture, timm.list_models())
+        raise SpecError(f"architecture: timm {timm.__version__} has no {spec.architecture!r}. {near}".rstrip())
+    cnn: Any = timm.create_model(
+        spec.architecture,
+        num_classes=spec.num_classes,
+        in_chans=spec.in_chans,
+        drop_rate=spec.dropout,
+        drop_path_rate=spec.drop_path_rate,
+    )
+    if cnn.pretrained_cfg.get("fixed_input_size") or not hasattr(cnn, "forward_intermediates") or not maps(cnn):
+        raise SpecError(
+            f"architecture: expected a CNN with maps of strides 4 to 32, and timm's {spec.architecture} has none; "
+            "Transformers and MLPs are built from a ModelSpec"
+        )
+    return cnn
+
+
+def maps(cnn: Any) -> list[tuple[int, dict[str, Any]]]:
+    """timm's number and its description of each map of stride 4 and more."""
+    return [(i, info) for i, info in enumerate(cnn.feature_info) if info["reduction"] >= FINEST]
+
+
+def feature_info(cnn: Any) -> FeatureInfo:
+    """Channels and reductions of these maps, counted from 0."""
+    return FeatureInfo(
+        {
+            "num_chs": info["num_chs"],
+            "reduction": info["reduction"],
+            "module": f"{PREFIX}{info['module']}",
+            "index": index,
+        }
+        for index, (_, info) in enumerate(maps(cnn))
+    )
+
+
+class TimmClassifier(nn.Module):
+    """Pictures ``(B, C, H, W)`` to class scores ``(B, K)``, by a CNN of timm."""
+
+    def __init__(self, spec: TimmSpec, *, name: str, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.cnn = timm_cnn(spec)
+        self.spec, self.name, self.preprocessing = spec, name, preprocessing
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, K), or to (B, C) pooled features when ``num_classes`` is 0."""
+        return self.cnn(images)
+
+    @property
+    def num_classes(self) -> int:
+        """Width of the scores."""
+        return self.spec.num_classes
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last map."""
+        return self.cnn.num_features
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Width of what the last linear layer reads."""
+        return self.cnn.head_hidden_size
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Channels and reductions of the maps of strides 4, 8, 16 and 32."""
+        return feature_info(self.cnn)
+
+    @property
+    def first_conv(self) -> str:
+        """Name of the first convolution."""
+        return PREFIX + self.cnn.pretrained_cfg["first_conv"]
+
+    @property
+    def last_layer(self) -> str:
+        """Name of the last linear layer."""
+        return PREFIX + self.cnn.pretrained_cfg["classifier"]
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """Preprocessing and sizes as timm's tools read them."""
+        return {
+            "architecture": self.name,
+            "input_size": (self.spec.in_chans, *self.preprocessing.size),
+            "crop_pct": self.preprocessing.crop,
+            "interpolation": self.preprocessing.interpolation,
+            "mean": self.preprocessing.mean,
+            "std": self.preprocessing.std,
+            "num_classes": self.num_classes,
+            "first_conv": self.first_conv,
+            "classifier": self.last_layer,
+        }
+
+    default_cfg = pretrained_cfg
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to the last map (B, C', H', W')."""
+        return self.cnn.forward_features(images)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """What ``forward_features`` gave to (B, K), or to what the last linear layer reads."""
+        return self.cnn.forward_head(x, pre_logits=pre_logits)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """The maps (B, C, H, W) of strides 4, 8, 16 and 32.
+
+        Args:
+            x: pictures (B, C, H, W).
+            indices: which, counted from 0 (negative from the end), or how many of the last; all where left out.
+            norm: without effect where the CNN has no final norm, as ResNets and RegNets.
+            stop_early: do not compute what comes after the last one asked for.
+            output_fmt: ``NCHW`` maps or ``NLC`` tokens.
+            intermediates_only: leave out the final features.
+
+        Returns:
+            The list of maps, or (final features, list of maps).
+        """
+        if output_fmt not in ("NCHW", "NLC"):
+            raise InputError(f"output_fmt: expected 'NCHW' or 'NLC', got {output_fmt!r}")
+        chosen, theirs = _chosen(self.cnn, indices)
+        final, found = self.cnn.forward_intermediates(
+            x, indices=theirs, norm=norm, stop_early=stop_early and intermediates_only
+        )
+        seen = _in_order(chosen, found)
+        if output_fmt == "NLC":
+            seen = [one.flatten(2).transpose(1, 2) for one in seen]
+        return seen if intermediates_only else (final, seen)
+
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer."""
+        return self.cnn.get_classifier()
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A fresh last layer for other classes; 0 leaves pooled features."""
+        if global_pool not in (None, "avg"):
+            raise InputError(f"global_pool: expected None or 'avg', got {global_pool!r}")
+        self.spec = self.spec.with_changes(num_classes=num_classes)
+        self.cnn.reset_classifier(num_classes)
+        reference = next(self.parameters())
+        self.cnn.get_classifier().to(device=reference.device, dtype=reference.dtype)
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that optimisers should not decay beyond the one-dimensional ones: those that timm names."""
+        theirs = self.cnn.no_weight_decay() if hasattr(self.cnn, "no_weight_decay") else ()
+        return {PREFIX + name for name in theirs}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Parameter names to layers, for layer-wise learning rates: timm's patterns for the names here."""
+        return {key: _prefixed(pattern) for key, pattern in self.cnn.group_matcher(coarse=coarse).items()}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass: less memory, more time."""
+        self.cnn.set_grad_checkpointing(enable)
+
+
+class TimmFeatures(nn.Module):
+    """``features_only=True``: pictures to the maps of chosen strides, largest first."""
+
+    def __init__(self, model: TimmClassifier, out_indices: int | Sequence[int] | None = None) -> None:
+        super().__init__()
+        info, whole = model.feature_info, set(model.state_dict())
+        self.out_indices, self._theirs = _chosen(model.cnn, out_indices)
+        self.first_conv, self.last_layer = model.first_conv, model.last_layer
+        self.cnn = copy.deepcopy(model.cnn)
+        self.cnn.prune_intermediate_layers(self._theirs)
+        self.pruned = frozenset(whole - set(self.state_dict()))
+        self.spec, self.name, self.preprocessing = model.spec, model.name, model.preprocessing
+        self.feature_info = FeatureInfo(info[i] for i in self.out_indices)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, C, H, W) to a list of maps (B, C_i, H_i, W_i)."""
+        found = self.cnn.forward_intermediates(images, indices=self._theirs, stop_early=True, intermediates_only=True)
+        return _in_order(self.out_indices, found)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass: less memory, more time."""
+        self.cnn.set_grad_checkpointing(enable)
+
+
+def _chosen(cnn: Any, indices: int | Sequence[int] | None) -> tuple[list[int], list[int]]:
+    """Which of our maps, in the order asked for, and timm's numbers of them, from the first to the last."""
+    numbers = [number for number, _ in maps(cnn)]
+    chosen = chosen_indices(indices, len(numbers))
+    return chosen, [numbers[i] for i in sorted(set(chosen))]
+
+
+def _in_order(chosen: Sequence[int], found: Sequence[Tensor]) -> list[Tensor]:
+    """timm gives maps from the first to the last; people get them in the order they asked for."""
+    by_index = dict(zip(sorted(set(chosen)), found, strict=True))
+    return [by_index[i] for i in chosen]
+
+
+def _prefixed(pattern: Any) -> Any:
+    """A pattern of timm's, or a list of (pattern, order), for names with the prefix."""
+    if isinstance(pattern, str):
+        return rf"^{re.escape(PREFIX)}(?:{pattern.replace('^', '')})"
+    return [(_prefixed(one), order) for one, order in pattern]
