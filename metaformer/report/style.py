@@ -1,4 +1,4 @@
-"""One look for every figure: colours, type, and the two ways out (a PNG file, an inline SVG that follows the page).
+"""One look for every figure: colours, type, and the ways out (a file, or an inline SVG that follows the page).
 
 Figures are made with matplotlib's object interface, so nothing is left behind in pyplot and any thread may draw.
 The palette is Okabe and Ito's, which stays apart for colour-blind readers and in grey print.
@@ -83,6 +83,13 @@ def bare(axes: Axes) -> None:
 def save_png(figure: Figure, path: Path) -> Path:
     """Write the figure as a PNG of 160 dots per inch."""
     figure.savefig(path, format="png", dpi=160, metadata={"Software": "metaformer"})
+    return path
+
+
+@house_style()
+def save_svg(figure: Figure, path: Path) -> Path:
+    """Write the figure as an SVG file that is the same on every run; its letters are outlines, so no font is needed."""
+    figure.savefig(path, format="svg", metadata={"Date": None})
     return path
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .numbers import compact, known, percent, shorten
+from .places import Box, free_place
 from .plots import accuracy_axis, series_colours
 from .style import GROUND, INK, MUTED, blank, house_style, tick_text
 
@@ -25,6 +26,12 @@ class Point:
 
 
 _SCATTER = (9.2, 4.2)
+# Right, left, below, above, ever farther.
+_OFFSETS = [
+    offset
+    for far in range(0, 240, 14)
+    for offset in ((10, -far), (10, far), (-10, -far), (-10, far), (0, -far - 14), (0, far + 14))
+]
 
 
 @house_style()
@@ -63,10 +70,11 @@ def _name_points(axes: Axes, points: Sequence[Point]) -> None:
     width, height = 72 * (_SCATTER[0] - 0.6), 72 * (_SCATTER[1] - 0.9)  # of the axes in points of type
     to_axes = axes.transData + axes.transAxes.inverted()
     spots = [to_axes.transform((p.macs, 100 * p.top1)) * (width, height) for p in points]
-    taken = [_Box(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
+    taken = [Box(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
     for point, (x, y) in zip(points, spots, strict=True):
         name = f"{shorten(point.title, 40)}  {percent(point.top1, 1)}"
-        dx, dy, box = _free_place(x, y, 5.4 * len(name), _Box(0, 0, width, height), taken)
+        place = free_place((x, y), (5.4 * len(name), 12), _OFFSETS, Box(0, 0, width, height), taken)
+        dx, dy, box = place or (10, 0, Box(x, y, x, y))
         taken.append(box)
         side = 0.0 if dx > 0 else 1.0 if dx < 0 else 0.5
         line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 6, "relpos": (side, 0.5)}
@@ -75,35 +83,3 @@ def _name_points(axes: Axes, points: Sequence[Point]) -> None:
             ha="left" if dx > 0 else "right" if dx < 0 else "center", color=INK,
             arrowprops=line if abs(dy) > 16 else None,
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Box:
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-    def meets(self, other: _Box) -> bool:
-        return (
-            self.left < other.right and other.left < self.right and self.bottom < other.top and other.bottom < self.top
-        )
-
-    def holds(self, other: _Box) -> bool:
-        return (
-            self.left <= other.left
-            and other.right <= self.right
-            and self.bottom <= other.bottom
-            and other.top <= self.top
-        )
-
-
-def _free_place(x: float, y: float, width: float, frame: _Box, taken: Sequence[_Box]) -> tuple[float, float, _Box]:
-    """The first offset (right, left, below, above, ever farther) where a name meets nothing."""
-    for far in range(0, 240, 14):
-        for dx, dy in ((10, -far), (10, far), (-10, -far), (-10, far), (0, -far - 14), (0, far + 14)):
-            left = x + dx - (width if dx < 0 else width / 2 if dx == 0 else 0)
-            box = _Box(left, y + dy - 6, left + width, y + dy + 6)
-            if frame.holds(box) and not any(box.meets(other) for other in taken):
-                return dx, dy, box
-    return 10, 0, _Box(x, y, x, y)
