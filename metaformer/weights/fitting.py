@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isqrt, prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..model.embed import Position
+from ..model.mixers.attention import RelativePosition
+from ..model.mixers.gating import GatingUnit
+from ..model.mixers.spatial import RandomMixing, SpatialFC, SpatialMLP
 from ..types import Grid
 
 LAST_LAYER = "head.fc"
@@ -21,7 +25,14 @@ FIRST_CONV = "backbone.stages.0.embed.conv"
 POSITION = "position.table"
 COUNTER = ".num_batches_tracked"
 """A batch norm's count of updates, which no prediction reads; old files lack it."""
-GRID_MATRICES = ("mixer.matrix", "mixer.fc.weight", "mixer.fc.bias")
+TIED: dict[type[nn.Module], dict[str, int]] = {
+    SpatialFC: {"fc.weight": 1},
+    SpatialMLP: {"fc1.weight": 1, "fc2.weight": 0, "fc2.bias": 0},
+    GatingUnit: {"fc.weight": 1, "fc.bias": 0},
+    RandomMixing: {"matrix": 1},
+    RelativePosition: {"table": 0},
+}
+"""Parts that only fit the grid they were built for: which axis of which tensor runs over its positions."""
 
 
 @dataclass
@@ -94,13 +105,15 @@ def _fit_one(name: str, tensor: Tensor, wanted: Tensor, model: nn.Module, result
 
 
 def _reshaped(tensor: Tensor, shape: torch.Size) -> Tensor | None:
-    """The same numbers in another shape where only 1 × 1 windows differ: (out, in, 1, 1) and (out, in)."""
+    """The same numbers in another shape where only axes of size 1 differ: (out, in, 1, 1) and (out, in), or (1, 1, C)
+    and (C)."""
     if tensor.shape == shape:
         return tensor
-    longer, shorter = (tensor.shape, shape) if tensor.ndim > len(shape) else (shape, tensor.shape)
-    if len(longer) == 4 and len(shorter) == 2 and longer == (*shorter, 1, 1):
-        return tensor.reshape(shape)
-    return None
+    return tensor.reshape(shape) if _thick(tensor.shape) == _thick(shape) else None
+
+
+def _thick(shape: torch.Size) -> list[int]:
+    return [size for size in shape if size != 1]
 
 
 def for_channels(kernel: Tensor, channels: int) -> Tensor:
@@ -181,12 +194,52 @@ def _note_fresh(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], start
 
 def _misfit(name: str, tensor: Tensor, wanted: Tensor, model: nn.Module) -> str:
     sentence = f"{name} is {tuple(tensor.shape)} in the checkpoint and {tuple(wanted.shape)} in the model"
-    if not name.endswith(GRID_MATRICES) or not _is_square(tensor.shape[0]):
-        return sentence
-    side = isqrt(tensor.shape[0])
-    advice = f" (a matrix over a fixed grid of {side}×{side} tokens cannot be resampled"
+    reason = _reason(name, tensor, wanted, model)
+    return f"{sentence} ({reason})" if reason else sentence
+
+
+def _reason(name: str, tensor: Tensor, wanted: Tensor, model: nn.Module) -> str:
+    """Why two shapes differ and what to do, where a tensor is tied to patches, to a grid or to a window."""
+    if name == first_conv(model) and tensor.ndim == wanted.ndim == 4 and tensor.shape[2:] != wanted.shape[2:]:
+        there, here = (f"{shape[2]}×{shape[3]}" for shape in (tensor.shape, wanted.shape))
+        return f"made for patches of {there} pixels, the model's are {here}: kernels are not resampled"
+    mixer, axis = _tied(name, model)
+    if mixer is None or axis >= tensor.ndim or tensor.shape[axis] == wanted.shape[axis]:
+        return ""
+    if ".mixer.mixer." in name:
+        return _of_window(tensor.shape[axis], mixer)
+    return _of_grid(tensor.shape[axis] - wanted.shape[axis] + prod(mixer.grid), name, model)
+
+
+def _tied(name: str, model: nn.Module) -> tuple[Any, int]:
+    """The part of a mixer that a tensor ties to the grid it is built for, and the axis of its positions."""
+    for words in (1, 2):
+        path, leaf = name.split(".")[:-words], ".".join(name.split(".")[-words:])
+        part = model.get_submodule(".".join(path))
+        for kind, axes in TIED.items():
+            if isinstance(part, kind) and leaf in axes:
+                return part, axes[leaf]
+    return None, 0
+
+
+def _of_window(positions: int, mixer: Any) -> str:
+    relative = isinstance(mixer, RelativePosition)
+    side = (isqrt(positions) + 1) // 2 if relative else isqrt(positions)
+    return (
+        f"made for windows of {side}×{side} tokens, the model's are {'×'.join(map(str, mixer.grid))}: a "
+        f"{'table' if relative else 'matrix'} over a window cannot be resampled; give the model's mixers "
+        f"window={side}"
+    )
+
+
+def _of_grid(positions: int, name: str, model: nn.Module) -> str:
+    if not _is_square(positions):
+        return "a matrix over a fixed grid cannot be resampled: build the model for the pictures it was trained with"
+    side = isqrt(positions)
+    sentence = f"a matrix over a fixed grid of {side}×{side} tokens cannot be resampled"
     spec = getattr(model, "spec", None)
-    if spec is None:
-        return sentence + ")"
-    pixels = side * spec.reductions()[int(name.split(".")[2])]
-    return f"{sentence}{advice}: build the model with img_size={pixels})"
+    return sentence if spec is None else f"{sentence}: build the model with img_size={_pixels(side, name, spec)}"
+
+
+def _pixels(side: int, name: str, spec: Any) -> int:
+    return side * spec.reductions()[int(name.split(".")[2])]

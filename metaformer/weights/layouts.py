@@ -81,10 +81,10 @@ DERIVED = re.compile(r"(.+\.)?(relative_position_index|attn_mask)")
 
 LAYOUTS = (
     Layout(name="metaformer", mark=r"backbone\.stages\.\d+\.", pairs=OURS),
-    Layout(name="huggingface", mark=r"pvt\.encoder\.", pairs=TRANSFORMERS_PVT),
-    Layout(name="huggingface", mark=r"vit\.(encoder|layers)\.", pairs=TRANSFORMERS_VIT),
-    Layout(name="huggingface", mark=r"deit\.(encoder|layers)\.", pairs=TRANSFORMERS_DISTILLED),
-    Layout(name="huggingface", mark=r"swin\.encoder\.", pairs=TRANSFORMERS_SWIN),
+    Layout(name="huggingface", mark=r"pvt\.encoder\.block\.0\.0\.attention\.", pairs=TRANSFORMERS_PVT),
+    Layout(name="huggingface", mark=r"vit\.(encoder\.layer|layers)\.0\.attention\.", pairs=TRANSFORMERS_VIT),
+    Layout(name="huggingface", mark=r"deit\.(encoder\.layer|layers)\.0\.attention\.", pairs=TRANSFORMERS_DISTILLED),
+    Layout(name="huggingface", mark=r"swin\.encoder\.layers\.0\.blocks\.0\.attention\.", pairs=TRANSFORMERS_SWIN),
     Layout(name="huggingface", mark=r"poolformer\.encoder\.", pairs=TRANSFORMERS, thin=MLP_KERNELS),
     Layout(name="official-pvt", mark=r"block1\.0\.attn\.kv\.", pairs=PVT),
     Layout(
@@ -95,9 +95,9 @@ LAYOUTS = (
     Layout(name="timm", mark=r"dist_token$", pairs=TIMM_DISTILLED),
     Layout(name="timm", mark=r"blocks\.0\.attn\.qkv\.", pairs=TIMM_VIT),
     Layout(name="timm", mark=r"blocks\.0\.mlp_tokens\.", pairs=TIMM_MIXER),
+    Layout(name="official-resmlp", mark=r"blocks\.0\.gamma_1$", pairs=RESMLP),
     Layout(name="timm", mark=r"blocks\.0\.linear_tokens\.", pairs=TIMM_RESMLP, thin=AFFINES),
     Layout(name="timm", mark=r"blocks\.0\.mlp_channels\.gate\.", pairs=TIMM_GMLP),
-    Layout(name="official-resmlp", mark=r"blocks\.0\.gamma_1$", pairs=RESMLP),
     Layout(
         name="mmpretrain",
         mark=r"backbone\.patch_embed\.",
@@ -124,7 +124,8 @@ LAYOUTS = (
         thin_beside_attention=False,
     ),
 )
-"""In the order in which they are tried: those of one kind of model before those of any mixer."""
+"""In the order in which they are tried: the authors' before timm's, those of one kind of model before those that take
+any mixer."""
 
 NAMES = tuple(dict.fromkeys(layout.name for layout in LAYOUTS))
 

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from ..errors import WeightsError
 from ..model.timm_cnn import PREFIX, TimmClassifier, TimmFeatures
 from ..zoo.catalogue import CATALOGUE
+from ..zoo.row import Row
 from .download import HUB_ID, USUAL_FILES, fetch, fetch_id
 from .fitting import Fitting, fit
-from .layouts import FINAL_NORM, FINAL_NORM_PLACES, recognise
+from .layouts import DERIVED, FINAL_NORM, FINAL_NORM_PLACES, recognise
 from .likeness import look_alikes
 from .naming import our_names
+from .pieces import joined, whole_name
 from .reading import read_state, unwrap
 
 _log = logging.getLogger(__name__)
@@ -99,11 +101,26 @@ def load_pretrained(model: nn.Module) -> LoadReport:
         WeightsError: no weights are published for it, or none can be had; the message names the files and the cure.
     """
     name = getattr(model, "name", "")
-    sources = CATALOGUE[name].weights if name in CATALOGUE else ()
-    if not sources:
+    if name not in CATALOGUE:
         raise WeightsError(f"no published weights are known for {name or type(model).__name__!r}; pass weights=PATH")
+    sources = CATALOGUE[name].weights
+    if not sources:
+        raise WeightsError(_unpublished(CATALOGUE[name]))
     path, source = fetch(sources)
     return _load(model, read_state(path), str(source), strict=True)
+
+
+def _unpublished(row: Row) -> str:
+    """What to say, and what to do instead, where nobody published weights for a row."""
+    sentences = [f"{row.name}: no weights of its own were published.", row.note]
+    relative = row.nearest.rpartition("/")[2].partition(".")[0]
+    if relative == row.name:
+        sentences.append(f"The nearest that were: create_model({row.name!r}, weights={row.nearest!r})")
+    elif relative:
+        sentences.append(f"The nearest model with weights: create_model({relative!r}, pretrained=True)")
+    else:
+        sentences.append("Nothing near it was published either: train it, or pass weights=PATH")
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _state_of(source: StateDict | str | Path) -> tuple[Mapping[str, Tensor], str]:
@@ -142,11 +159,14 @@ def locate(source: str | Path, files: tuple[str, ...] | None = None) -> Path:
 
 
 def _load(model: nn.Module, state: Mapping[str, Tensor], label: str, strict: bool) -> LoadReport:
-    layout, spelled = _spelled(model, state)
-    theirs_of = {ours: theirs for theirs, ours in spelled.items()}
-    found = {ours: state[theirs] for theirs, ours in spelled.items()}
+    derived = [name for name in state if DERIVED.fullmatch(name)]
+    layout, spelled = _spelled(model, {name: value for name, value in state.items() if name not in derived})
+    theirs_of = {whole_name(ours): theirs for theirs, ours in spelled.items()}
+    theirs_of |= {ours: theirs for theirs, ours in spelled.items()}
+    found = joined({ours: state[theirs] for theirs, ours in spelled.items()})
     fitting = fit(found, model)
     fitting.unexpected = [theirs_of[name] for name in fitting.unexpected]
+    fitting.left_out += derived
     if fitting.misshapen or (strict and not fitting.fits):
         raise WeightsError(_explained(model, label, layout, fitting, found))
     model.load_state_dict(fitting.tensors, strict=False)
@@ -188,7 +208,9 @@ def _explained(model: nn.Module, label: str, layout: str, fitting: Fitting, foun
     lines += [f"  another shape: {_shown(fitting.misshapen, '; ')}"] if fitting.misshapen else []
     lines += [f"  missing in the checkpoint: {_shown(fitting.missing)}"] if fitting.missing else []
     lines += [f"  unexpected in the checkpoint: {_shown(fitting.unexpected)}"] if fitting.unexpected else []
-    alike = [other for other in look_alikes(found) if other != name]
+    alike = look_alikes(found)
+    if name in alike:  # its frame is right, something in it was changed
+        alike = []
     if alike:
         lines.append(f"It looks like {' or '.join(alike)}: create_model({alike[0]!r}, weights=...) would take it.")
     elif not fitting.misshapen:

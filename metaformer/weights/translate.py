@@ -6,17 +6,16 @@ In: a model. Out: a state dict that the named library loads strictly.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from torch import Tensor, nn
 
 from ..errors import WeightsError, did_you_mean
 from ..model.embed import Position
 from ..model.timm_cnn import PREFIX, TimmClassifier
-from .layouts import LAYOUTS, Layout
-from .naming import their_names
+from .layouts import NAMES, Layout
+from .naming import layout_for, their_names
+from .pieces import piece, whole_name
 
-SECOND_PAPER = re.compile(r"\.(embed\.p(re|ost)_norm|skip[12])\.")
 _STAGE = re.compile(r"backbone\.stages\.(\d+)\.")
 
 
@@ -25,43 +24,39 @@ def to_layout(model: nn.Module, layout: str) -> dict[str, Tensor]:
 
     Args:
         model: the model.
-        layout: ``official`` (of the paper the model comes from), ``official-v1``, ``official-v2``, ``timm``,
-            ``huggingface``, ``mmpretrain`` or ``metaformer``.
+        layout: ``official`` (of the paper the model comes from; timm's where its authors use timm's model or published
+            no PyTorch code), ``official-v1``, ``official-v2``, ``official-pvt``, ``official-resmlp``,
+            ``official-swin``, ``official-swin-mixer``, ``timm``, ``huggingface`` (the names in transformers' files),
+            ``mmpretrain`` or ``metaformer``.
 
     Raises:
         WeightsError: no such layout, or the layout has no name for a part of this model.
     """
+    if layout not in ("official", *NAMES):
+        raise WeightsError(f"unknown layout {layout!r}. {did_you_mean(layout, ['official', *NAMES])}")
     state = model.state_dict()
     if layout == "timm" and isinstance(model, TimmClassifier):
         return {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
-    chosen = _chosen(layout, state)
+    chosen = layout_for(layout, state)
     attention = {_stage(name) for name in state if ".mixer.qkv." in name}
+    names = their_names(chosen, state)
     return {
-        theirs: _shaped(model, ours, state[ours], chosen, attention)
-        for ours, theirs in their_names(chosen, state).items()
+        theirs: piece(ours, _shaped(model, whole_name(ours), state[whole_name(ours)], chosen, attention))
+        for ours, theirs in names.items()
     }
 
 
-def _chosen(layout: str, names: Iterable[str]) -> Layout:
-    if layout == "official":
-        second = any(SECOND_PAPER.search(name) for name in names)
-        layout = "official-v2" if second else "official-v1"
-    known = {known.name: known for known in LAYOUTS}
-    if layout not in known:
-        raise WeightsError(f"unknown layout {layout!r}. {did_you_mean(layout, ['official', *known])}")
-    return known[layout]
-
-
 def _shaped(model: nn.Module, name: str, tensor: Tensor, layout: Layout, attention: set[str]) -> Tensor:
-    if layout.name == "metaformer":
-        return tensor
-    if name.endswith("position.table"):
+    if layout.position_maps and name.endswith("position.table"):
         position = model.get_submodule(name.removesuffix(".table"))
         assert isinstance(position, Position)
         return tensor.transpose(1, 2).reshape(1, -1, *position.grid)
-    here = layout.kernels_beside_attention or _stage(name) not in attention
-    if here and layout.kernels is not None and re.search(layout.kernels, name):
-        return tensor[:, :, None, None]
+    if not layout.thin_beside_attention and _stage(name) in attention:
+        return tensor
+    for pattern, axes in layout.thin:
+        if re.search(pattern, name):
+            for axis in axes:
+                tensor = tensor.unsqueeze(axis)
     return tensor
 
 

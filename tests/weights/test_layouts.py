@@ -7,7 +7,8 @@ import metaformer
 from metaformer.errors import WeightsError
 from metaformer.weights.layouts import LAYOUTS, recognise
 from metaformer.weights.load import load_weights
-from metaformer.weights.naming import our_names, their_names
+from metaformer.weights.naming import layout_for, our_names, their_names
+from metaformer.weights.pieces import joined, piece
 from metaformer.weights.reading import unwrap
 from metaformer.weights.translate import to_layout
 
@@ -17,6 +18,16 @@ SECOND = ("identityformer_s12", "randformer_s12", "poolformerv2_s12", "convforme
 CASES = [(name, "official-v1") for name in FIRST]
 CASES += [(name, layout) for name in SECOND for layout in ("official-v2", "timm")]
 CASES += [("poolformer_s12", layout) for layout in ("timm", "huggingface", "mmpretrain", "metaformer")]
+PLAIN = ("vit_base_patch16_224", "deit_tiny_patch16_224", "mixer_s16_224", "resmlp_12_224", "gmlp_ti16_224")
+DISTILLED, SWIN = "deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224"
+SWIN_MIXER = "swin_mlp_tiny_c24_patch4_window8_256"
+CASES += [(name, "timm") for name in (*PLAIN, DISTILLED, SWIN)]
+CASES += [(name, "huggingface") for name in ("vit_base_patch16_224", DISTILLED, SWIN, "pvt_tiny")]
+CASES += [("resmlp_12_224", "official-resmlp"), (SWIN, "official-swin"), (SWIN_MIXER, "official-swin-mixer")]
+CASES += [("pvt_tiny", "official-pvt"), (SWIN_MIXER, "metaformer")]
+OFFICIAL = dict(CASES[: len(FIRST)]) | dict.fromkeys(SECOND, "official-v2") | dict.fromkeys(PLAIN, "timm")
+OFFICIAL |= {"resmlp_12_224": "official-resmlp", SWIN: "official-swin", SWIN_MIXER: "official-swin-mixer"}
+OFFICIAL |= {"pvt_tiny": "official-pvt", DISTILLED: "timm"}
 
 
 def names_of(model_name: str) -> list[str]:
@@ -26,13 +37,53 @@ def names_of(model_name: str) -> list[str]:
 
 @pytest.mark.parametrize(("model_name", "layout_name"), CASES)
 def test_names_there_and_back(model_name: str, layout_name: str) -> None:
-    layout = next(layout for layout in LAYOUTS if layout.name == layout_name)
-    there = their_names(layout, names_of(model_name))
-    assert len(set(there.values())) == len(there)
-    assert recognise(there.values()).name == layout_name
+    names = names_of(model_name)
+    layout = layout_for(layout_name, names)
+    there = their_names(layout, names)
+    assert len(set(there.values())) == len(there) >= len(names)
+    assert recognise(there.values()) is layout
     back = our_names(layout, there.values())
     for ours, theirs in there.items():
         assert back[theirs].replace("final_norm", "pre_norm") == ours.replace("head.norm", "head.pre_norm")
+
+
+@pytest.mark.parametrize(("model_name", "layout_name"), OFFICIAL.items())
+def test_official_is_the_authors_own(model_name: str, layout_name: str) -> None:
+    assert layout_for("official", names_of(model_name)).name == layout_name
+
+
+def test_names_of_transformers_fifth_version_are_known_as_well() -> None:
+    names = [f"vit.layers.3.attention.{part}_proj.weight" for part in "qkvo"]
+    layout = recognise(["vit.layers.0.attention.q_proj.weight", *names])
+    block = "backbone.stages.0.blocks.3.mixer"
+    assert list(our_names(layout, names).values()) == [
+        f"{block}.qkv.weight#0/3",
+        f"{block}.qkv.weight#1/3",
+        f"{block}.qkv.weight#2/3",
+        f"{block}.proj.weight",
+    ]
+
+
+def test_a_downsampling_at_a_stages_end_is_the_next_stages_entry() -> None:
+    laid_out = {name: their_names(layout_for(name, names_of(SWIN)), names_of(SWIN)) for name in ("official", "timm")}
+    ours = "backbone.stages.2.embed.reduction.weight"
+    assert laid_out["official"][ours] == "layers.1.downsample.reduction.weight"
+    assert laid_out["timm"][ours] == "layers.2.downsample.reduction.weight"
+
+
+def test_pieces_there_and_back() -> None:
+    whole = {"a.qkv.weight": torch.randn(6, 4), "stages.0.prefix.tokens": torch.randn(1, 2, 4)}
+    pieces = {
+        f"{name}#{k}/{count}": piece(f"{name}#{k}/{count}", whole[name])
+        for name, count in (("a.qkv.weight", 3), ("stages.0.prefix.tokens", 2))
+        for k in range(count)
+    }
+    assert pieces["a.qkv.weight#1/3"].shape == (2, 4)
+    assert pieces["stages.0.prefix.tokens#1/2"].shape == (1, 1, 4)
+    back = joined(pieces)
+    assert all(torch.equal(back[name], value) for name, value in whole.items())
+    del pieces["a.qkv.weight#1/3"]
+    assert set(joined(pieces)) == {"a.qkv.weight#0/3", "a.qkv.weight#2/3", "stages.0.prefix.tokens"}
 
 
 def test_a_position_table_shifts_the_running_number() -> None:
