@@ -1,4 +1,4 @@
-"""Write the table of models into README.md from the zoo, between its two markers.
+"""Write the tables of models into README.md from the zoo, between their two markers.
 
 python docs/models_table.py
 """
@@ -6,6 +6,7 @@ python docs/models_table.py
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from metaformer.zoo.catalogue import CATALOGUE, find
 from metaformer.zoo.row import Row
@@ -18,11 +19,22 @@ MIXERS = {
     "pooling": "pooling",
     "random": "random",
     "attention": "attention",
+    "reduced_attention": "reduced attention",
     "spatial_fc": "spatial FC",
+    "spatial_mlp": "spatial MLP",
+    "gating_unit": "gating unit",
+    "fourier": "Fourier",
     "separable_conv": "separable conv",
 }
 VARIANTS = ("_384", "_in21ft1k", "_384_in21ft1k")
 """ConvFormer's and CAFormer's larger inputs and weights that come from ImageNet-21K."""
+OWN = ("2111.11418", "2210.13452")
+"""The two MetaFormer papers; the other rows are the systems that they compare with."""
+
+
+def is_variant(row: Row) -> bool:
+    """Whether the row is another's architecture at 384 × 384 or with weights from ImageNet-21K."""
+    return any(row.name.removesuffix(suffix) in CATALOGUE for suffix in (*VARIANTS, "_in21k") if suffix in row.name)
 
 
 def has_variants(row: Row) -> bool:
@@ -32,11 +44,18 @@ def has_variants(row: Row) -> bool:
 
 def mixers(row: Row) -> str:
     """The token mixers of the stages in words: one, or from the first to the last stage."""
-    names = [MIXERS[getattr(mixer, "name", "")] for mixer in row.spec.mixers]
+    if not hasattr(row.spec, "stages"):
+        return "convolution"
+    names = [mixer_in_words(stage.mixer.name, stage.mixer.args) for stage in row.spec.stages]
     if len(set(names)) == 1:
         return names[0]
     runs = [(name, names.count(name)) for name in dict.fromkeys(names)]
     return ", ".join(f"{count} × {name}" for name, count in runs)
+
+
+def mixer_in_words(name: str, args: dict[str, Any]) -> str:
+    """A mixer without its numbers; a window says what is inside it."""
+    return f"{MIXERS[args['mixer']['name']]} in windows" if name == "window" else MIXERS[name]
 
 
 def single(rows: list[Row]) -> list[str]:
@@ -61,14 +80,33 @@ def families(rows: list[Row]) -> list[str]:
     return lines
 
 
+def compared(rows: list[Row]) -> list[str]:
+    """The systems that the papers compare with."""
+    lines = [
+        "| family | model | mixers | parameters | MACs | top-1 | weights |",
+        "| --- | --- | --- | ---: | ---: | ---: | :---: |",
+    ]
+    before = None
+    for row in rows:
+        cells = [row.family if row.family != before else "", f"`{row.name}`", mixers(row), f"{row.parameters:,}"]
+        cells += [f"{row.macs:.2f} G", "–" if row.top1 is None else f"{row.top1:.1f}", "yes" if row.weights else "no"]
+        lines.append(f"| {' | '.join(cells)} |")
+        before = row.family
+    return lines
+
+
 def section() -> str:
     """The whole section with its markers."""
-    suffixes = (*VARIANTS, "_in21k")
-    bases = [row for row in CATALOGUE.values() if not any(row.name.endswith(suffix) for suffix in suffixes)]
-    once = [row for row in bases if not has_variants(row)]
-    often = [row for row in bases if has_variants(row)]
-    note = "The variants are models too: add `_384`, `_in21ft1k`, `_384_in21ft1k` or, with 21,841 classes, `_in21k`."
-    return "\n".join([START, "", *single(once), "", *families(often), "", note, "", END])
+    bases = [row for row in CATALOGUE.values() if not is_variant(row)]
+    once = [row for row in bases if row.paper in OWN and not has_variants(row)]
+    often = [row for row in bases if row.paper in OWN and has_variants(row)]
+    others = [row for row in bases if row.paper not in OWN]
+    also = "The variants are models too: add `_384`, `_in21ft1k`, `_384_in21ft1k` or, with 21,841 classes, `_in21k`."
+    others_are = (
+        "The systems that the papers compare with; weights are `no` where nobody published any for it:"
+    )
+    parts = (START, "", *single(once), "", *families(often), "", also, "", others_are, "", *compared(others), "", END)
+    return "\n".join(parts)
 
 
 def written(readme: str) -> str:

@@ -163,9 +163,12 @@ def comparison_markdown(lines: Sequence[Compared]) -> str:
     heads = ("family", "model", "input", "parameters", "in print", "MACs", "in print", "top-1 (%)", "source")
     written = [markdown_line(heads), markdown_line(["---"] * 2 + ["---:"] * 6 + ["---"])]
     for line in lines:
-        parameters, macs = (f"{value} {marks.of(line, name)}".strip() for name, value in _printed(line))
-        cells = (line.family, f"`{line.name}`", input_size(line.img_size), f"{line.parameters:,}", f"{parameters} M")
-        more = (f"{line.macs / 1e9:.2f} G", f"{macs} G", f"{line.published.top1:.1f}", line.published.source)
+        parameters, macs = (
+            f"{value} {unit} {marks.of(line, name)}".strip()
+            for (name, value), unit in zip(_printed(line), "MG", strict=True)
+        )
+        cells = (line.family, f"`{line.name}`", input_size(line.img_size), f"{line.parameters:,}", parameters)
+        more = (f"{line.macs / 1e9:.2f} G", macs, f"{line.published.top1:.1f}", line.published.source)
         written.append(markdown_line((*cells, *more)))
     notes = [f"- {number} {note}" for number, note in marks.notes]
     return "\n".join([*written, "", " ".join(_legend(marks)), *([""] if notes else []), *notes]) + "\n"

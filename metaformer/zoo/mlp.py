@@ -142,7 +142,7 @@ _GMLP_NOTE = "The authors published neither code nor weights; the only weights a
 _GMLP = {
     "ti": (128, 5_867_328, 1.344, 72.3, None),
     "s": (256, 19_422_656, 4.422, 79.6, Published(
-        parameters=20, macs=4.5, top1=79.6, source=TABLE, note="19.42 and 4.42 are counted",
+        parameters=20, macs=4.5, top1=79.6, source=TABLE, note="19.42 rounds to 19; fvcore counts 4.42 G",
     )),
     "b": (512, 73_075_392, 15.781, 81.6, Published(parameters=73, macs=15.8, top1=81.6, source=TABLE)),
 }  # fmt: skip
