@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .model.build import MIXERS, build
     from .model.mixers.convolution import OnMap
     from .recipe import Recipe
-    from .spec import EmbeddingSpec, HeadSpec, MixerSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
+    from .spec import EmbeddingSpec, HeadSpec, MixerSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec, TimmSpec
     from .types import Preprocessing
     from .weights.hub import from_pretrained, push_to_hub, save_pretrained
     from .weights.load import load_pretrained, load_weights
@@ -39,6 +39,7 @@ _CONTENTS = {
         "NormSpec",
         "ResidualSpec",
         "StageSpec",
+        "TimmSpec",
     ),
     "types": ("Preprocessing",),
     "weights.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),

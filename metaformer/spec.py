@@ -360,10 +360,12 @@ class TimmSpec(_SpecRecord):
         )
 
     def with_stem_stride(self, stride: int) -> TimmSpec:
-        """Refused: the stem is timm's."""
+        """The same model for the 4 that its first stage stands at; anything else is refused: the stem is timm's."""
+        if stride == 4:
+            return self
         raise SpecError(
-            f"stem_stride: {self.architecture} is timm's CNN, whose stem is fixed (stride 4 with what follows it); "
-            "give larger pictures with img_size"
+            f"stem_stride: {self.architecture} is timm's CNN, whose first stage stands at stride 4: expected 4 or "
+            f"nothing, got {stride}; give larger pictures with img_size"
         )
 
     def with_dropout(self, rate: float) -> TimmSpec:

@@ -169,7 +169,7 @@ def test_arguments_arrive() -> None:
     ("arguments", "message"),
     [
         ({"mixers": "pooling"}, r"mixers: resnet50 is timm's CNN and has no token mixer to swap"),
-        ({"stem_stride": 1}, r"stem_stride: resnet50 is timm's CNN"),
+        ({"stem_stride": 1}, r"stem_stride: resnet50 is timm's CNN.* expected 4 or nothing, got 1"),
         ({"timm_head": True}, r"timm_head: resnet50 is timm's CNN"),
         ({"num_classes": -1}, r"num_classes: expected 0 or more"),
         ({"drop_rate": 1.5}, r"dropout: expected a rate"),
@@ -275,6 +275,8 @@ def test_a_recipe_names_a_cnn() -> None:
     model, notes = fitted_model(Recipe(model=ModelChoice(name="resnet18")), sets)
     assert (model.spec.in_chans, model.spec.num_classes, model.spec.img_size) == (1, 10, (8, 8))
     assert not any("stem" in note for note in notes)
+    as_published = Recipe(model=ModelChoice(name="resnet18", stem_stride=4))  # where a recipe brings another
+    assert fitted_model(as_published, sets)[0].spec == model.spec
     with pytest.raises(SpecError, match="no token mixer to swap"):
         fitted_model(Recipe(model=ModelChoice(name="resnet18", mixers=("pooling",))), sets)
 

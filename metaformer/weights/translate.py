@@ -35,7 +35,7 @@ def to_layout(model: nn.Module, layout: str) -> dict[str, Tensor]:
     if layout not in ("official", *NAMES):
         raise WeightsError(f"unknown layout {layout!r}. {did_you_mean(layout, ['official', *NAMES])}")
     state = model.state_dict()
-    if layout == "timm" and isinstance(model, TimmClassifier):
+    if isinstance(model, TimmClassifier) and layout in ("official", "timm"):  # its published files are timm's
         return {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
     chosen = layout_for(layout, state)
     attention = {_stage(name) for name in state if ".mixer.qkv." in name}
