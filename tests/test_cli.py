@@ -24,7 +24,7 @@ from metaformer.cli.recipes import assembled, named_recipe, shipped_recipes
 from metaformer.errors import InputError
 from metaformer.prediction import expanded
 from metaformer.recipe import Optimisation, Recipe
-from metaformer.zoo.catalogue import CATALOGUE
+from metaformer.zoo.catalogue import CATALOGUE, find
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--img-size", "32", "--stem-stride", "4", "--augmentation.policy", "none", "--batch-size", "6"]
@@ -146,6 +146,10 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, pictures: Path) -> 
         (["predict", "--top", "0", "x.jpg"], "--top: expected at least 1"),
         (["models", "polformer_s12"], "Did you mean 'poolformer_s12'"),
         (["models", "--family", "Caformr"], "Did you mean 'CAFormer'"),
+        (["models", "--plot", "figure.svg"], "give --compare with it"),
+        (["models", "--compare", "--plot", "figure.pdf"], "ends in .svg or .png"),
+        (["models", "--compare", "--plot", ".."], "is a folder"),
+        (["models", "caformer_*", "--compare"], "none of these models stands in the paper's ImageNet table"),
         (["report"], "which runs?"),
         (["report", "nowhere"], "expected a run folder"),
     ],
@@ -425,6 +429,32 @@ def test_models_prints_the_zoo_in_every_format(capsys: pytest.CaptureFixture[str
     status, out, _ = said(capsys, "models", "poolformer_s12")
     assert status == 0
     assert "poolformer_s12" in out
+
+
+def test_models_compares_what_is_counted_with_what_is_in_print(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    status, out, error = said(capsys, "models", "gmlp_*", "--compare", "--format", "json")
+    assert (status, error) == (0, ""), "only a terminal sees a bar"
+    small, base = json.loads(out)
+    assert (small["name"], small["parameters"], small["differs"]) == (
+        "gmlp_s16_224",
+        19_422_656,
+        ["parameters", "macs"],
+    )
+    assert small["macs"] < find("gmlp_s16_224").macs * 1e9, "products only"
+    assert (base["differs"], base["note"]) == (["macs"], "15.78 G with fvcore's operations for the norms")
+    _, out, _ = said(capsys, "models", "gmlp_*", "--compare", "--pretrained", "--format", "csv")
+    assert len(out.splitlines()) == 1 + 1
+    _, out, _ = said(capsys, "models", "--compare", "--family", "gmlp", "--format", "markdown")
+    assert "| `gmlp_b16_224` | 224 | 73,075,392 | 73 M |" in out
+    status, out, error = said(capsys, "models", "gmlp_s", "--compare", "--plot", str(tmp_path / "new" / "figure"))
+    assert status == 0
+    assert "≠¹" in out
+    assert "figure.svg" in error
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["figure.png", "figure.svg"]
+    said(capsys, "models", "gmlp_s", "--compare", "--plot", str(tmp_path / "only.png"))
+    assert [path.name for path in tmp_path.glob("only*")] == ["only.png"]
 
 
 def test_files_folders_and_patterns_become_pictures(pictures: Path) -> None:

@@ -8,9 +8,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
+import matplotlib
 import pytest
 import torch
+
+from metaformer.spec import ModelSpec
+from metaformer.zoo.catalogue import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -90,13 +95,42 @@ def test_make_targets_exist() -> None:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name} names `make {target}`"
 
 
-def test_models_are_the_zoos() -> None:
-    spec = importlib.util.spec_from_file_location("models_table", ROOT / "docs" / "models_table.py")
+def script(name: str) -> ModuleType:
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    table = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(table)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_models_are_the_zoos() -> None:
+    table = script("models_table")
     assert table.written(README) == README, "run `python docs/models_table.py`"
+    assert all(f"| `{row.name}` |" in table.section() for row in CATALOGUE.values() if not table.is_variant(row))
+
+
+def test_axes_are_the_specs() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = script("instance_table")
+    assert table.written(page) == page, "run `python docs/instance_table.py`"
+    framed = {row.family for row in CATALOGUE.values() if isinstance(row.spec, ModelSpec)}
+    assert all(f"| **{family}** |" in page for family in framed)
+
+
+def test_the_comparison_is_what_is_counted(tmp_path: Path) -> None:
+    """The page, every mark with its reason, and the figure as far as this matplotlib draws as the one that drew it."""
+    comparison = script("comparison_page")
+    lines = comparison.lines()
+    assert comparison.page(lines) == comparison.PAGE.read_text(encoding="utf-8"), "run `python docs/comparison_page.py`"
+    assert [line.name for line in lines if line.differs and not line.note] == []
+    drawn = comparison.write_plot(lines, tmp_path / "comparison.svg").read_text(encoding="utf-8")
+    committed = comparison.FIGURE.read_text(encoding="utf-8")
+    if f"Matplotlib v{matplotlib.__version__}," in committed:
+        assert drawn == committed, "run `python docs/comparison_page.py`"
+    else:
+        assert drawn.count("<path") > 100
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -155,7 +155,9 @@ def _along(spots: Sequence[tuple[float, float]]) -> list[Box]:
 
 
 def _extent(figure: Figure, text: str) -> tuple[float, float]:
-    """Width and height of a label in points of type."""
+    """Width and height of a label in points of type; a line is as high as its highest and its lowest letter ask for."""
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    width, height, _ = renderer.get_text_width_height_descent(text, FontProperties(size=_LABEL_SIZE), ismath=False)
+    font = FontProperties(size=_LABEL_SIZE)
+    width, _, _ = renderer.get_text_width_height_descent(text, font, ismath=False)
+    _, height, _ = renderer.get_text_width_height_descent("lp", font, ismath=False)
     return width * 72 / figure.dpi + 1, height * 72 / figure.dpi + 1

@@ -17,6 +17,7 @@ from rich.console import Console
 from metaformer.errors import RunError
 from metaformer.report.model_card import model_card, model_card_from
 from metaformer.report.zoo_table import COLUMNS, zoo_csv, zoo_json, zoo_markdown, zoo_table
+from metaformer.zoo.catalogue import CATALOGUE
 
 from . import fabricated as fake
 
@@ -50,9 +51,19 @@ def test_the_terminal_shows_every_model() -> None:
     assert all(word in out.getvalue() for word in ("poolformer_s12", "odd|name", "11,915,176", "1.82 G", "77.2", "384"))
 
 
+def test_eighty_columns_hold_the_longest_name_and_the_largest_numbers() -> None:
+    name = max(CATALOGUE, key=len)
+    row = ROWS[0] | {"name": name, "parameters": 304_326_632, "macs": 191_211_000_000}
+    out = io.StringIO()
+    Console(file=out, width=80).print(zoo_table([row]))
+    assert all(word in out.getvalue() for word in (name, "304,326,632", "191 G", "weights"))
+    assert "…" not in out.getvalue()
+
+
 def test_tables_need_neither_torch_nor_matplotlib() -> None:
     code = (
-        "import sys, metaformer.report.zoo_table, metaformer.report.comparison_page as page; page.comparison_table([]);"
+        "import sys, metaformer.report.zoo_table, metaformer.report.imagenet_table as table;"
+        "table.comparison_table([]); import metaformer.report.comparison_page as page; page.comparison_table([]);"
         "print([name for name in ('torch', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
