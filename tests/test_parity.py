@@ -7,16 +7,15 @@ The other library's state dict goes through ``load_weights``. Small pictures kee
 import pytest
 import timm
 import torch
+from random_twins import assert_close, images, of_timm, ours, randomised, unfilled
 from timm.models.metaformer import MetaFormer
-from torch import Tensor, nn
+from torch import nn
 from transformers import PoolFormerConfig, PoolFormerForImageClassification
 
 import metaformer
-from metaformer.model.classifier import Classifier
 from metaformer.weights.load import load_weights
 from metaformer.weights.translate import to_layout
 
-TOLERANCE = 1e-4
 SMALL, LARGE = ("s12", "s18"), ("m36", "m48", "b36")
 VARIANTS = ("_384", "_in21ft1k", "_384_in21ft1k", "_in21k")
 
@@ -32,28 +31,6 @@ IN_TIMM = FIRST_PAPER + rows("poolformerv2_*") + rows("convformer_*") + rows("ca
 QUICK = [name for name in IN_TIMM if isinstance(name, str) and name.endswith(SMALL)]
 
 
-def randomised(module: nn.Module) -> nn.Module:
-    """Every parameter anew: matrices keep the size of the signal, scales stand near 1, shifts near 0."""
-    for name, parameter in module.named_parameters():
-        with torch.no_grad():
-            if parameter.ndim >= 2:
-                parameter.normal_(std=parameter[0].numel() ** -0.5)
-            else:
-                parameter.normal_(mean=0.0 if name.endswith("bias") else 1.0, std=0.1)
-    return module.eval()
-
-
-def unfilled(make, *args, **kwargs) -> nn.Module:
-    """A model whose initial values are not worth computing."""
-    with torch.device("meta"):
-        module = make(*args, **kwargs)
-    return module.to_empty(device="cpu").eval()
-
-
-def of_timm(name: str, **kwargs) -> nn.Module:
-    return randomised(unfilled(timm.create_model, name, **kwargs))
-
-
 def of_transformers(name: str) -> nn.Module:
     stages = metaformer.find(name).spec.stages
     config = PoolFormerConfig(
@@ -62,21 +39,6 @@ def of_transformers(name: str) -> nn.Module:
         num_labels=1000,
     )
     return randomised(unfilled(PoolFormerForImageClassification, config))
-
-
-def ours(name: str, **kwargs) -> Classifier:
-    return unfilled(metaformer.create_model, name, **kwargs)
-
-
-def images(side: int = 64) -> Tensor:
-    return torch.randn(2, 3, side, side + 32)
-
-
-def assert_close(mine: Tensor, theirs: Tensor) -> None:
-    difference = ((mine - theirs).abs().max() / theirs.abs().max()).item()
-    print(f"relative difference {difference:.1e}")
-    assert mine.shape == theirs.shape
-    assert difference < TOLERANCE
 
 
 @pytest.mark.parametrize("name", IN_TIMM)
@@ -128,7 +90,8 @@ def test_the_head_of_imagenet_21k() -> None:
 @pytest.mark.parametrize("name", [name for name in metaformer.list_models() if name.endswith(VARIANTS)])
 def test_variants_differ_in_size_and_classes_only(name: str) -> None:
     variant = metaformer.find(name).spec
-    base = metaformer.find("_".join(name.split("_")[:2])).spec
+    words = name.split("_")
+    base = metaformer.find("_".join(words[:2]) if words[0] != "vit" else "_".join([*words[:-1], "224"])).spec
     assert base.with_changes(img_size=variant.img_size, num_classes=variant.num_classes) == variant
 
 
