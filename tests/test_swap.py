@@ -138,6 +138,16 @@ def test_features_of_chosen_depths(name):
         torch.testing.assert_close(model.head.fc(normed.mean((2, 3))), model(pictures))
 
 
+def test_positions_prefix_tokens_and_relative_positions_do_not_decay():
+    swin = create_model("swin_tiny_patch4_window7_224")
+    assert len(swin.no_weight_decay()) == 12
+    assert all(name.endswith("mixer.mixer.relative.table") for name in swin.no_weight_decay())
+    assert create_model("deit_tiny_patch16_224").no_weight_decay() == {
+        "backbone.stages.0.position.table",
+        "backbone.stages.0.prefix.tokens",
+    }
+
+
 # --- what cannot be ---------------------------------------------------------------------------------------------
 
 DEIT = find("deit_tiny_patch16_224").spec

@@ -110,13 +110,28 @@ def described_by(header: Mapping[str, str], label: str) -> Description:
 def _named(spec: AnySpec) -> AnySpec:
     """The spec with Python mixers replaced by their names."""
     named = [
-        mixer if isinstance(mixer, MixerSpec) else MixerSpec(name=PYTHON_MIXER, args={"name": _name_of(mixer)})
+        mixer
+        if isinstance(mixer, MixerSpec) and not _python_inside(mixer)
+        else MixerSpec(name=PYTHON_MIXER, args={"name": _name_of(mixer)})
         for mixer in spec.mixers
     ]
     return spec.with_mixers(named) if named else spec
 
 
+def _python_inside(mixer: MixerSpec) -> list[object]:
+    """The Python objects that a named mixer wraps, such as the one inside a window."""
+    found: list[object] = []
+    for value in mixer.args.values():
+        if isinstance(value, MixerSpec):
+            found += _python_inside(value)
+        elif callable(value):
+            found.append(value)
+    return found
+
+
 def _name_of(mixer: object) -> str:
+    if isinstance(mixer, MixerSpec):
+        return f"{mixer.name} of {', '.join(_name_of(inner) for inner in _python_inside(mixer))}"
     return str(getattr(mixer, "__qualname__", type(mixer).__name__))
 
 

@@ -68,6 +68,16 @@ def test_a_mixer_of_ones_own_has_to_be_passed_again(tiny, tmp_path: Path) -> Non
     assert torch.equal(again(images), model(images))
 
 
+def test_a_mixer_of_ones_own_inside_a_window_does_not_stop_a_save(tiny, tmp_path: Path) -> None:
+    mixers = {"name": "window", "window": 4, "mixer": Mean}
+    model = tiny(mixers=mixers)
+    path = save_weights(model, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"\(window of Mean\).*pass them as mixers="):
+        load_model(path)
+    images = torch.randn(1, 3, 64, 64)
+    assert torch.equal(load_model(path, mixers=mixers)(images), model(images))
+
+
 def test_what_may_change_while_loading(tiny_hybrid, tmp_path: Path) -> None:
     path = save_weights(tiny_hybrid(), tmp_path / "model.safetensors")
     again = load_model(path, num_classes=2, img_size=128, drop_path_rate=0.1)

@@ -31,8 +31,10 @@ def _size(grid: Grid) -> str:
 
 def over_tokens(layer: nn.Linear, x: Tensor) -> Tensor:
     """A linear layer along the tokens of (B, N, C), without turning them around: W·x + b, b one number a token."""
-    mixed = torch.matmul(layer.weight, x)
-    return mixed if layer.bias is None else mixed + layer.bias[:, None]
+    if layer.bias is None:
+        return torch.matmul(layer.weight, x)
+    weight = layer.weight.expand(x.shape[0], -1, -1)
+    return torch.baddbmm(layer.bias[:, None].expand(x.shape[0], -1, x.shape[2]), weight, x)
 
 
 class SpatialFC(nn.Module):
