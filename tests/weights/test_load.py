@@ -2,13 +2,19 @@
 
 import pytest
 import torch
+from timm.layers import resample_abs_pos_embed
 from timm.models import adapt_input_conv
+from torch.nn import functional as F
 
 import metaformer
 from metaformer.errors import WeightsError
+from metaformer.spec import MixerSpec
+from metaformer.weights.download import HUB_ID
 from metaformer.weights.fitting import for_channels
-from metaformer.weights.load import load_weights
+from metaformer.weights.likeness import look_alikes
+from metaformer.weights.load import load_pretrained, load_weights
 from metaformer.weights.translate import to_layout
+from metaformer.zoo import pvt, swin, vit
 
 
 def test_everything_is_copied_and_counted(tiny) -> None:
@@ -87,13 +93,170 @@ def test_resampled_on_loading_or_on_the_way_is_the_same(tiny_hybrid) -> None:
     torch.testing.assert_close(large(images), small(images))
 
 
-@pytest.mark.parametrize("name", ["metaformer_pppf_s12_224", "randformer_s12"])
+@pytest.mark.parametrize(("prefix", "layout"), [(1, "timm"), (1, "huggingface"), (2, "timm"), (2, "metaformer")])
+def test_positions_of_prefix_tokens_are_kept_and_the_others_resampled_as_timm_does(prefix: int, layout: str) -> None:
+    spec = vit.frame(1, 16, 2, prefix_tokens=prefix, side=64)
+    small, large = metaformer.create_model(spec), metaformer.create_model(spec, img_size=96)
+    table = small.backbone.stages[0].position.table
+    with torch.no_grad():
+        table.normal_()
+    report = load_weights(large, to_layout(small, layout))
+    assert report.adapted == (f"backbone.stages.0.position.table from {16 + prefix} to {36 + prefix} positions",)
+    expected = resample_abs_pos_embed(table.detach(), new_size=[6, 6], num_prefix_tokens=prefix)
+    torch.testing.assert_close(large.backbone.stages[0].position.table, expected, rtol=0, atol=1e-6)
+
+
+def test_tables_of_every_stage_are_resampled_bilinearly_in_pvt() -> None:
+    spec = pvt.frame((1, 1, 1, 1))
+    small, large = (metaformer.create_model(spec, img_size=side) for side in (64, 96))
+    for stage in small.backbone.stages:
+        torch.nn.init.normal_(stage.position.table)
+    report = load_weights(large, to_layout(small, "official"))
+    assert [sentence.split(" from ")[1] for sentence in report.adapted] == [
+        "256 to 576 positions",
+        "64 to 144 positions",
+        "16 to 36 positions",
+        "5 to 10 positions",
+    ]
+    before, after = (model.backbone.stages[3].position.table.detach() for model in (small, large))
+    assert torch.equal(after[:, :1], before[:, :1])
+    resized = F.interpolate(before[:, 1:].transpose(1, 2).reshape(1, 512, 2, 2), size=(3, 3), mode="bilinear")
+    torch.testing.assert_close(after[:, 1:], resized.flatten(2).transpose(1, 2))
+
+
+FIXED_GRIDS = ("metaformer_pppf_s12_224", "randformer_s12", "mixer_s16_224", "resmlp_12_224", "gmlp_ti16_224")
+
+
+@pytest.mark.parametrize("name", FIXED_GRIDS)
 def test_a_matrix_over_another_grid_names_the_picture_size(name: str) -> None:
     with torch.device("meta"):
         state = metaformer.create_model(name).state_dict()
         model = metaformer.create_model(name, img_size=256)
     with pytest.raises(WeightsError, match=r"cannot be resampled.*img_size=224"):
         load_weights(model, state)
+
+
+@pytest.mark.parametrize(
+    ("inner", "shift", "what"),
+    [(swin.ATTENTION, "roll", "table"), (MixerSpec(name="spatial_fc", args={"bias": True}), "pad", "matrix")],
+)
+def test_what_is_made_for_another_window_is_refused_with_the_window(inner: MixerSpec, shift: str, what: str) -> None:
+    with torch.device("meta"):
+        seven, eight = (
+            metaformer.create_model(swin.frame((2, 2), 32, (swin.in_windows(inner, window, shift),) * 2))
+            for window in (7, 8)
+        )
+    message = rf"made for windows of 7×7 tokens, the model's are 8×8: a {what} over a window .* window=7\)"
+    for layout in ("official", "metaformer"):
+        with pytest.raises(WeightsError, match=message):
+            load_weights(eight, to_layout(seven, layout))
+
+
+def test_patches_of_another_size_are_refused() -> None:
+    with torch.device("meta"):
+        fine = metaformer.create_model("resmlp_big_24_224").state_dict()
+        coarse = metaformer.create_model("resmlp_big_24_patch16_224")
+    with pytest.raises(WeightsError) as caught:
+        load_weights(coarse, fine)
+    assert "made for patches of 8×8 pixels, the model's are 16×16: kernels are not resampled" in str(caught.value)
+    assert "looks like resmlp_big_24_224: create_model('resmlp_big_24_224', weights=...)" in str(caught.value)
+
+
+def test_a_position_table_for_coarser_patches_is_not_taken_alone() -> None:
+    coarse, fine = (
+        metaformer.create_model(
+            vit.frame(1, 16, 2).with_changes(stages=(stage.with_changes(embedding=vit.patches(n)),))
+        )
+        for n in (32, 16)
+        for stage in vit.frame(1, 16, 2).stages
+    )
+    before = fine.backbone.stages[0].position.table.clone()
+    with pytest.raises(WeightsError, match=r"made for patches of 32×32 pixels, the model's are 16×16"):
+        load_weights(fine, to_layout(coarse, "timm"))
+    assert torch.equal(fine.backbone.stages[0].position.table, before)
+
+
+LIKENESSES = {
+    "vit_base_patch16_384": ["vit_base_patch16_384", "vit_base_patch16_224", "deit_base_patch16_224"],
+    "deit_tiny_distilled_patch16_224": ["deit_tiny_distilled_patch16_224"],
+    "pvt_small": ["pvt_small"],
+    "mixer_b16_224": ["mixer_b16_224"],
+    "resmlp_24_224": ["resmlp_24_224"],
+    "gmlp_s16_224": ["gmlp_s16_224"],
+    "fnet_small_patch16_224": ["fnet_small_patch16_224"],
+    "swin_tiny_patch4_window7_224": ["swin_tiny_patch4_window7_224"],
+    "swin_mlp_tiny_c12_patch4_window8_256": ["swin_mlp_tiny_c12_patch4_window8_256"],
+}
+
+
+@pytest.mark.parametrize("name", LIKENESSES)
+def test_the_compared_systems_are_known_by_their_weights(name: str) -> None:
+    with torch.device("meta"):
+        other = metaformer.create_model(name).state_dict()
+        model = metaformer.create_model("deit_small_patch16_224")
+    assert look_alikes(other) == LIKENESSES[name]
+    with pytest.raises(WeightsError, match=f"looks like {' or '.join(LIKENESSES[name])}: create_model\\('{name}'"):
+        load_weights(model, other)
+
+
+def test_a_changed_model_is_not_told_to_be_its_twin() -> None:
+    """DeiT-B and ViT-B have the same shapes: naming the one would not help who changed the other."""
+    with torch.device("meta"):
+        state = metaformer.create_model("vit_base_patch16_224").state_dict()
+        model = metaformer.create_model("vit_base_patch16_224", mixers="pooling")
+    with pytest.raises(WeightsError, match="unexpected in the checkpoint") as caught:
+        load_weights(model, state)
+    assert "looks like" not in str(caught.value)
+
+
+def test_buffers_that_follow_from_the_window_are_not_needed() -> None:
+    spec = swin.frame((2, 2), 32, (swin.in_windows(swin.ATTENTION, 7, "roll"),) * 2)
+    model = metaformer.create_model(spec)
+    state = to_layout(model, "official")
+    buffers = ("layers.0.blocks.0.attn.relative_position_index", "layers.0.blocks.1.attn_mask")
+    report = load_weights(model, state | {name: torch.zeros(49, 49) for name in buffers})
+    assert report.left_out == buffers
+    assert report.loaded == len(state)
+
+
+def test_a_piece_that_is_missing_is_told() -> None:
+    model = metaformer.create_model(vit.frame(1, 16, 2, prefix_tokens=2, side=32))
+    state = to_layout(model, "huggingface")
+    del state["deit.encoder.layer.0.attention.attention.key.weight"]
+    with pytest.raises(WeightsError) as caught:
+        load_weights(model, state)
+    assert "missing in the checkpoint: backbone.stages.0.blocks.0.mixer.qkv.weight" in str(caught.value)
+    assert "deit.encoder.layer.0.attention.attention.query.weight" in str(caught.value)
+
+
+UNPUBLISHED = {
+    "vit_base_patch16_224": "create_model('vit_base_patch16_224', weights='timm/vit_base_patch16_224.augreg_in1k')",
+    "gmlp_ti16_224": "create_model('gmlp_s16_224', pretrained=True)",
+    "resmlp_big_24_patch16_224": "create_model('resmlp_big_24_224', pretrained=True)",
+    "mixer_s16_224": "create_model('mixer_b16_224', pretrained=True)",
+    "fnet_small_patch16_224": "Nothing near it was published either: train it, or pass weights=PATH",
+}
+
+
+@pytest.mark.parametrize("name", UNPUBLISHED)
+def test_without_weights_of_its_own_the_nearest_are_named(name: str) -> None:
+    with torch.device("meta"):
+        model = metaformer.create_model(name)
+    with pytest.raises(WeightsError) as caught:
+        load_pretrained(model)
+    message = str(caught.value)
+    assert message.startswith(f"{name}: no weights of its own were published. {metaformer.find(name).note}")
+    assert message.endswith(UNPUBLISHED[name])
+
+
+def test_every_row_without_weights_names_weights_that_can_be_had() -> None:
+    rows = [metaformer.find(name) for name in metaformer.list_models()]
+    for row in rows:
+        assert not (row.weights and row.nearest)
+        if row.nearest:
+            assert HUB_ID.fullmatch(row.nearest)
+            relative = metaformer.find(row.nearest.removeprefix("timm/").partition(".")[0])
+            assert relative is row or relative.weights
 
 
 def test_another_model_is_named_and_nothing_is_copied() -> None:
