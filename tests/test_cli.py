@@ -455,6 +455,11 @@ def test_models_compares_what_is_counted_with_what_is_in_print(
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["figure.png", "figure.svg"]
     said(capsys, "models", "gmlp_s", "--compare", "--plot", str(tmp_path / "only.png"))
     assert [path.name for path in tmp_path.glob("only*")] == ["only.png"]
+    status, _, error = said(
+        capsys, "models", "gmlp_s", "--compare", "--plot", str(tmp_path / "only.png" / "figure.png")
+    )
+    assert status == 2
+    assert "--plot: " in error
 
 
 def test_files_folders_and_patterns_become_pictures(pictures: Path) -> None:

@@ -249,21 +249,27 @@ def _compare(rows: list[Any], plot: Path | None, format: str) -> None:
         ways = {"csv": table.comparison_csv, "json": table.comparison_json, "markdown": table.comparison_markdown}
         print(ways[format](lines).rstrip("\n"))
     if files:
-        from ..report.imagenet_plot import write_plot
+        _draw(lines, files)
 
-        for file in files:
+
+def _draw(lines: list[Any], files: list[Path]) -> None:
+    from ..report.imagenet_plot import write_plot
+
+    for file in files:
+        try:
             write_plot(lines, file)
-            Console(stderr=True, highlight=False).print(f"plot  {file}", markup=False, soft_wrap=True)
+        except OSError as error:
+            raise InputError(f"--plot: {file} cannot be written: {error.strerror}") from None
+        Console(stderr=True, highlight=False).print(f"plot  {file}", markup=False, soft_wrap=True)
 
 
 def _plot_files(plot: Path) -> list[Path]:
     """Which pictures to write; a folder that is not there is made before anything is counted."""
     if plot.suffix not in ("", ".svg", ".png"):
         raise InputError(f"--plot: expected a file that ends in .svg or .png, or neither for both, got {plot}")
+    if plot.is_dir():
+        raise InputError(f"--plot: {plot} is a folder; name a file in it, such as {plot / 'comparison'}")
     files = [plot] if plot.suffix else [plot.with_suffix(".svg"), plot.with_suffix(".png")]
-    taken = [file for file in files if file.is_dir()]
-    if taken:
-        raise InputError(f"--plot: {taken[0]} is a folder; name a file")
     try:
         plot.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
