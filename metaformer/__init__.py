@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from .model.build import MIXERS, build
     from .model.mixers.convolution import OnMap
     from .recipe import Recipe
-    from .spec import EmbeddingSpec, HeadSpec, MixerSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec, TimmSpec
+    from .spec import (
+        EmbeddingSpec,
+        HeadSpec,
+        MixerSpec,
+        MLPSpec,
+        ModelSpec,
+        NormSpec,
+        ResidualSpec,
+        StageSpec,
+        TimmSpec,
+    )
     from .types import Preprocessing
     from .weights.hub import from_pretrained, push_to_hub, save_pretrained
     from .weights.load import load_pretrained, load_weights
