@@ -12,7 +12,8 @@ The first row that matches decides, in both directions.
 
 Layouts: sail-sg/poolformer ("official-v1", hybrids included), sail-sg/metaformer ("official-v2"), the authors' of the
 other systems ("official-pvt", "official-resmlp", "official-swin", "official-swin-mixer"), timm, transformers
-("huggingface"), mmpretrain, and our own ("metaformer"). timm and transformers have a table for each kind of model.
+("huggingface"), mmpretrain, Google's files of ViT and MLP-Mixer ("jax"), and our own ("metaformer"). timm and
+transformers have a table for each kind of model.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from dataclasses import dataclass
 from ..errors import WeightsError
 from .tables_metaformer import MMPRETRAIN, TIMM_LINEAR, TIMM_MLP, TRANSFORMERS, V1, V2_LINEAR, V2_MLP, Pairs
 from .tables_systems import (
+    JAX_MIXER,
+    JAX_VIT,
     PVT,
     RESMLP,
     SWIN,
@@ -76,6 +79,9 @@ MAP_KERNELS: Thin = ((r"\.(mlp\.fc[12]|mixer\.pwconv[12])\.weight$", (2, 3)),)
 HEAD_KERNELS: Thin = ((r"\.mixer\.fc\.weight$", (2,)),)
 AFFINES: Thin = ((r"(\.norm[12]|^head\.(pre_)?norm)\.(weight|bias)$", (0, 1)),)
 
+JAX = "jax"
+"""The layout that is read from Google's files but not written."""
+
 DERIVED = re.compile(r"(.+\.)?(relative_position_index|attn_mask)")
 """Buffers that Swin's files hold although they follow from the window and the grid."""
 
@@ -86,6 +92,8 @@ LAYOUTS = (
     Layout(name="huggingface", mark=r"deit\.(encoder\.layer|layers)\.0\.attention\.", pairs=TRANSFORMERS_DISTILLED),
     Layout(name="huggingface", mark=r"swin\.encoder\.layers\.0\.blocks\.0\.attention\.", pairs=TRANSFORMERS_SWIN),
     Layout(name="huggingface", mark=r"poolformer\.encoder\.", pairs=TRANSFORMERS, thin=MLP_KERNELS),
+    Layout(name=JAX, mark=r"Transformer/encoderblock_0/", pairs=JAX_VIT),
+    Layout(name=JAX, mark=r"MixerBlock_0/", pairs=JAX_MIXER),
     Layout(name="official-pvt", mark=r"block1\.0\.attn\.kv\.", pairs=PVT),
     Layout(
         name="official-swin-mixer", mark=r"layers\.0\.blocks\.0\.spatial_mlp\.", pairs=SWIN_MIXER, thin=HEAD_KERNELS
@@ -127,7 +135,8 @@ LAYOUTS = (
 """In the order in which they are tried: the authors' before timm's, those of one kind of model before those that take
 any mixer."""
 
-NAMES = tuple(dict.fromkeys(layout.name for layout in LAYOUTS))
+NAMES = tuple(dict.fromkeys(layout.name for layout in LAYOUTS if layout.name != JAX))
+"""What tensors can be laid out as."""
 
 
 def recognise(names: Iterable[str]) -> Layout:
@@ -143,5 +152,5 @@ def recognise(names: Iterable[str]) -> Layout:
     shown = ", ".join(known[:3]) or "none at all"
     raise WeightsError(
         f"the names in this checkpoint belong to no MetaFormer layout known here ({shown}, ...). Expected the "
-        f"names of one of: {', '.join(NAMES)}"
+        f"names of one of: {', '.join([*NAMES, JAX])}"
     )

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 StateDict = Mapping[str, Any]
 IN_A_FOLDER = (*USUAL_FILES, "best.safetensors", "last.safetensors")
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt", ".npz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def load_weights(model: nn.Module, source: StateDict | str | Path, *, strict: bo
     Args:
         model: what to fill.
         source: a state dict (also inside ``{"state_dict": ...}`` and its like, the averaged one first), a file
-            (.safetensors, .pth, .pth.tar, .bin), a folder (also a run's), or a hub id ``owner/name`` or
+            (.safetensors, .pth, .pth.tar, .bin, .npz), a folder (also a run's), or a hub id ``owner/name`` or
             ``owner/name:file``.
         strict: refuse names that are missing or unexpected; off, they are only reported.
 

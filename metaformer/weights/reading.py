@@ -1,7 +1,7 @@
 """A checkpoint file to named tensors, without ever running code from it.
 
-In: a path to .safetensors, .pth, .pth.tar, .pt or .bin. Out: its tensors by the names they have there. What kind of
-file it is, is told from its first bytes, not from its name. Pickles are read by PyTorch's restricted reader, which
+In: a path to .safetensors, .pth, .pth.tar, .pt, .bin or .npz. Out: its tensors by the names they have there. What kind
+of file it is, is told from its content, not from its name. Pickles are read by PyTorch's restricted reader, which
 knows tensors and plain containers only; a file that names anything else is refused.
 """
 
@@ -11,6 +11,7 @@ import argparse
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from ..errors import WeightsError
 from .files import read_tensors
+from .jax_arrays import holds_arrays, read_arrays
 
 CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Where training scripts put the weights beside other things, the preferred first: averaged weights are the ones
@@ -65,7 +67,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
                 "its weights are in best.safetensors and last.safetensors beside it"
             )
         return unwrap(tensors, str(path))
-    return unwrap(_read_pickle(path, zipped=first.startswith(b"PK")), str(path))
+    zipped = first.startswith(b"PK")
+    if zipped and zipfile.is_zipfile(path) and holds_arrays(path):
+        return unwrap(_read_arrays(path), str(path))
+    return unwrap(_read_pickle(path, zipped), str(path))
 
 
 def unwrap(content: object, label: str) -> dict[str, Tensor]:
@@ -105,6 +110,15 @@ def _first_bytes(path: Path) -> bytes:
     if not first:
         raise WeightsError(f"{path}: the file is empty; the download or the copy did not finish. Get it again")
     return first
+
+
+def _read_arrays(path: Path) -> dict[str, Tensor]:
+    try:
+        return read_arrays(path)
+    except (ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise WeightsError(
+            f"{path}: refused. Expected arrays of numbers as numpy.savez writes them ({_first_line(error)})"
+        ) from None
 
 
 def _read_pickle(path: Path, zipped: bool) -> Any:

@@ -1,7 +1,7 @@
 """The names of other systems' checkpoints beside ours: ViT, DeiT, PVT, MLP-Mixer, ResMLP, gMLP, Swin, Swin-Mixer.
 
 Rows of templates, theirs and ours; ``layouts.py`` says how they are read. DeiT's authors use timm's model, so that
-timm's tables are theirs as well.
+timm's tables are theirs as well. Google's JAX files have names of their own (``jax_arrays.py`` turns their kernels).
 """
 
 from __future__ import annotations
@@ -260,4 +260,44 @@ TRANSFORMERS_SWIN: Pairs = (
     ),
     ("swin.layernorm.*", "head.final_norm.*"),
     ("classifier.*", "head.fc.*"),
+)
+
+# --- Google's JAX files -------------------------------------------------------------------------------------------
+
+
+def _layer(theirs: str, ours: str, piece: str = "") -> Pairs:
+    return (f"{theirs}/kernel", f"{ours}.weight{piece}"), (f"{theirs}/bias", f"{ours}.bias{piece}")
+
+
+def _norm(theirs: str, ours: str) -> Pairs:
+    return (f"{theirs}/scale", f"{ours}.weight"), (f"{theirs}/bias", f"{ours}.bias")
+
+
+_ENCODER = "Transformer/encoderblock_{j}"
+_ATTENTION = f"{_ENCODER}/MultiHeadDotProductAttention_1"
+JAX_VIT: Pairs = (
+    ("cls", f"{ONLY_STAGE}.prefix.tokens"),
+    ("Transformer/posembed_input/pos_embedding", f"{ONLY_STAGE}.position.table"),
+    *_layer("embedding", f"{ONLY_STAGE}.embed.conv"),
+    *_norm(f"{_ENCODER}/LayerNorm_0", f"{ONLY_BLOCK}.norm1"),
+    *_layer(f"{_ATTENTION}/query", f"{ONLY_BLOCK}.mixer.qkv", "#0/3"),
+    *_layer(f"{_ATTENTION}/key", f"{ONLY_BLOCK}.mixer.qkv", "#1/3"),
+    *_layer(f"{_ATTENTION}/value", f"{ONLY_BLOCK}.mixer.qkv", "#2/3"),
+    *_layer(f"{_ATTENTION}/out", f"{ONLY_BLOCK}.mixer.proj"),
+    *_norm(f"{_ENCODER}/LayerNorm_2", f"{ONLY_BLOCK}.norm2"),
+    *_layer(f"{_ENCODER}/MlpBlock_3/Dense_0", f"{ONLY_BLOCK}.mlp.fc1"),
+    *_layer(f"{_ENCODER}/MlpBlock_3/Dense_1", f"{ONLY_BLOCK}.mlp.fc2"),
+    *_norm("Transformer/encoder_norm", "head.final_norm"),
+    *_layer("head", "head.fc"),
+)
+JAX_MIXER: Pairs = (
+    *_layer("stem", f"{ONLY_STAGE}.embed.conv"),
+    *_norm("MixerBlock_{j}/LayerNorm_0", f"{ONLY_BLOCK}.norm1"),
+    *_layer("MixerBlock_{j}/token_mixing/Dense_0", f"{ONLY_BLOCK}.mixer.fc1"),
+    *_layer("MixerBlock_{j}/token_mixing/Dense_1", f"{ONLY_BLOCK}.mixer.fc2"),
+    *_norm("MixerBlock_{j}/LayerNorm_1", f"{ONLY_BLOCK}.norm2"),
+    *_layer("MixerBlock_{j}/channel_mixing/Dense_0", f"{ONLY_BLOCK}.mlp.fc1"),
+    *_layer("MixerBlock_{j}/channel_mixing/Dense_1", f"{ONLY_BLOCK}.mlp.fc2"),
+    *_norm("pre_head_layer_norm", "head.final_norm"),
+    *_layer("head", "head.fc"),
 )

@@ -5,13 +5,18 @@ import torch
 
 import metaformer
 from metaformer.errors import WeightsError
+from metaformer.spec import MixerSpec
 from metaformer.weights.layouts import LAYOUTS, recognise
 from metaformer.weights.load import load_weights
 from metaformer.weights.naming import layout_for, our_names, their_names
 from metaformer.weights.pieces import joined, piece
 from metaformer.weights.reading import unwrap
 from metaformer.weights.translate import to_layout
+from metaformer.zoo import mlp, pvt, swin, vit
 
+from .conftest import randomised
+
+HEADS = MixerSpec(name="spatial_fc", args={"heads": 4, "bias": True})
 FIRST = ("poolformer_s12", "metaformer_id_s12", "metaformer_pppa_s12_224", "metaformer_ppaa_s12_224")
 FIRST += ("metaformer_pppf_s12_224", "metaformer_ppff_s12_224")
 SECOND = ("identityformer_s12", "randformer_s12", "poolformerv2_s12", "convformer_s18", "caformer_s18")
@@ -102,6 +107,40 @@ def test_weights_there_and_back(tiny, layout: str) -> None:
     assert report.loaded == len(model.state_dict())
     for name, value in model.state_dict().items():
         assert torch.equal(other.state_dict()[name], value)
+
+
+SYSTEMS = {
+    "deit": (vit.frame(2, 16, 2, side=32), ("timm", "huggingface")),
+    "distilled": (vit.frame(2, 16, 2, prefix_tokens=2, side=32), ("timm", "huggingface")),
+    "pvt": (pvt.frame((1, 1, 1, 1)).with_changes(img_size=(64, 64)), ("official", "huggingface")),
+    "mixer": (mlp.mixer_frame(2, 16), ("timm",)),
+    "resmlp": (mlp.resmlp_frame(2, 16, 0.1), ("official", "timm")),
+    "gmlp": (mlp.gmlp_frame(8), ("timm",)),
+    "swin": (swin.frame((2, 2), 32, (swin.in_windows(swin.ATTENTION, 4, "roll"),) * 2), ("official", "timm")),
+    "swin_mixer": (swin.frame((2, 2), 32, (swin.in_windows(HEADS, 4, "pad"),) * 2), ("official",)),
+}
+
+
+@pytest.mark.parametrize(("system", "layout"), [(name, layout) for name in SYSTEMS for layout in SYSTEMS[name][1]])
+def test_weights_of_the_compared_systems_there_and_back(system: str, layout: str) -> None:
+    model, other = (randomised(metaformer.create_model(SYSTEMS[system][0], num_classes=3)) for _ in range(2))
+    laid_out = to_layout(model, layout)
+    assert not set(laid_out) & set(model.state_dict()) - {"head.fc.weight", "head.fc.bias"}
+    assert load_weights(other, laid_out).loaded == len(model.state_dict())
+    for name, value in model.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+
+
+def test_shapes_are_those_of_the_published_files() -> None:
+    mixer = to_layout(metaformer.create_model(SYSTEMS["swin_mixer"][0]), "official")
+    assert mixer["layers.0.blocks.0.spatial_mlp.weight"].shape == (4 * 16, 16, 1)
+    assert mixer["layers.0.blocks.0.spatial_mlp.bias"].shape == (4 * 16,)
+    resmlp = metaformer.create_model(SYSTEMS["resmlp"][0])
+    assert to_layout(resmlp, "timm")["norm.alpha"].shape == (1, 1, 16)
+    assert to_layout(resmlp, "official")["norm.alpha"].shape == (16,)
+    distilled = to_layout(metaformer.create_model(SYSTEMS["distilled"][0]), "timm")
+    assert distilled["dist_token"].shape == (1, 1, 16)
+    assert distilled["pos_embed"].shape == (1, 6, 16)
 
 
 def test_position_tables_there_and_back(tiny_hybrid) -> None:
