@@ -3,7 +3,8 @@
     metaformer train --recipe small --model poolformer_s12 --data digits
 
 The published stem steps by 4 and the stages by 2 three times more, so that a picture of 32 × 32 would end as a single
-token. Here the stem keeps its window and steps by ``stem_stride``: 1 leaves 4 × 4 tokens of 32 × 32 pixels.
+token. The run fits the stem to the pictures: a pyramid's keeps its window and steps by 1 up to 40 pixels (4 × 4 tokens
+of 32 × 32 pixels), a model of one grid cuts 8 patches a side. ``--stem-stride`` says otherwise.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from metaformer.recipe import Augmentation, DataChoice, ModelChoice, Optimisation, Recipe
 
 
-def recipe(model: str = "poolformer_s12", stem_stride: int = 1) -> Recipe:
+def recipe(model: str = "poolformer_s12", stem_stride: int | None = None) -> Recipe:
     """Any model; a ``stem_stride`` of 2 is cheaper where pictures have 64 pixels or more."""
     return Recipe(
         model=ModelChoice(name=model, stem_stride=stem_stride, drop_path_rate=0.1),

@@ -161,8 +161,8 @@ def fitted_model(recipe: Recipe, sets: PictureSets, spec: AnySpec | None = None)
     """The recipe's model for these pictures, and what was decided for it, in sentences.
 
     The recipe's own values are obeyed. Where it leaves them open: as many classes and channels as the data has; the
-    pictures' own size when they share a small one; a stem that steps by 1 up to 40 pixels and by 2 up to 96, because
-    the published 4 would leave nothing of a small picture.
+    pictures' own size when they share a small one; a stem that steps by less, because the published step would leave
+    nothing of a small picture.
     """
     choice, notes, native = recipe.model, [], sets.native_size
     own = spec or find(choice.name).spec
@@ -195,10 +195,18 @@ def fitted_model(recipe: Recipe, sets: PictureSets, spec: AnySpec | None = None)
 
 
 def fitting_stride(spec: AnySpec, size: tuple[int, int]) -> int | None:
-    """The stem's step for pictures of ``size`` (height, width); nothing where the published one stays."""
+    """The stem's step for pictures of ``size`` (height, width); nothing where the published one stays.
+
+    A pyramid steps by 1 up to 40 pixels and by 2 up to 96; a model of one grid wants 8 patches a side.
+    """
     published = spec.stem_stride
-    wanted = 1 if min(size) <= 40 else 2 if min(size) <= 96 else published
-    return wanted if published is not None and wanted is not None and wanted < published else None
+    if published is None:
+        return None
+    if len(spec.mixers) == 1:
+        wanted = max(1, min(size) // 8)
+    else:
+        wanted = 1 if min(size) <= 40 else 2 if min(size) <= 96 else published
+    return wanted if wanted < published else None
 
 
 def _set_crop(model: Model, recipe: Recipe, native: tuple[int, int] | None) -> None:

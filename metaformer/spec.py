@@ -72,6 +72,11 @@ class EmbeddingSpec(_SpecRecord):
         """The factor by which each side of the grid shrinks."""
         return {"conv": self.stride, "merge": 2, "none": 1}[self.kind]
 
+    @property
+    def is_patches(self) -> bool:
+        """Whether it cuts the map into squares that do not overlap."""
+        return self.kind == "conv" and self.kernel == self.stride and self.padding == 0
+
     def grid(self, side: Grid) -> Grid:
         """The grid that comes out of a grid that goes in."""
         if self.kind == "merge":
@@ -288,15 +293,21 @@ class ModelSpec(_SpecRecord):
         return self.with_changes(stages=stages)
 
     def with_stem_stride(self, stride: int) -> ModelSpec:
-        """The same model for small pictures: the stem keeps its window (published weights still fit) and steps by
-        ``stride``, padded so that a stride of 1 keeps the picture's size."""
+        """The same model for small pictures, with a stem that steps by ``stride``.
+
+        A stem whose windows overlap keeps its window (published weights still fit), padded so that a stride of 1 keeps
+        the picture's size. One that cuts the picture into patches cuts smaller ones.
+        """
         first = self.stages[0]
         stem = first.embedding
         if stem.kind != "conv":
             raise SpecError(f"stem_stride: expected a convolution as stem, got {stem.kind!r}")
         if stride == stem.stride:
             return self
-        stem = stem.with_changes(stride=stride, padding=stem.kernel // 2)
+        if stem.is_patches:
+            stem = stem.with_changes(kernel=stride, stride=stride)
+        else:
+            stem = stem.with_changes(stride=stride, padding=stem.kernel // 2)
         return self.with_changes(stages=(first.with_changes(embedding=stem), *self.stages[1:]))
 
     def with_dropout(self, rate: float) -> ModelSpec:

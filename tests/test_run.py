@@ -227,6 +227,14 @@ def test_the_stem_steps_less_for_small_pictures(size: int, stride: int | None) -
         assert min(last) > 1, "the published stem would leave a single token"
 
 
+@pytest.mark.parametrize(("size", "patch"), [(8, 1), (28, 3), (32, 4), (64, 8), (224, None)])
+def test_patches_shrink_with_the_pictures(size: int, patch: int | None) -> None:
+    spec = find("deit_tiny_patch16_224").spec
+    assert fitting_stride(spec, (size, size)) == patch
+    assert min(spec.with_stem_stride(patch or 16).grids((size, size))[0]) >= 8
+    assert fitting_stride(find("resnet18").spec, (size, size)) is None
+
+
 def test_a_model_is_fitted_to_small_grey_pictures() -> None:
     sets = open_pictures(DataChoice(source="digits"), QUIET)
     model, notes = fitted_model(Recipe(), sets)

@@ -68,6 +68,9 @@ def test_grids_and_reductions_follow_the_embeddings():
     assert {spec.grids((side, side))[0] for side in (223, 224, 225, 226)} == {(56, 56)}
     assert spec.with_stem_stride(1).grids((28, 28)) == [(28, 28), (14, 14), (7, 7), (4, 4)]
     assert spec.with_stem_stride(2).grids((32, 32)) == [(16, 16), (8, 8), (4, 4), (2, 2)]
+    # a stem of patches cuts smaller ones
+    assert CATALOGUE["deit_tiny_patch16_224"].spec.with_stem_stride(4).grids((32, 32)) == [(8, 8)]
+    assert CATALOGUE["pvt_tiny"].spec.with_stem_stride(1).grids((32, 32)) == [(32, 32), (16, 16), (8, 8), (4, 4)]
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,8 @@ class Classifier(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that optimisers should not decay beyond the one-dimensional ones: positions and prefix tokens."""
-        return {name for name, _ in self.named_parameters() if name.endswith(("position.table", "prefix.tokens", "relative.table"))}
+        tables = ("position.table", "prefix.tokens", "relative.table")
+        return {name for name, _ in self.named_parameters() if name.endswith(tables)}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Parameter names to layers, for layer-wise learning rates."""
