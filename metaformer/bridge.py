@@ -19,8 +19,8 @@ from torch import nn
 
 from .errors import InputError
 from .factory import create_model
-from .spec import AnySpec, TimmSpec
-from .types import Preprocessing
+from .model.classifier import timm_config
+from .spec import TimmSpec
 from .zoo.catalogue import CATALOGUE
 from .zoo.row import Row
 
@@ -52,8 +52,6 @@ def _entry_point(name: str, row: Row) -> Callable[..., nn.Module]:
         asked = {"weights": weights} if pretrained and weights else {"pretrained": pretrained}
         model = create_model(row.name, **asked, **arguments)
         model.name = name
-        if not hasattr(model, "pretrained_cfg"):  # a feature extractor
-            model.pretrained_cfg = _config(model.spec, model.preprocessing)
         return model
 
     create.__name__ = create.__qualname__ = name
@@ -85,17 +83,4 @@ def _without_timms_own(arguments: dict[str, Any]) -> None:
 def _published(row: Row) -> dict[str, Any]:
     hub = next((source.repo for source in row.weights if source.repo), None)
     url = next((source.url for source in row.weights if source.url), None)
-    return _config(row.spec, row.preprocessing) | {"hf_hub_id": hub, "url": url or ""}
-
-
-def _config(spec: AnySpec, preprocessing: Preprocessing) -> dict[str, Any]:
-    return {
-        "input_size": (spec.in_chans, *preprocessing.size),
-        "crop_pct": preprocessing.crop,
-        "interpolation": preprocessing.interpolation,
-        "mean": preprocessing.mean,
-        "std": preprocessing.std,
-        "num_classes": spec.num_classes,
-        "first_conv": "backbone.stages.0.embed.conv",
-        "classifier": "head.fc",
-    }
+    return timm_config(PREFIX + row.name, row.spec, row.preprocessing) | {"hf_hub_id": hub, "url": url or ""}

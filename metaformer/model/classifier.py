@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..spec import ModelSpec
+from ..spec import AnySpec, ModelSpec
 from ..types import Grid, Preprocessing
 from .backbone import Backbone, grid_map
 from .heads import Head
@@ -53,6 +53,29 @@ def feature_info(spec: ModelSpec) -> FeatureInfo:
         {"num_chs": stage.width, "reduction": reduction, "module": f"backbone.stages.{i}", "index": i}
         for i, (stage, reduction) in enumerate(zip(spec.stages, spec.reductions(), strict=True))
     )
+
+
+FIRST_CONV = "backbone.stages.0.embed.conv"
+"""Name of the first convolution."""
+LAST_LAYER = "head.fc"
+"""Name of the last linear layer."""
+
+
+def timm_config(
+    name: str, spec: AnySpec, preprocessing: Preprocessing, first_conv: str = FIRST_CONV, last_layer: str = LAST_LAYER
+) -> dict[str, Any]:
+    """Preprocessing and sizes as timm's tools read them from a model."""
+    return {
+        "architecture": name,
+        "input_size": (spec.in_chans, *preprocessing.size),
+        "crop_pct": preprocessing.crop,
+        "interpolation": preprocessing.interpolation,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "num_classes": spec.num_classes,
+        "first_conv": first_conv,
+        "classifier": last_layer,
+    }
 
 
 class Classifier(nn.Module):
@@ -101,18 +124,7 @@ class Classifier(nn.Module):
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
         """Preprocessing and sizes as timm's tools read them."""
-        first = "backbone.stages.0.embed.conv"
-        return {
-            "architecture": self.name,
-            "input_size": (self.spec.in_chans, *self.preprocessing.size),
-            "crop_pct": self.preprocessing.crop,
-            "interpolation": self.preprocessing.interpolation,
-            "mean": self.preprocessing.mean,
-            "std": self.preprocessing.std,
-            "num_classes": self.num_classes,
-            "first_conv": first,
-            "classifier": "head.fc",
-        }
+        return timm_config(self.name, self.spec, self.preprocessing)
 
     default_cfg = pretrained_cfg
 
@@ -233,6 +245,11 @@ class FeatureExtractor(nn.Module):
         """(B, C, H, W) to a list of maps (B, C_i, H_i, W_i); prefix tokens are left out."""
         seen = self.backbone.intermediates(images, self.by_block)
         return [grid_map(*seen[i]) for i in self.out_indices]
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """Preprocessing and sizes as timm's tools read them."""
+        return timm_config(self.name, self.spec, self.preprocessing)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass: less memory, more time."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import InputError, SpecError, did_you_mean
 from ..spec import TimmSpec
 from ..types import Preprocessing
-from .classifier import FeatureInfo, chosen_indices
+from .classifier import FeatureInfo, chosen_indices, timm_config
 
 PREFIX = "cnn."
 """What stands in front of timm's names."""
@@ -114,17 +114,7 @@ class TimmClassifier(nn.Module):
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
         """Preprocessing and sizes as timm's tools read them."""
-        return {
-            "architecture": self.name,
-            "input_size": (self.spec.in_chans, *self.preprocessing.size),
-            "crop_pct": self.preprocessing.crop,
-            "interpolation": self.preprocessing.interpolation,
-            "mean": self.preprocessing.mean,
-            "std": self.preprocessing.std,
-            "num_classes": self.num_classes,
-            "first_conv": self.first_conv,
-            "classifier": self.last_layer,
-        }
+        return timm_config(self.name, self.spec, self.preprocessing, self.first_conv, self.last_layer)
 
     default_cfg = pretrained_cfg
 
@@ -214,6 +204,11 @@ class TimmFeatures(nn.Module):
         """(B, C, H, W) to a list of maps (B, C_i, H_i, W_i)."""
         found = self.cnn.forward_intermediates(images, indices=self._theirs, stop_early=True, intermediates_only=True)
         return _in_order(self.out_indices, found)
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """Preprocessing and sizes as timm's tools read them."""
+        return timm_config(self.name, self.spec, self.preprocessing, self.first_conv, self.last_layer)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass: less memory, more time."""

@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..model.classifier import FIRST_CONV, LAST_LAYER
 from ..model.embed import Position
 from ..model.mixers.attention import RelativePosition
 from ..model.mixers.gating import GatingUnit
 from ..model.mixers.spatial import RandomMixing, SpatialFC, SpatialMLP
 from ..types import Grid
 
-LAST_LAYER = "head.fc"
-FIRST_CONV = "backbone.stages.0.embed.conv"
 POSITION = "position.table"
 COUNTER = ".num_batches_tracked"
 """A batch norm's count of updates, which no prediction reads; old files lack it."""
