@@ -28,7 +28,7 @@ def evaluate(
     data: DataChoice | None = None,
     *,
     name: str | None = None,
-    part: Part = "val",
+    part: Part | None = None,
     batch_size: int = 64,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     out: Path | None = None,
@@ -40,7 +40,8 @@ def evaluate(
         source: a run's folder, a weights file or a hub id; nothing takes the published weights of ``name``.
         data: the pictures; those of the run where left out.
         name: a row of the zoo, for published weights and for files of others.
-        part: which pictures: those held out or the ``val`` folder, those to train on, or all.
+        part: which pictures: those held out or the ``val`` folder, those to train on, or all. Left out, the held-out
+            ones; all of them where the data came in one piece and is not what the model was trained on.
         batch_size: pictures at a time.
         device: where to compute.
         out: a folder for evaluation.json, confusion.png and predictions.png.
@@ -54,6 +55,8 @@ def evaluate(
     sets = open_pictures(choice, console)
     trained = open_trained(source, name, num_classes=len(sets.classes))
     _expect_classes(trained, sets)
+    if part is None:
+        part = "all" if sets.held_out_here and not _is_own(choice, source) else "val"
     pictures = _part(sets, part)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("evaluating", total=-(-len(pictures) // batch_size))
@@ -82,11 +85,27 @@ def evaluate(
 
 def _own_data(source: str | Path | None) -> DataChoice:
     """The data of the run that a folder or a file in it belongs to."""
-    if source is not None:
-        for folder in (Path(source), Path(source).parent):
-            if (folder / CONFIG).is_file():
-                return stored_recipe(folder).data
-    raise DataError("which pictures? Give --data a folder or the name of a data set")
+    own = _data_of_run(source)
+    if own is None:
+        raise DataError("which pictures? Give --data a folder or the name of a data set")
+    return own
+
+
+def _data_of_run(source: str | Path | None) -> DataChoice | None:
+    folders = () if source is None else (Path(source), Path(source).parent)
+    run = next((folder for folder in folders if (folder / CONFIG).is_file()), None)
+    return None if run is None else stored_recipe(run).data
+
+
+def _is_own(choice: DataChoice, source: str | Path | None) -> bool:
+    """Whether the weights were trained on this data: no for published ones; a file that does not say counts as yes,
+    so that nobody scores what was learned."""
+    if source is None:
+        return False
+    own = _data_of_run(source)
+    if own is None or own.source == choice.source:
+        return True
+    return Path(own.source).expanduser().resolve() == Path(choice.source).expanduser().resolve()
 
 
 def _expect_classes(trained: Trained, sets: PictureSets) -> None:

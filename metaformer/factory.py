@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from .errors import InputError
 from .model.build import Model, build
 from .model.classifier import Classifier, FeatureExtractor
 from .model.timm_cnn import TimmFeatures
-from .spec import AnySpec
+from .spec import AnySpec, ModelSpec, TimmSpec
 from .types import Preprocessing
 from .zoo.catalogue import find
 
@@ -56,6 +57,8 @@ def create_model(
     Raises:
         InputError: an unknown name, mixer, or an argument that does not fit; the message says which.
     """
+    if not isinstance(name, (str, ModelSpec, TimmSpec)):
+        raise InputError(f"name: expected a model's name or a ModelSpec, got {name!r}; list_models() gives the names")
     row = find(name) if isinstance(name, str) else None
     base: AnySpec = find(name).spec if isinstance(name, str) else name
     spec = adapted(

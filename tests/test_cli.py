@@ -97,6 +97,17 @@ def test_train_resume_eval_predict_report(run: Path, pictures: Path, capsys: pyt
     assert (run / "report.html").is_file()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_a_full_disk_behind_the_answer_is_told() -> None:
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-m", "metaformer", "models", "--format", "json"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: what was to be printed cannot be written: No space left on device\n",
+    )
+
+
 def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, pictures: Path) -> None:
     folder = tmp_path / "run"
     words = ["train", "--data", str(pictures), "--out", str(folder), *SMALL, "--epochs", "500"]
@@ -134,6 +145,7 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, pictures: Path) -> 
         (["train", "--mixers", "pooling", "identity"], "expected 1 or 4 mixers"),
         (["train", "--mixers", "pooling(kernel=oops)"], "name=value"),
         (["train", "--data", "no/such/folder"], "there is no folder"),
+        (["report", "."], "expected a run folder, with the config.json and metrics.csv that a run writes"),
         (["train", "--data", "digitss"], "Did you mean 'digits'?"),
         (["train", "--recipe", "imagenet/polformer"], "Did you mean 'imagenet/poolformer'"),
         (["train", "--config", "no.yaml"], "no.yaml cannot be read"),

@@ -265,6 +265,23 @@ def test_evaluating_writes_only_where_asked(run: RunResult, tmp_path: Path) -> N
         evaluate(run.folder, out=run.folder, console=QUIET)
 
 
+def test_a_folder_in_one_piece_that_was_not_trained_on_is_evaluated_whole(run: RunResult, tmp_path: Path) -> None:
+    other = painted(tmp_path / "other")
+    named = DataChoice(source=str(other / "train"))
+    assert evaluate(run.folder, named, console=QUIET).pictures == 12
+    assert evaluate(run.folder, named, part="val", console=QUIET).pictures < 12
+    assert evaluate(run.folder / "best.safetensors", named, console=QUIET).pictures == 12
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes((run.folder / "best.safetensors").read_bytes())
+    assert evaluate(alone, named, console=QUIET).pictures < 12, "it may have been trained on these pictures"
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, pictures: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"file/run: a folder for the run cannot be made here \(Not a directory\)"):
+        quick(plan(pictures), tmp_path / "file" / "run")
+
+
 def test_other_classes_are_told_apart(run: RunResult, tmp_path: Path) -> None:
     other = painted(tmp_path / "other", colours={"blue": (0, 0, 250), "green": (0, 250, 0), "pink": (250, 150, 150)})
     with pytest.raises(DataError, match="red only in the weights, pink only in the data"):

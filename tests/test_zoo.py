@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from metaformer import build, count_macs, count_parameters, create_model, list_models
+from metaformer.errors import InputError
 from metaformer.model.layers import GroupNorm
 from metaformer.spec import AnySpec, MixerSpec, NormSpec
 from metaformer.zoo.catalogue import CATALOGUE, find
@@ -143,6 +144,12 @@ def test_models_are_listed_by_pattern_family_and_weights():
     assert len(list_models(family="caformer")) == 20
     assert list_models("no such") == []
     assert set(list_models(pretrained=True)) <= set(list_models())
+
+
+@pytest.mark.parametrize("call", [create_model, list_models])
+def test_what_is_no_name_is_refused(call):
+    with pytest.raises(InputError, match=r"expected a .*, got 3"):
+        call(3)
 
 
 def test_every_row_says_where_its_weights_lie_or_why_there_are_none():

@@ -6,6 +6,7 @@ SIGTERM. Anything else is a fault of this library and keeps its traceback. No to
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shlex
@@ -25,6 +26,8 @@ from ..training.interrupt import RunInterrupted
 from . import commands
 
 MISTAKE = 2
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says when a disk, a quota or a file takes no more."""
 BROKEN_PIPE = 141  # what a shell reports of a process that wrote to a closed pipe
 
 app = App(
@@ -72,6 +75,12 @@ def _status(words: list[str]) -> int:
         # the reader has left, as `head` does; whatever is still buffered has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _say("error", "bold red", f"what was to be printed cannot be written: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return MISTAKE
     return 0
 
 

@@ -100,8 +100,13 @@ def evaluate(
     *,
     model: Annotated[str | None, _option("A row of the zoo: for published weights and files of others.")] = None,
     part: Annotated[
-        Literal["val", "train", "all"], _option("Which pictures: the held-out ones, the others, all.")
-    ] = "val",
+        Literal["val", "train", "all"] | None,
+        _option(
+            "Which pictures: the held-out ones, the others, all [default: val; all of a folder without a val/ that is "
+            "not the run's own].",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: Annotated[int, _option("Pictures at a time.")] = 64,
     device: Annotated[Device, _option("Where to compute.")] = "auto",
     out: Annotated[Path | None, _option("Folder for evaluation.json and pictures; nothing is written else.")] = None,
@@ -304,8 +309,13 @@ def _zoo_row(row: Any) -> dict[str, Any]:
 def report(*folders: Annotated[Path, Parameter(help="Run folders.")]) -> None:
     """Write the report of runs again, from the files in their folders."""
     from ..report.run_page import write_run_page
+    from ..run_folder import CONFIG
+    from ..training.journal import METRICS
 
     if not folders:
         raise InputError("which runs? Give one or more run folders, such as runs/*")
+    for folder in folders:
+        if not any((folder / name).is_file() for name in (CONFIG, METRICS)):
+            raise InputError(f"{folder}: expected a run folder, with the {CONFIG} and {METRICS} that a run writes")
     for folder in folders:
         print(write_run_page(folder))

@@ -75,6 +75,7 @@ def open_folder(root: Path, choice: DataChoice, progress: Progress | None = None
         channels=3,
         native_size=shapes.pop() if len(shapes) == 1 else None,
         skipped=tuple(bad),
+        held_out_here=val is None,
     )
 
 

@@ -57,6 +57,8 @@ class PictureSets:
     """Height and width where all pictures share them and they are known; nothing otherwise."""
     skipped: tuple[BadPicture, ...] = ()
     """Files that were left out because they cannot be used."""
+    held_out_here: bool = False
+    """Whether the validation part was split off here because the data came in one piece."""
 
     def __post_init__(self) -> None:
         for part, pictures in (("training", self.train), ("validation", self.val)):

@@ -27,7 +27,7 @@ def chosen_device(machine: Machine) -> str:
         return next(name for name, found in there.items() if found)
     if not there[machine.device]:
         found = ", ".join(name for name, yes in there.items() if yes)
-        raise RunError(f"machine.device: expected a device of this machine ({found}), got {machine.device!r}")
+        raise RunError(f"device: expected a device of this machine ({found}), got {machine.device!r}")
     return machine.device
 
 

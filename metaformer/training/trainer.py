@@ -127,7 +127,12 @@ class Trainer:
 
     def _begin(self, resume: bool) -> None:
         self.position = Position()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{self.folder}: a folder for the run cannot be made here ({error.strerror}). Choose another with --out"
+            ) from None
         state = self.checkpoints.load() if resume else None
         if state is not None:
             self._restore(state)

@@ -113,6 +113,6 @@ def _expect_file(path: Path) -> None:
 def _unreadable(path: Path, error: Exception) -> str:
     size = Path(path).stat().st_size
     return (
-        f"{path}: cut short or not a safetensors file ({size} bytes; {error}). "
-        "Copy or download it again, or name another file"
+        f"{path}: not a safetensors file, or one that was cut short ({size} bytes; {error}). "
+        "Name another file, or copy this one again"
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import WeightsError
+from ..errors import WeightsError, did_you_mean
 from ..model.timm_cnn import PREFIX, TimmClassifier, TimmFeatures
 from ..zoo.catalogue import CATALOGUE
 from ..zoo.row import Row
@@ -155,7 +155,14 @@ def locate(source: str | Path, files: tuple[str, ...] | None = None) -> Path:
     try:
         return fetch_id(text, files or USUAL_FILES)
     except WeightsError as error:
-        raise WeightsError(f"{source}: no such file or folder here; as a hub id, {error}") from None
+        raise WeightsError(f"{source}: no such file or folder here{_neighbours(path)}; as a hub id, {error}") from None
+
+
+def _neighbours(path: Path) -> str:
+    """What stands beside a path that does not exist, for a person who mistyped it."""
+    there = [str(path.parent / entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = did_you_mean(str(path), there) if path.parent != Path() else ""
+    return f" ({near.rstrip('?.')}?)" if near.startswith("Did you mean") else ""
 
 
 def _load(model: nn.Module, state: Mapping[str, Tensor], label: str, strict: bool) -> LoadReport:

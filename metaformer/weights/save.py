@@ -9,7 +9,7 @@ from typing import Any
 from ..model.build import Model
 from .description import Description, describe, described_by
 from .files import read_metadata, write_tensors
-from .load import load_weights
+from .load import load_weights, locate
 
 
 def save_weights(
@@ -23,7 +23,7 @@ def save_weights(
 
     Args:
         model: the model.
-        path: the file.
+        path: the file, or a run's folder: its best weights.
         classes: names of its scores, in order.
         extra: more texts for the file's header.
 
@@ -47,8 +47,9 @@ def load_model(path: str | Path, *, mixers: object = None, **changes: Any) -> Mo
     Raises:
         WeightsError: cut, not a safetensors file, or without a description.
     """
-    model = read_description(path).build(mixers, **changes)
-    load_weights(model, Path(path))
+    file = locate(path) if Path(path).is_dir() else Path(path)
+    model = read_description(file).build(mixers, **changes)
+    load_weights(model, file)
     return model.eval()
 
 

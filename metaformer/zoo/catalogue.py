@@ -21,7 +21,8 @@ def find(name: str) -> Row:
         InputError: no such model; the message names the nearest.
     """
     if name not in CATALOGUE:
-        raise InputError(f"unknown model {name!r}. {did_you_mean(name, CATALOGUE)} `metaformer models` lists them all.")
+        told = (f"unknown model {name!r}.", did_you_mean(name, CATALOGUE), "`metaformer models` lists them all.")
+        raise InputError(" ".join(part for part in told if part))
     return CATALOGUE[name]
 
 
@@ -33,6 +34,8 @@ def list_models(pattern: str = "*", *, family: str | None = None, pretrained: bo
         family: only this family, such as ``"CAFormer"``.
         pretrained: only models whose weights are published.
     """
+    if not isinstance(pattern, str):
+        raise InputError(f"pattern: expected a part of a name or a pattern such as 'poolformer_*', got {pattern!r}")
     if not any(mark in pattern for mark in "*?["):
         pattern = f"*{pattern}*"
     return [

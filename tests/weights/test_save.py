@@ -105,3 +105,20 @@ def test_a_damaged_description_is_named(tiny, tmp_path: Path) -> None:
     write_tensors(path, tiny().state_dict(), {"metaformer": json.dumps(told)})
     with pytest.raises(WeightsError, match=r"spec\.stages\[0\]\.depth: expected a whole number, got 'two'"):
         load_model(path)
+
+
+def test_a_folder_gives_its_best_weights(tiny, tmp_path: Path) -> None:
+    model = tiny()
+    save_weights(model, tmp_path / "best.safetensors")
+    images = torch.randn(1, 3, 64, 64)
+    assert torch.equal(load_model(tmp_path)(images), model.eval()(images))
+
+
+def test_a_mistyped_path_names_its_neighbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "flowers").mkdir(parents=True)
+    with pytest.raises(
+        WeightsError, match=r"runs/flower: no such file or folder here \(Did you mean 'runs/flowers'\?\)"
+    ):
+        load_weights(torch.nn.Linear(1, 1), "runs/flower")
