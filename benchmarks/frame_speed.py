@@ -100,22 +100,25 @@ def seconds(call: Callable[[nn.Module, Tensor], None], model: nn.Module, images:
     return time.perf_counter() - start
 
 
-def compared(pair: Pair, dtype: str, mode: str, rounds: int, warm_up: int) -> dict[str, Any]:
-    """Ours and theirs in turns."""
+def compared(pair: Pair, dtype: str, mode: str, rounds: int, warm_up: int, limit: float) -> dict[str, Any]:
+    """Ours and theirs in turns: ``rounds`` of them, fewer but at least five where they take over ``limit`` seconds."""
     training, call = MODES[mode]
     images = torch.randn(BATCH, 3, SIDE, SIDE, dtype=DTYPES[dtype])
     ours, theirs = (
         model.to(DTYPES[dtype]).train(training) for model in (metaformer.create_model(pair.name), pair.theirs())
     )
     times: tuple[list[float], list[float]] = ([], [])
+    start = time.perf_counter()
     for turn in range(warm_up + rounds):
+        if len(times[0]) >= 5 and time.perf_counter() - start > limit:
+            break
         order = ((0, ours), (1, theirs)) if turn % 2 else ((1, theirs), (0, ours))
         for place, model in order:
             spent = seconds(call, model, images)
             if turn >= warm_up:
                 times[place].append(spent)
     ratios = [mine / other for mine, other in zip(*times, strict=True)]
-    quarters = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
+    quarters = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     return {
         "model": pair.name,
         "against": pair.library,
@@ -125,7 +128,7 @@ def compared(pair: Pair, dtype: str, mode: str, rounds: int, warm_up: int) -> di
         "quartiles": [round(quarters[0], 4), round(quarters[2], 4)],
         "ours_s": round(statistics.median(times[0]), 4),
         "theirs_s": round(statistics.median(times[1]), 4),
-        "rounds": rounds,
+        "rounds": len(ratios),
     }
 
 
@@ -176,6 +179,7 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--warm-up", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=45.0, help="seconds a comparison, beyond five rounds")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
 
@@ -194,7 +198,7 @@ def main() -> None:
         task = progress.add_task("", total=len(cells))
         for pair, dtype, mode in cells:
             progress.update(task, description=f"{pair.name}, {dtype}, {mode}")
-            result["results"].append(compared(pair, dtype, mode, asked.rounds, asked.warm_up))
+            result["results"].append(compared(pair, dtype, mode, asked.rounds, asked.warm_up, asked.limit))
             asked.out.write_text(json.dumps(result, indent=2) + "\n")
             progress.advance(task)
     console.print(shown(result["results"]))

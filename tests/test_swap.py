@@ -67,6 +67,8 @@ def test_any_mixer_in_any_frame(family, mixer):
     assert scores.shape == (2, 5)
     scores.square().sum().backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    with torch.no_grad():
+        assert model.eval()(torch.empty(0, 3, 64, 64)).shape == (0, 5), "a batch may be empty"
     other = torch.randn(1, 3, 96, 64)
     if mixer.startswith(FIXED_GRID):
         with pytest.raises(InputError, match=r"built for \d+×\d+ tokens and got .*img_size="):

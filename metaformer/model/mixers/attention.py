@@ -65,7 +65,7 @@ class Attention(nn.Module):
         token j, with the batch a multiple of M (the windows of a picture).
         """
         batch, count, dim = x.shape
-        q, k, v = self.qkv(x).reshape(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = self.qkv(x).reshape(batch, count, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
         bias = None if self.relative is None else self.relative(grid).to(q.dtype)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=_visible(bias, mask, batch))
         return self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))
@@ -148,8 +148,9 @@ class ReducedAttention(nn.Module):
         """(B, N, C) to the same shape; ``mask`` (B, N) is true where a token may be looked at."""
         batch, count, dim = x.shape
         source, visible = self.reduction(x, grid, mask)
-        q = self.q(x).reshape(batch, count, self.heads, -1).transpose(1, 2)
-        k, v = self.kv(source).reshape(batch, source.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        split = (self.heads, dim // self.heads)
+        q = self.q(x).reshape(batch, count, *split).transpose(1, 2)
+        k, v = self.kv(source).reshape(batch, source.shape[1], 2, *split).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=_visible(None, visible, batch))
         return self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))
 

@@ -61,11 +61,12 @@ class SpatialFC(nn.Module):
         batch, count, dim = x.shape
         weight = self.fc.weight.view(self.heads, count, count)
         # One product a head: the batch stands beside the channels.
-        columns = x.view(batch, count, self.heads, -1).permute(2, 1, 0, 3).reshape(self.heads, count, -1)
+        width = dim // self.heads
+        columns = x.view(batch, count, self.heads, width).permute(2, 1, 0, 3).reshape(self.heads, count, batch * width)
         mixed = torch.bmm(weight, columns)
         if self.fc.bias is not None:
             mixed = mixed + self.fc.bias.view(self.heads, count, 1)
-        return mixed.view(self.heads, count, batch, -1).permute(2, 1, 0, 3).reshape(batch, count, dim)
+        return mixed.view(self.heads, count, batch, width).permute(2, 1, 0, 3).reshape(batch, count, dim)
 
     def extra_repr(self) -> str:
         """Grid and heads."""

@@ -95,7 +95,11 @@ class Window(nn.Module):
     def _in_windows(self, y: Tensor, rolled: tuple[int, int]) -> Tensor:
         batch, height, width, dim = y.shape
         side, rows, columns = self.window, height // self.window, width // self.window
-        y = y.view(batch, rows, side, columns, side, dim).transpose(2, 3).reshape(-1, side * side, dim)
+        y = (
+            y.view(batch, rows, side, columns, side, dim)
+            .transpose(2, 3)
+            .reshape(batch * rows * columns, side * side, dim)
+        )
         together = _together((height, width), side, rolled, y.device) if any(rolled) else None
         y = self.mixer(y, (side, side), together)
         return y.view(batch, rows, columns, side, side, dim).transpose(2, 3).reshape(batch, height, width, dim)
