@@ -62,7 +62,7 @@ class MergeEmbedding(nn.Module):
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         """(B, H·W, C) to (B, H/2·W/2, C') and the new grid."""
         height, width = grid
-        y = x.reshape(x.shape[0], height, width, -1)
+        y = x.reshape(x.shape[0], height, width, x.shape[2])
         if height % 2 or width % 2:
             y = F.pad(y, (0, 0, 0, width % 2, 0, height % 2))
         y = torch.cat([y[:, 0::2, 0::2], y[:, 1::2, 0::2], y[:, 0::2, 1::2], y[:, 1::2, 1::2]], dim=-1)
