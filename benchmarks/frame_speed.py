@@ -201,7 +201,7 @@ def main() -> None:
             result["results"].append(compared(pair, dtype, mode, asked.rounds, asked.warm_up, asked.limit))
             asked.out.write_text(json.dumps(result, indent=2) + "\n")
             progress.advance(task)
-    console.print(shown(result["results"]))
+    Console(width=max(console.width, 120)).print(shown(result["results"]))
     console.print(f"written to {asked.out}")
 
 

@@ -41,7 +41,8 @@ def did_you_mean(word: str, choices: Iterable[str], limit: int = 3) -> str:
     "Did you mean 'pooling'?"
     """
     known = sorted(choices)
-    near = get_close_matches(word, known, n=limit, cutoff=0.6)
+    lower = {choice.lower(): choice for choice in known}
+    near = [lower[found] for found in get_close_matches(word.lower(), lower, n=limit, cutoff=0.6)]
     if near:
         return f"Did you mean {' or '.join(repr(name) for name in near)}?"
     if len(known) <= 24:

@@ -59,6 +59,11 @@ def create_model(
     """
     if not isinstance(name, (str, ModelSpec, TimmSpec)):
         raise InputError(f"name: expected a model's name or a ModelSpec, got {name!r}; list_models() gives the names")
+    if out_indices is not None and not features_only:
+        raise InputError(
+            "out_indices: expected features_only=True with it; forward_intermediates(indices=...) "
+            "gives maps of a whole model"
+        )
     row = find(name) if isinstance(name, str) else None
     base: AnySpec = find(name).spec if isinstance(name, str) else name
     spec = adapted(

@@ -24,7 +24,7 @@ class Record:
 
     def __post_init__(self) -> None:
         for name, annotation in _schema(type(self)).items():
-            problem = _mismatch(getattr(self, name), annotation)
+            problem = mismatch(getattr(self, name), annotation)
             if problem:
                 raise self.error(f"{name}: {problem}")
         self.check()
@@ -131,9 +131,9 @@ def _fits(value: Any, annotation: Any) -> bool:
         if not isinstance(value, tuple):
             return False
         if len(inner) == 2 and inner[1] is Ellipsis:
-            return all(_mismatch(item, inner[0]) is None for item in value)
+            return all(mismatch(item, inner[0]) is None for item in value)
         return len(value) == len(inner) and all(
-            _mismatch(item, one) is None for item, one in zip(value, inner, strict=True)
+            mismatch(item, one) is None for item, one in zip(value, inner, strict=True)
         )
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return isinstance(value, Mapping)
@@ -148,7 +148,8 @@ def _fits(value: Any, annotation: Any) -> bool:
     return isinstance(value, annotation) if isinstance(annotation, type) else callable(value)
 
 
-def _mismatch(value: Any, annotation: Any) -> str | None:
+def mismatch(value: Any, annotation: Any) -> str | None:
+    """What is wrong with a value against a type annotation, as "expected ..., got ..."; nothing where it fits."""
     if any(_fits(value, option) for option in _options(annotation)):
         return None
     return f"expected {_describe(annotation)}, got {value!r}"
@@ -185,7 +186,7 @@ def _rebuilt(value: Any, annotation: Any, path: str) -> Any:
                     _rebuilt(item, kind, f"{path}[{i}]")
                     for i, (item, kind) in enumerate(zip(value, kinds, strict=True))
                 )
-        if option is float and isinstance(value, str) and _mismatch(value, annotation):
+        if option is float and isinstance(value, str) and mismatch(value, annotation):
             try:  # YAML 1.1 reads 1e-3 as a text
                 return float(value)
             except ValueError:

@@ -280,12 +280,14 @@ class ModelSpec(_SpecRecord):
 
     def with_mixers(self, mixers: object) -> ModelSpec:
         """The same model with other token mixers: one for all stages, or a list with one for each stage."""
-        single = isinstance(mixers, (str, Mapping, MixerSpec)) or not isinstance(mixers, Sequence)
-        chosen = [mixers] * len(self.stages) if single else list(mixers)  # type: ignore[call-overload]
+        count = len(self.stages)
+        single = isinstance(mixers, (str, Mapping, MixerSpec)) or not isinstance(mixers, Sequence) or _is_pair(mixers)
+        chosen = [mixers] if single else list(mixers)  # type: ignore[call-overload]
         if len(chosen) == 1:
-            chosen *= len(self.stages)
-        if len(chosen) != len(self.stages):
-            raise SpecError(f"mixers: expected 1 or {len(self.stages)} mixers, one for each stage, got {len(chosen)}")
+            chosen *= count
+        if len(chosen) != count:
+            wanted = f"1 or {count} mixers, one for each stage" if count > 1 else "1 mixer: there is a single stage"
+            raise SpecError(f"mixers: expected {wanted}, got {len(chosen)}")
         stages = tuple(
             stage.with_changes(mixer=as_mixer(mixer, f"mixers[{i}]"))
             for i, (stage, mixer) in enumerate(zip(self.stages, chosen, strict=True))
@@ -302,6 +304,7 @@ class ModelSpec(_SpecRecord):
         stem = first.embedding
         if stem.kind != "conv":
             raise SpecError(f"stem_stride: expected a convolution as stem, got {stem.kind!r}")
+        self.expect(stride >= 1, "stem_stride", "at least 1", stride)
         if stride == stem.stride:
             return self
         if stem.is_patches:
@@ -408,8 +411,8 @@ def as_mixer(value: object, path: str = "mixer") -> Mixer:
         if not isinstance(args.get("name"), str):
             raise SpecError(f"{path}: expected a 'name' in {value!r}")
         return MixerSpec(name=args.pop("name"), args={**args, **nested})
-    if isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[1], Mapping):
-        return MixerSpec(name=value[0], args=dict(value[1]))
+    if _is_pair(value):
+        return MixerSpec(name=value[0], args=dict(value[1]))  # type: ignore[index]
     if hasattr(value, "forward") and not isinstance(value, type):
         raise SpecError(
             f"{path}: expected something that builds a module for each block, got the finished module "
@@ -418,6 +421,12 @@ def as_mixer(value: object, path: str = "mixer") -> Mixer:
     if callable(value):
         return value
     raise SpecError(f"{path}: expected a mixer's name, a (name, arguments) pair or a callable, got {value!r}")
+
+
+def _is_pair(value: object) -> bool:
+    """Whether it is a mixer's name with its arguments: ``("pooling", {"kernel": 5})``."""
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    return pair and isinstance(value[0], str) and isinstance(value[1], Mapping)  # type: ignore[index]
 
 
 def _parsed(text: str, path: str) -> MixerSpec:
@@ -431,5 +440,8 @@ def _parsed(text: str, path: str) -> MixerSpec:
             raise ValueError
         args = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError):
-        raise SpecError(f"{path}: expected arguments as name=value in {text!r}, such as 'pooling(kernel=5)'") from None
+        raise SpecError(
+            f"{path}: expected arguments as name=value, texts in quotes, in {text!r}, such as 'pooling(kernel=5)' or "
+            "'window(mixer=\"attention\")'"
+        ) from None
     return MixerSpec(name=match[1], args=args)

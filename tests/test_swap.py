@@ -135,7 +135,7 @@ def test_features_of_chosen_depths(name):
         torch.testing.assert_close(few[k], everything[index])
         torch.testing.assert_close(extracted[k], everything[index])
     torch.testing.assert_close(model.forward_features(pictures), final)
-    if not model.has_prefix:
+    if not model.num_prefix_tokens:
         torch.testing.assert_close(final, everything[-1])
         torch.testing.assert_close(model.head.fc(normed.mean((2, 3))), model(pictures))
 
@@ -148,6 +148,68 @@ def test_positions_prefix_tokens_and_relative_positions_do_not_decay():
         "backbone.stages.0.position.table",
         "backbone.stages.0.prefix.tokens",
     }
+
+
+def test_a_name_with_its_arguments_is_one_mixer():
+    model = create_model("pvt_tiny", img_size=64, mixers=("attention", {"head_dim": 16}), num_classes=2)
+    assert [stage.mixer.args for stage in model.spec.stages] == [{"head_dim": 16}] * 4
+    with pytest.raises(SpecError, match="mixers: expected 1 mixer: there is a single stage, got 2"):
+        create_model("deit_tiny_patch16_224", mixers=["pooling", "attention"])
+
+
+def test_no_classes_means_one_vector_for_two_prefix_tokens_too():
+    model = create_model("deit_tiny_distilled_patch16_224", img_size=64, num_classes=3).eval()
+    pictures = torch.randn(2, 3, 64, 64)
+    model.reset_classifier(0)
+    with torch.no_grad():
+        both = model.forward_head(model.forward_features(pictures), pre_logits=True)
+        assert both.shape == (2, 2, 192)
+        torch.testing.assert_close(model(pictures), both.mean(1))
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "pvt_tiny", "resnet18"])
+def test_stopping_early_leaves_the_rest_out_of_the_final_features_too(name):
+    model = create_model(name, img_size=64).eval()
+    with torch.no_grad():
+        final, maps = model.forward_intermediates(torch.randn(1, 3, 64, 64), indices=[1], stop_early=True)
+    last = final[:, 1:].transpose(1, 2).unflatten(-1, (4, 4)) if name.startswith("deit") else final
+    torch.testing.assert_close(last, maps[0])
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "pvt_tiny", "resnet18"])
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        (("0",), r"indices: expected whole numbers such as \(0, \d+\), got \('0',\)"),
+        ("1", r"indices: expected whole numbers such as \(0, \d+\), got '1'"),
+        ((1.5,), r"expected whole numbers"),
+        ((True,), r"expected whole numbers"),
+        (99, r"indices: a number means the last so many: expected 1 to \d+, got 99"),
+        (0, r"the last so many: expected 1 to \d+, got 0"),
+        ((99,), r"indices: expected 0 to \d+, got 99"),
+        ((), r"indices: expected at least one of 0 to \d+, got none"),
+    ],
+)
+def test_indices_that_name_no_map_are_refused(name, indices, message):
+    with pytest.raises(InputError, match=message):
+        create_model(name, features_only=True, out_indices=indices)
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "poolformer_s12", "resnet18"])
+@pytest.mark.parametrize("features_only", [False, True])
+def test_what_is_no_batch_of_pictures_is_refused(name, features_only):
+    model = create_model(name, features_only=features_only)
+    with pytest.raises(InputError, match=r"images: expected \(batch, 3, height, width\), got \(3, 64, 64\)"):
+        model(torch.randn(3, 64, 64))
+    with pytest.raises(InputError, match=r"got \(1, 1, 64, 64\); create_model\(..., in_chans=...\)"):
+        model(torch.randn(1, 1, 64, 64))
+    with pytest.raises(InputError, match=r"expected floating-point numbers, got torch.uint8"):
+        model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+
+
+def test_indices_without_features_are_refused():
+    with pytest.raises(InputError, match=r"out_indices: expected features_only=True"):
+        create_model("pvt_tiny", out_indices=(1,))
 
 
 # --- what cannot be ---------------------------------------------------------------------------------------------

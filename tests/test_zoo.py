@@ -143,6 +143,11 @@ def test_models_are_listed_by_pattern_family_and_weights():
     assert list_models("ppaa") == ["metaformer_ppaa_s12_224"]
     assert len(list_models(family="caformer")) == 20
     assert list_models("no such") == []
+    assert list_models("PoolFormer_S12") == ["poolformer_s12"]
+    with pytest.raises(InputError, match=r"family: no such family 'Caformr'\. Did you mean 'CAFormer'"):
+        list_models(family="Caformr")
+    with pytest.raises(InputError, match="Did you mean 'pvt_tiny'"):
+        create_model("PVT_Tiny")
     assert set(list_models(pretrained=True)) <= set(list_models())
 
 

@@ -220,9 +220,6 @@ def models(
     from ..report import zoo_table
     from ..zoo.catalogue import CATALOGUE, list_models
 
-    families = {row.family for row in CATALOGUE.values()}
-    if family is not None and family.lower() not in {name.lower() for name in families}:
-        raise InputError(f"--family: no such family {family!r}. {did_you_mean(family, families)}")
     names = list_models(pattern, family=family, pretrained=pretrained)
     if not names:
         raise InputError(f"no model matches {pattern!r}. {did_you_mean(pattern, CATALOGUE)}".rstrip())
@@ -245,7 +242,10 @@ def _compare(rows: list[Any], plot: Path | None, format: str) -> None:
 
     rows = table.in_paper_order(rows)
     if not rows:
-        raise InputError("none of these models stands in the paper's ImageNet table; `metaformer models --compare`")
+        raise InputError(
+            "none of these models stands in the paper's ImageNet table; `metaformer models --compare` "
+            "shows those that do"
+        )
     files = _plot_files(plot) if plot is not None else []
     lines = _counted_with_a_bar(rows)
     if format == "table":

@@ -93,12 +93,22 @@ class Backbone(nn.Module):
 
     def pixels(self, images: Tensor) -> tuple[Tensor, Grid]:
         """A picture as tokens: one a pixel, its channels as the width."""
-        if images.ndim != 4 or images.shape[1] != self.in_chans:
-            raise InputError(
-                f"images: expected (batch, {self.in_chans}, height, width), got {tuple(images.shape)}; "
-                "create_model(..., in_chans=...) builds a model for pictures with other channels."
-            )
+        check_images(images, self.in_chans)
         return to_tokens(images), (images.shape[2], images.shape[3])
+
+
+def check_images(images: Tensor, in_chans: int) -> None:
+    """Refuse what is no batch of pictures with ``in_chans`` channels, as numbers that can be computed with."""
+    if images.ndim != 4 or images.shape[1] != in_chans:
+        raise InputError(
+            f"images: expected (batch, {in_chans}, height, width), got {tuple(images.shape)}; "
+            "create_model(..., in_chans=...) builds a model for pictures with other channels."
+        )
+    if not images.is_floating_point():
+        raise InputError(
+            f"images: expected floating-point numbers, got {images.dtype}; model.preprocessing says how pictures are "
+            "prepared: scaled to [0, 1], then mean and std"
+        )
 
 
 def grid_map(x: Tensor, grid: Grid) -> Tensor:

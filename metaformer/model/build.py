@@ -10,19 +10,20 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, SpecError, did_you_mean
+from ..records import mismatch
 from ..spec import AnySpec, HeadSpec, Mixer, MixerSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec, TimmSpec, as_mixer
 from ..types import Grid, Preprocessing
 from .backbone import Backbone, Stage
 from .block import Block, Branch, MixingBlock
 from .classifier import Classifier
 from .embed import ConvEmbedding, MergeEmbedding, NoEmbedding, NoPosition, Position, PrefixTokens
-from .heads import AveragedLinear, Head, MeanReadout, MLPHidden, NoReadout, TokenReadout
+from .heads import AveragedLinear, AveragedTokens, Head, MeanReadout, MLPHidden, NoReadout, TokenReadout
 from .layers import ACTIVATIONS, Affine, BatchNorm, ChannelMLP, DropPath, GroupNorm, LayerNorm, NoSkip, Scale
 from .mixers.attention import Attention, ReducedAttention
 from .mixers.convolution import DepthwiseConv, SeparableConv
@@ -210,11 +211,15 @@ def _factory(mixer: Mixer, path: str) -> tuple[Callable[..., nn.Module], dict[st
     if mixer.name not in MIXERS:
         raise SpecError(f"{path}: unknown mixer {mixer.name!r}. {did_you_mean(mixer.name, MIXERS)}")
     factory = MIXERS[mixer.name]
+    kinds = get_type_hints(getattr(factory, "__init__", factory))
     allowed = [p for p in inspect.signature(factory).parameters if p not in PLACE]
     for key in mixer.args:
         if key not in allowed:
             known = did_you_mean(key, allowed) if allowed else "It takes none."
             raise SpecError(f"{path}: {mixer.name} has no argument {key!r}. {known}")
+        problem = mismatch(mixer.args[key], kinds.get(key, Any))
+        if problem:
+            raise SpecError(f"{path}.{key}: {problem}")
     return factory, dict(mixer.args)
 
 
@@ -282,7 +287,7 @@ def _hidden(spec: ModelSpec) -> nn.Module:
 def _last_layer(spec: ModelSpec, prefix: int) -> nn.Module:
     head, dim = spec.head, spec.stages[-1].width
     if spec.num_classes == 0:
-        return nn.Identity()
+        return AveragedTokens() if head.kind == "averaged" else nn.Identity()
     if head.kind == "averaged":
         return AveragedLinear(dim, spec.num_classes, prefix)
     return nn.Linear(int(dim * head.mlp_ratio) if head.kind == "mlp" else dim, spec.num_classes)

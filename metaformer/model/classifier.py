@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 from torch import Tensor, nn
@@ -133,21 +134,19 @@ class Classifier(nn.Module):
 
         A model with prefix tokens gives its tokens (B, P + N, C') instead.
         """
-        x, grid = self.backbone(images)
-        return x if self.has_prefix else grid_map(x, grid)
+        return _features(*self.backbone(images))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """What ``forward_features`` gave to (B, K), or to what the last linear layer reads."""
         if x.ndim == 4:
             grid: Grid = tuple(x.shape[2:])
             return self.head(x.permute(0, 2, 3, 1).flatten(1, 2), grid, pre_logits=pre_logits)
-        prefix = sum(stage.prefix_tokens for stage in self.spec.stages)
-        return self.head(x, (x.shape[1] - prefix,), pre_logits=pre_logits)
+        return self.head(x, (x.shape[1] - self.num_prefix_tokens,), pre_logits=pre_logits)
 
     @property
-    def has_prefix(self) -> bool:
-        """Whether prefix tokens run along with the grid's."""
-        return any(stage.prefix_tokens for stage in self.spec.stages)
+    def num_prefix_tokens(self) -> int:
+        """How many learned tokens stand in front of the grid's in the last stage."""
+        return sum(stage.prefix_tokens for stage in self.spec.stages)
 
     def forward_intermediates(
         self,
@@ -164,7 +163,8 @@ class Classifier(nn.Module):
             x: pictures (B, C, H, W).
             indices: which, counted from 0 (negative from the end), or how many of the last; all where left out.
             norm: put the last map through the final norm; each map where there is a single stage.
-            stop_early: do not compute what comes after the last one asked for.
+            stop_early: do not compute what comes after the last one asked for; the final features are then the last
+                of those.
             output_fmt: ``NCHW`` maps or ``NLC`` tokens.
             intermediates_only: leave out the final features.
 
@@ -175,16 +175,14 @@ class Classifier(nn.Module):
             raise InputError(f"output_fmt: expected 'NCHW' or 'NLC', got {output_fmt!r}")
         by_block = isotropic(self.spec)
         chosen = chosen_indices(indices, len(self.feature_info))
-        early = stop_early and intermediates_only
-        backbone = self.backbone.up_to(max(chosen), by_block) if early else self.backbone
+        backbone = self.backbone.up_to(max(chosen), by_block) if stop_early else self.backbone
         seen = backbone.intermediates(x, by_block)
         maps = [grid_map(*(self._normed(*seen[i]) if norm and self._last_width(i) else seen[i])) for i in chosen]
         if output_fmt == "NLC":
             maps = [m.flatten(2).transpose(1, 2) for m in maps]
         if intermediates_only:
             return maps
-        tokens, grid = seen[-1]
-        return (tokens if self.has_prefix else grid_map(tokens, grid)), maps
+        return _features(*seen[-1]), maps
 
     def _normed(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         return self.head.pre_norm(tokens), grid
@@ -256,14 +254,32 @@ class FeatureExtractor(nn.Module):
         self.backbone.set_grad_checkpointing(enable)
 
 
+def _features(tokens: Tensor, grid: Grid) -> Tensor:
+    """The map of the tokens, or the tokens themselves where some stand in front of the grid."""
+    return tokens if tokens.shape[1] > prod(grid) else grid_map(tokens, grid)
+
+
 def chosen_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
-    """Positions from what people give: None for all, a number for the last so many, or a list (negative allowed)."""
+    """Positions from what people give: None for all, a number for the last so many, or a list (negative allowed).
+
+    Raises:
+        InputError: out of range, or no whole numbers.
+    """
     if indices is None:
         return list(range(count))
-    chosen = list(range(count - indices, count)) if isinstance(indices, int) else list(indices)
-    if not chosen:
+    if isinstance(indices, int) and not isinstance(indices, bool):
+        if not 1 <= indices <= count:
+            raise InputError(f"indices: a number means the last so many: expected 1 to {count}, got {indices}")
+        return list(range(count - indices, count))
+    if isinstance(indices, (str, bool)) or not isinstance(indices, Sequence) or not all(map(_is_whole, indices)):
+        raise InputError(f"indices: expected whole numbers such as (0, {count - 1}), got {indices!r}")
+    if not indices:
         raise InputError(f"indices: expected at least one of 0 to {count - 1}, got none")
-    for index in chosen:
+    for index in indices:
         if not -count <= index < count:
             raise InputError(f"indices: expected 0 to {count - 1}, got {index}")
-    return [index % count for index in chosen]
+    return [index % count for index in indices]
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

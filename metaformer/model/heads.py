@@ -67,6 +67,14 @@ class AveragedLinear(nn.Module):
         return torch.stack(scores).mean(0)
 
 
+class AveragedTokens(nn.Module):
+    """The mean of the prefix tokens: what averaged heads leave when there are no classes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, count, C) to (B, C)."""
+        return x.mean(1)
+
+
 class Head(nn.Module):
     """Norm before or after the readout, hidden layers if any, the last linear layer."""
 

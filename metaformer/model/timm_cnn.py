@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import InputError, SpecError, did_you_mean
 from ..spec import TimmSpec
 from ..types import Preprocessing
+from .backbone import check_images
 from .classifier import FeatureInfo, chosen_indices, timm_config
 
 PREFIX = "cnn."
@@ -79,6 +80,7 @@ class TimmClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, K), or to (B, C) pooled features when ``num_classes`` is 0."""
+        check_images(images, self.spec.in_chans)
         return self.cnn(images)
 
     @property
@@ -120,6 +122,7 @@ class TimmClassifier(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to the last map (B, C', H', W')."""
+        check_images(images, self.spec.in_chans)
         return self.cnn.forward_features(images)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -141,7 +144,8 @@ class TimmClassifier(nn.Module):
             x: pictures (B, C, H, W).
             indices: which, counted from 0 (negative from the end), or how many of the last; all where left out.
             norm: without effect where the CNN has no final norm, as ResNets and RegNets.
-            stop_early: do not compute what comes after the last one asked for.
+            stop_early: do not compute what comes after the last one asked for; the final features are then the last
+                of those.
             output_fmt: ``NCHW`` maps or ``NLC`` tokens.
             intermediates_only: leave out the final features.
 
@@ -151,9 +155,8 @@ class TimmClassifier(nn.Module):
         if output_fmt not in ("NCHW", "NLC"):
             raise InputError(f"output_fmt: expected 'NCHW' or 'NLC', got {output_fmt!r}")
         chosen, theirs = _chosen(self.cnn, indices)
-        final, found = self.cnn.forward_intermediates(
-            x, indices=theirs, norm=norm, stop_early=stop_early and intermediates_only
-        )
+        check_images(x, self.spec.in_chans)
+        final, found = self.cnn.forward_intermediates(x, indices=theirs, norm=norm, stop_early=stop_early)
         seen = _in_order(chosen, found)
         if output_fmt == "NLC":
             seen = [one.flatten(2).transpose(1, 2) for one in seen]
@@ -202,6 +205,7 @@ class TimmFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, C, H, W) to a list of maps (B, C_i, H_i, W_i)."""
+        check_images(images, self.spec.in_chans)
         found = self.cnn.forward_intermediates(images, indices=self._theirs, stop_early=True, intermediates_only=True)
         return _in_order(self.out_indices, found)
 

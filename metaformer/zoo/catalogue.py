@@ -30,12 +30,19 @@ def list_models(pattern: str = "*", *, family: str | None = None, pretrained: bo
     """Names that match a shell pattern, in the papers' order.
 
     Args:
-        pattern: such as ``"poolformer_*"``; a part of a name is enough.
+        pattern: such as ``"poolformer_*"``; a part of a name is enough, in capitals or not.
         family: only this family, such as ``"CAFormer"``.
         pretrained: only models whose weights are published.
+
+    Raises:
+        InputError: no such family; the message names the nearest.
     """
     if not isinstance(pattern, str):
         raise InputError(f"pattern: expected a part of a name or a pattern such as 'poolformer_*', got {pattern!r}")
+    families = {row.family.lower(): row.family for row in CATALOGUE.values()}
+    if family is not None and str(family).lower() not in families:
+        raise InputError(f"family: no such family {family!r}. {did_you_mean(str(family), families.values())}".rstrip())
+    pattern = pattern.lower()
     if not any(mark in pattern for mark in "*?["):
         pattern = f"*{pattern}*"
     return [
