@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from metaformer import build, create_model, find
+from metaformer import build, create_model, find, list_models
 from metaformer.errors import InputError, SpecError
 from metaformer.spec import ModelSpec
 
@@ -111,6 +111,22 @@ def test_every_frame_gives_features(family):
     assert [size // m.shape[2] for m in maps] == info.reduction()
     pyramid = len(extractor.spec.stages) > 1
     assert info.reduction() == ([4, 8, 16, 32] if pyramid else [16, 16, 16])
+
+
+VARIANTS = ("_384", "_in21k", "_in21ft1k")
+"""ConvFormer's and CAFormer's other sizes and weights, which are the same frames."""
+
+
+@pytest.mark.parametrize("name", [name for name in list_models() if not name.endswith(VARIANTS)])
+def test_every_row_gives_features(name):
+    with torch.device("meta"):
+        extractor = create_model(name, features_only=True).eval()
+    height, width = extractor.spec.img_size
+    with torch.no_grad():
+        maps = extractor(torch.empty(1, 3, height, width, device="meta"))
+    info = extractor.feature_info
+    assert [m.shape[1] for m in maps] == info.channels()
+    assert [height // m.shape[2] for m in maps] == info.reduction()
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "mixer_s16_224", "fnet_small_patch16_224"])
