@@ -171,18 +171,13 @@ class Classifier(nn.Module):
         Returns:
             The list of maps, or (final features, list of maps).
         """
-        if output_fmt not in ("NCHW", "NLC"):
-            raise InputError(f"output_fmt: expected 'NCHW' or 'NLC', got {output_fmt!r}")
         by_block = isotropic(self.spec)
         chosen = chosen_indices(indices, len(self.feature_info))
         backbone = self.backbone.up_to(max(chosen), by_block) if stop_early else self.backbone
         seen = backbone.intermediates(x, by_block)
         maps = [grid_map(*(self._normed(*seen[i]) if norm and self._last_width(i) else seen[i])) for i in chosen]
-        if output_fmt == "NLC":
-            maps = [m.flatten(2).transpose(1, 2) for m in maps]
-        if intermediates_only:
-            return maps
-        return _features(*seen[-1]), maps
+        maps = in_format(maps, output_fmt)
+        return maps if intermediates_only else (_features(*seen[-1]), maps)
 
     def _normed(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
         return self.head.pre_norm(tokens), grid
@@ -252,6 +247,13 @@ class FeatureExtractor(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass: less memory, more time."""
         self.backbone.set_grad_checkpointing(enable)
+
+
+def in_format(maps: list[Tensor], output_fmt: str) -> list[Tensor]:
+    """Maps (B, C, H, W) as they are for ``NCHW``, as tokens (B, H·W, C) for ``NLC``."""
+    if output_fmt not in ("NCHW", "NLC"):
+        raise InputError(f"output_fmt: expected 'NCHW' or 'NLC', got {output_fmt!r}")
+    return maps if output_fmt == "NCHW" else [m.flatten(2).transpose(1, 2) for m in maps]
 
 
 def _features(tokens: Tensor, grid: Grid) -> Tensor:

@@ -18,7 +18,7 @@ from ..errors import InputError, SpecError, did_you_mean
 from ..spec import TimmSpec
 from ..types import Preprocessing
 from .backbone import check_images
-from .classifier import FeatureInfo, chosen_indices, timm_config
+from .classifier import FeatureInfo, chosen_indices, in_format, timm_config
 
 PREFIX = "cnn."
 """What stands in front of timm's names."""
@@ -152,14 +152,10 @@ class TimmClassifier(nn.Module):
         Returns:
             The list of maps, or (final features, list of maps).
         """
-        if output_fmt not in ("NCHW", "NLC"):
-            raise InputError(f"output_fmt: expected 'NCHW' or 'NLC', got {output_fmt!r}")
         chosen, theirs = _chosen(self.cnn, indices)
         check_images(x, self.spec.in_chans)
         final, found = self.cnn.forward_intermediates(x, indices=theirs, norm=norm, stop_early=stop_early)
-        seen = _in_order(chosen, found)
-        if output_fmt == "NLC":
-            seen = [one.flatten(2).transpose(1, 2) for one in seen]
+        seen = in_format(_in_order(chosen, found), output_fmt)
         return seen if intermediates_only else (final, seen)
 
     def get_classifier(self) -> nn.Module:
