@@ -45,7 +45,7 @@ class Pair:
 
     name: str
     """What ours is called."""
-    library: str
+    against: str
     """Whose the other one is."""
     theirs: Callable[[], nn.Module]
     """Builds it."""
@@ -121,7 +121,7 @@ def compared(pair: Pair, dtype: str, mode: str, rounds: int, warm_up: int, limit
     quarters = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     return {
         "model": pair.name,
-        "against": pair.library,
+        "against": pair.against,
         "dtype": dtype,
         "mode": mode,
         "ratio": round(quarters[1], 4),
