@@ -30,6 +30,10 @@ class RunError(InputError):
     """A training run that cannot start or go on: its folder, its disk, its loss."""
 
 
+class BrokeDownError(RunError):
+    """A training whose loss or weights are no longer numbers: for an ablation a result like any other."""
+
+
 class MissingExtraError(InputError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 

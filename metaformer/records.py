@@ -155,6 +155,15 @@ def mismatch(value: Any, annotation: Any) -> str | None:
     return f"expected {_describe(annotation)}, got {value!r}"
 
 
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``below`` with the values of ``above`` over it, mappings field by field."""
+    result = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
 def _plain(value: Any, path: str, error: type[InputError]) -> Any:
     if isinstance(value, Record):
         return value.to_dict()

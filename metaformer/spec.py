@@ -313,6 +313,10 @@ class ModelSpec(_SpecRecord):
             stem = stem.with_changes(stride=stride, padding=stem.kernel // 2)
         return self.with_changes(stages=(first.with_changes(embedding=stem), *self.stages[1:]))
 
+    def with_widths(self, factor: float) -> ModelSpec:
+        """The same model with all widths times ``factor``, and as many attention heads as before."""
+        return self.with_changes(stages=tuple(_widened(stage, factor) for stage in self.stages))
+
     def with_dropout(self, rate: float) -> ModelSpec:
         """The same model with dropout before its last linear layer."""
         return self.with_changes(head=self.head.with_changes(dropout=rate))
@@ -321,6 +325,13 @@ class ModelSpec(_SpecRecord):
         """The same model with the final norm behind the pooling and over channels, as timm has PoolFormer."""
         norm = NormSpec(kind="layer", eps=1e-6)
         return self.with_changes(head=self.head.with_changes(norm=norm, norm_position="after", mlp_norm_eps=1e-6))
+
+
+def _widened(stage: StageSpec, factor: float) -> StageSpec:
+    mixer = stage.mixer
+    if isinstance(mixer, MixerSpec) and "head_dim" in mixer.args:
+        mixer = mixer.with_changes(args={**mixer.args, "head_dim": max(1, round(mixer.args["head_dim"] * factor))})
+    return stage.with_changes(width=max(1, round(stage.width * factor)), mixer=mixer)
 
 
 @dataclass(frozen=True, kw_only=True)

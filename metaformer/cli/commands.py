@@ -13,8 +13,9 @@ from rich.table import Table
 
 from ..errors import DataError, InputError, did_you_mean
 from ..recipe import DataChoice, Recipe
+from ..records import merged
 from .flags import COMMON, RUN, nested, with_flags
-from .recipes import assembled, merged
+from .recipes import assembled
 
 command_line: ContextVar[str] = ContextVar("command_line", default="")
 """What was typed, kept in a run's config.json."""

@@ -1,21 +1,16 @@
 """From what a person says to a ``Recipe``: a recipe file, a YAML file over it, flags over both. No torch here.
-
-A recipe file is Python that defines ``recipe(model: str) -> Recipe`` and introduces itself in its docstring. The
-shipped ones lie in ``experiments/``: beside the package in a checkout, inside it in an installed wheel.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from ..errors import InputError, RunError, did_you_mean
 from ..recipe import Recipe
-
-_PACKAGE = Path(__file__).resolve().parent.parent
+from ..records import merged
+from ..shipped import named_recipe
 
 
 def assembled(
@@ -49,15 +44,6 @@ def assembled(
     return Recipe.from_dict(merged(base.to_dict(), flags)) if flags else base
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """``below`` with the values of ``above`` over it, mappings field by field."""
-    result = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else value
-    return result
-
-
 def _model_of(tree: Mapping[str, Any]) -> str | None:
     model = tree.get("model")
     return model.get("name") if isinstance(model, Mapping) else None
@@ -88,61 +74,3 @@ def _beside(path: Path) -> str:
         return ""
     names = [entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml", ".json")]
     return f" {did_you_mean(path.name, names)}" if names else ""
-
-
-def shipped_folder() -> Path:
-    """Where the shipped recipes lie."""
-    inside = _PACKAGE / "experiments"
-    return inside if inside.is_dir() else _PACKAGE.parent / "experiments"
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """Names such as ``imagenet/poolformer`` and their files."""
-    folder = shipped_folder()
-    files = sorted(path for path in folder.rglob("*.py") if not path.name.startswith("_"))
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
-
-
-def named_recipe(name: str, model: str | None = None) -> Recipe:
-    """The recipe of a file or of a shipped name, for ``model`` or for the file's own choice.
-
-    Raises:
-        RunError: no such file or name, or a file that defines no recipe.
-    """
-    path = _recipe_file(name)
-    make = getattr(_executed(path), "recipe", None)
-    if not callable(make):
-        raise RunError(f"--recipe: {path} defines no `recipe(model: str) -> Recipe`")
-    made = make(model) if model is not None else _for_own_model(make, path)
-    if not isinstance(made, Recipe):
-        raise RunError(f"--recipe: {path}: expected recipe() to return a Recipe, got {made!r}")
-    return made
-
-
-def _for_own_model(make: Any, path: Path) -> Any:
-    try:
-        return make()
-    except TypeError as error:
-        if "required positional argument" not in str(error):
-            raise
-        raise RunError(f"--recipe: {path} wants to know which model; add --model") from None
-
-
-def _recipe_file(name: str) -> Path:
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    shipped = shipped_recipes()
-    known = name.removesuffix(".py").removeprefix("experiments/")
-    if known in shipped:
-        return shipped[known]
-    raise RunError(f"--recipe: {name!r} is neither a file nor a shipped recipe. {did_you_mean(known, shipped)}")
-
-
-def _executed(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"metaformer_recipe_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise RunError(f"--recipe: {path}: expected a Python file (.py)")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import RunError
+from ..errors import BrokeDownError, RunError
 from ..recipe import Recipe
 from ..types import Batch, Task
 from ..weights.files import write_tensors
@@ -262,7 +262,7 @@ class Trainer:
         if finite:
             return
         kept = self.checkpoints.path
-        raise RunError(
+        raise BrokeDownError(
             f"training stopped: {problem} in epoch {self.position.epoch + 1}, update {self.position.update + 1} of "
             f"{self.total_updates}, learning rate {self._rate():.3g}. "
             + (f"The last good state is kept in {kept}. " if kept.exists() else "No state had been saved yet. ")
