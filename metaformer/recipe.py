@@ -60,6 +60,9 @@ class DataChoice(_RecipeRecord):
     """Seed of that split."""
     workers: int = 0
     """Processes that decode and vary pictures beside the training process."""
+    memory: Literal["auto", "always", "never"] = "auto"
+    """Whether pictures are kept decoded in memory and varied in batches, which is many times faster for small ones.
+    ``auto``: where the augmentation allows it (``small`` or ``none``, no colours) and they take at most 2 GiB."""
     on_bad_image: Literal["refuse", "skip"] = "refuse"
     """What to do about a file that is not a picture or is cut: stop and name it, or leave it out and count it."""
     verify: Literal["full", "header", "none"] = "full"

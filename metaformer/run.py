@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from . import run_folder
-from .data.loader import Loader
+from .data.loader import MemoryLoader, evaluation_loader, training_loader
+from .data.memory import kept_in_memory
 from .data.mixing import Mixing
 from .data.sets import PictureSets
 from .data.sources import open_source
-from .data.transforms import evaluation_transform, training_transform
 from .factory import create_model
 from .model.build import Model
 from .recipe import DataChoice, Recipe
@@ -30,7 +30,7 @@ from .run_folder import EVALUATION
 from .scoring import Score, score
 from .spec import AnySpec
 from .tasks.classification import Classification
-from .training.device import processes
+from .training.device import place_of, processes
 from .training.journal import Events, MetricsFile
 from .training.observer import Observer
 from .training.progress import ProgressBars
@@ -78,6 +78,7 @@ def train(
     overwrite: bool = False,
     command: str = "",
     spec: AnySpec | None = None,
+    sets: PictureSets | None = None,
     judged: Literal["best", "last"] = "best",
     title: str = "",
     page: bool = True,
@@ -92,6 +93,7 @@ def train(
         overwrite: remove the run that is in the folder once this one is ready to start.
         command: the command line, kept in config.json.
         spec: a model of your own in place of ``recipe.model.name``.
+        sets: pictures that are open already; opened from ``recipe.data`` when left out.
         judged: which weights evaluation.json and the report show: those of the best epoch or of the last.
         title: a word in front of the progress bars.
         page: whether the report is written at the end; ``metaformer report`` writes it later too.
@@ -111,7 +113,7 @@ def train(
     if resume:
         recipe = run_folder.resumed(folder, recipe)
     recipe = recipe or Recipe()
-    sets = open_pictures(recipe.data, console)
+    sets = sets or open_pictures(recipe.data, console)
     if resume:
         run_folder.expect_same_data(folder, sets.classes, len(sets.train), len(sets.val))
     model, notes = fitted_model(recipe, sets, spec)
@@ -121,7 +123,7 @@ def train(
     _introduce(console, title, folder, config, notes, resume)
     opening = _Opening(folder, config, resume)
     observers = [opening, MetricsFile(), Events(), ProgressBars(title, console, lines=not title)]
-    trainer = _trainer(recipe, sets, model, folder, observers)
+    trainer = _trainer(recipe, sets, model, folder, observers, console)
     try:
         fit = trainer.fit(resume=resume)
     finally:
@@ -222,30 +224,32 @@ def _by(size: tuple[int, int]) -> str:
     return f"{size[0]} × {size[1]}"
 
 
-def _trainer(recipe: Recipe, sets: PictureSets, model: Model, folder: Path, observers: list[Observer]) -> Trainer:
+def _trainer(
+    recipe: Recipe, sets: PictureSets, model: Model, folder: Path, observers: list[Observer], console: Console
+) -> Trainer:
     rank, world = processes()
     moves, varied, channels = recipe.optimisation, recipe.augmentation, model.spec.in_chans
-    place: dict[str, Any] = {"workers": recipe.data.workers, "rank": rank, "world": world, "seed": recipe.seed}
-    size = moves.batch_size // moves.accumulation
-    classes = len(sets.classes)
+    pixels, classes = model.preprocessing, len(sets.classes)
+    memory = kept_in_memory(recipe.data, varied, len(sets.train) + len(sets.val), pixels.size, channels)
+    with _bar(console) as show:
+        shared: dict[str, Any] = {
+            "memory": memory,
+            "device": place_of(recipe.machine) if memory else "cpu",
+            "workers": recipe.data.workers,
+            "progress": show,
+            "batch_size": moves.batch_size // moves.accumulation,
+            "rank": rank,
+            "world": world,
+            "seed": recipe.seed,
+        }
+        train_loader = training_loader(sets.train, pixels, varied, channels, **shared)
+        val_loader = evaluation_loader(sets.val, pixels, channels, **shared)
     return Trainer(
         model,
         Classification(classes, moves.label_smoothing),
         recipe,
-        Loader(
-            sets.train,
-            training_transform(model.preprocessing, varied, channels),
-            batch_size=size,
-            shuffle=True,
-            **place,
-        ),
-        Loader(
-            sets.val,
-            evaluation_transform(model.preprocessing, channels),
-            batch_size=size,
-            shuffle=False,
-            **place,
-        ),
+        train_loader,
+        val_loader,
         folder,
         Mixing(varied, classes, moves.label_smoothing) if varied.mixes else None,
         observers,
@@ -317,6 +321,7 @@ def _judge(trainer: Trainer, sets: PictureSets, name: str) -> Score:
         channels=model.spec.in_chans,
         batch_size=recipe.optimisation.batch_size // recipe.optimisation.accumulation,
         workers=recipe.data.workers,
+        memory=isinstance(trainer.val_loader, MemoryLoader),
         device=engine.accelerator.device,
         autocast=engine.accelerator.autocast,
     )

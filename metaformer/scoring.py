@@ -19,9 +19,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .data.loader import Loader
+from .data.loader import evaluation_loader
 from .data.sets import Pictures
-from .data.transforms import evaluation_transform
 from .tasks.classification import Classification, ClassificationMetric
 from .training.evaluation import evaluate
 from .types import Batch, Preprocessing
@@ -70,18 +69,20 @@ def score(
     channels: int = 3,
     batch_size: int = 64,
     workers: int = 0,
+    memory: bool = False,
     device: torch.device | str = "cpu",
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     each_batch: Callable[[], None] = lambda: None,
 ) -> Score:
     """Evaluate ``model`` on all ``pictures``, each once.
 
-    ``channels`` is what the model takes. Raises ``DataError`` when labels do not fit the model's classes or a picture
-    cannot be read.
+    ``channels`` is what the model takes. With ``memory`` the pictures come from where this process keeps them decoded.
+    Raises ``DataError`` when labels do not fit the model's classes or a picture cannot be read.
     """
     task = _Remembering(len(classes))
-    transform = evaluation_transform(preprocessing, channels)
-    loader = Loader(pictures, transform, batch_size=batch_size, seed=0, shuffle=False, workers=workers)
+    loader = evaluation_loader(
+        pictures, preprocessing, channels, memory=memory, device=device, workers=workers, batch_size=batch_size
+    )
     try:
         result = evaluate(model.to(device), task, loader, device=device, autocast=autocast, each_batch=each_batch)
     finally:

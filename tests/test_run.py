@@ -131,6 +131,40 @@ def test_the_same_recipe_gives_the_same_weights(run: RunResult, tmp_path: Path, 
     assert all(torch.equal(before[name], after[name]) for name in before | after)
 
 
+def test_pictures_from_memory_and_from_files_train_the_same_weights(run: RunResult, tmp_path: Path) -> None:
+    """Without variation; the run itself kept them in memory, which its recipe leaves open."""
+    recipe = run_folder.stored_recipe(run.folder)
+    assert recipe.data.memory == "auto"
+    files = quick(recipe.with_changes(data=recipe.data.with_changes(memory="never")), tmp_path / "files")
+    before, after = (read_tensors(folder / "last.safetensors")[0] for folder in (run.folder, files.folder))
+    assert all(torch.equal(before[name], after[name]) for name in before | after)
+    assert files.figures == run.figures
+
+
+def test_pictures_that_are_open_are_not_opened_again_nor_read_twice(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = open_pictures(DataChoice(source=str(pictures)), QUIET)
+    first = quick(plan(pictures, epochs=1), tmp_path / "first", sets=sets)
+    monkeypatch.setattr("metaformer.run.open_source", None)
+    read: list[object] = []
+    monkeypatch.setattr("metaformer.data.memory.readable", lambda *given: read.append(given))
+    second = quick(plan(pictures, epochs=1), tmp_path / "second", sets=sets)
+    assert second.figures == first.figures
+    assert read == []
+
+
+def test_memory_that_the_augmentation_cannot_use_is_refused_before_the_folder_is_touched(
+    tmp_path: Path, pictures: Path
+) -> None:
+    recipe = plan(pictures).with_changes(
+        data=DataChoice(source=str(pictures), memory="always"), augmentation=Augmentation(policy="imagenet")
+    )
+    with pytest.raises(InputError, match=r"data\.memory: expected 'auto' or 'never'"):
+        quick(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_resuming_a_finished_run_says_so_and_moves_nothing(tmp_path: Path, pictures: Path) -> None:
     first = quick(plan(pictures), tmp_path / "run")
     before = contents(first.folder)
@@ -190,6 +224,9 @@ def test_a_mistake_costs_no_earlier_run(tmp_path: Path, pictures: Path, wrong: R
 
 
 def test_a_resumed_run_keeps_its_recipe(run: RunResult, pictures: Path) -> None:
+    never = plan(pictures).with_changes(data=DataChoice(source=str(pictures), memory="never"))
+    with pytest.raises(RunError, match=r"data\.memory: the run .* 'auto', got 'never'"):
+        run_folder.resumed(run.folder, never)
     with pytest.raises(RunError, match=r"optimisation\.lr: the run .* 0\.003, got 0\.1"):
         run_folder.resumed(run.folder, plan(pictures, lr=0.1))
     elsewhere = plan(pictures).with_changes(data=DataChoice(source=str(pictures), workers=2))

@@ -1,22 +1,29 @@
-"""Pictures and a transform in, batches out: the same ones for the same (seed, epoch), from any batch on.
+"""Pictures in, batches out: the same ones for the same (seed, epoch), from any batch on.
 
-B is the size of one global micro-batch; process r of w gets slice r of every one, so that together they see exactly
-what a single process sees.
+``Loader`` reads and varies pictures one at a time, as any transform wants it. ``MemoryLoader`` takes them from a
+``PictureMemory`` and varies whole batches, which small models on small pictures need to be kept busy.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from ..errors import DataError
-from ..types import Batch
-from .order import epoch_order, generators_kept, share
+from ..recipe import Augmentation
+from ..types import Batch, Preprocessing
+from .memory import PictureMemory
+from .order import generators_kept
+from .plan import Plan
 from .samples import Parcel, Position, Samples
-from .sets import Pictures
+from .sets import Pictures, Progress
+from .transforms import Transform, evaluation_transform, normalised, training_cut, training_transform
+from .variation import Variation
 from .workers import Workers
 
 
@@ -25,11 +32,9 @@ class BadPictureWarning(UserWarning):
 
 
 class Loader:
-    """Batches of one process. ``len`` is their number in an epoch.
+    """Batches of one process, as its ``Plan`` of ``seed``, ``shuffle``, ``rank``, ``world`` and ``drop_last`` has them.
 
-    With ``shuffle`` (training) a last batch with fewer pictures than processes is dropped, so that every process has
-    the same number of batches; without (evaluation) every picture comes exactly once over all processes, and some may
-    have one batch less. ``workers`` processes read ahead; batches do not depend on their number.
+    ``workers`` processes read ahead; batches do not depend on their number.
     """
 
     def __init__(
@@ -39,57 +44,28 @@ class Loader:
         *,
         batch_size: int,
         seed: int,
-        shuffle: bool,
         workers: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        drop_last: bool = False,
+        **plan: Any,
     ) -> None:
-        if batch_size < world:
-            raise DataError(f"batch_size: expected a picture for each of {world} processes at least, got {batch_size}")
-        least = batch_size if drop_last else world if shuffle else 1
-        if len(pictures) < least:
-            raise DataError(
-                f"{len(pictures)} pictures do not make one batch of {batch_size} over {world} processes; "
-                f"expected at least {least} pictures"
-            )
+        self.plan = Plan(count=len(pictures), batch_size=batch_size, seed=seed, **plan)
         self.pictures = pictures
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.rank, self.world = rank, world
-        self.drop_last = drop_last
         self._samples = Samples(pictures, transform, seed)
         self._workers = Workers(self._samples, workers) if workers else None
         self._named: set[str] = set()
 
-    @property
-    def global_batches(self) -> int:
-        """Global micro-batches an epoch."""
-        full, rest = divmod(len(self.pictures), self.batch_size)
-        # a training batch that cannot give each process a picture would leave one waiting for the others
-        keeps_rest = rest > 0 and not self.drop_last and (not self.shuffle or rest >= self.world)
-        return full + keeps_rest
-
-    def global_size(self, index: int) -> int:
-        """Pictures in global micro-batch ``index``, over all processes: fewer than B only in the last one."""
-        return min(self.batch_size, len(self.pictures) - index * self.batch_size)
-
     def __len__(self) -> int:
-        count = self.global_batches
-        last = share(self.global_size(count - 1), self.rank, self.world)
-        return count - (last.start == last.stop)
+        return len(self.plan)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of ``epoch`` from number ``start`` on: images (B/w, C, H, W) float32, targets (B/w,) int64.
 
         Raises ``DataError`` with the path of an unreadable picture. With workers, one epoch is read at a time.
         """
-        plan = self._positions(epoch, start)
-        for parcel in self._workers.read(plan) if self._workers else self._here(plan):
+        positions = ([(epoch, int(i)) for i in share.indices] for share in self.plan.shares(epoch, start))
+        for parcel in self._workers.read(positions) if self._workers else self._here(positions):
             if parcel.failure:
                 raise DataError(parcel.failure)
-            self._warn(parcel.replaced)
+            _warn(parcel.replaced, self._named)
             yield Batch(parcel.images, parcel.targets)
 
     def close(self) -> None:
@@ -97,22 +73,106 @@ class Loader:
         if self._workers:
             self._workers.close()
 
-    def _positions(self, epoch: int, start: int) -> Iterator[list[Position]]:
-        count = len(self.pictures)
-        order = epoch_order(count, self.seed, epoch) if self.shuffle else range(count)
-        for index in range(start, len(self)):
-            part = share(self.global_size(index), self.rank, self.world)
-            first = index * self.batch_size
-            yield [(epoch, int(i)) for i in order[first + part.start : first + part.stop]]
-
     def _here(self, plan: Iterable[list[Position]]) -> Iterator[Parcel]:
         for positions in plan:
             with generators_kept():
                 parcel = self._samples[positions]
             yield parcel
 
-    def _warn(self, replaced: list[tuple[str, str]]) -> None:
-        for name, told in replaced:
-            if name not in self._named:
-                self._named.add(name)
-                warnings.warn(told, BadPictureWarning, stacklevel=3)
+
+class MemoryLoader:
+    """Batches of one process, on the memory's device, varied whole; nothing is read after the memory is built.
+
+    Without a ``variation`` they are ``Loader``'s to the last bit. ``normalise`` turns bytes (B, C, H, W) to float32;
+    ``plan`` is as for ``Loader``.
+    """
+
+    def __init__(
+        self,
+        memory: PictureMemory,
+        normalise: Callable[[Tensor], Tensor],
+        *,
+        variation: Variation | None = None,
+        batch_size: int,
+        seed: int,
+        **plan: Any,
+    ) -> None:
+        self.plan = Plan(count=len(memory), batch_size=batch_size, seed=seed, **plan)
+        self.memory, self.normalise, self.variation = memory, normalise, variation
+        self._named: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of ``epoch`` from number ``start`` on: images (B/w, C, H, W) float32, targets (B/w,) int64."""
+        pixels, labels = self.memory.pixels, self.memory.labels
+        count, _, *size = pixels.shape
+        vary = self.variation.of_epoch(self.plan.seed, epoch, count, (size[0], size[1])) if self.variation else None
+        for share in self.plan.shares(epoch, start):
+            _warn(self.memory.replaced_among(share.indices), self._named)
+            indices = torch.from_numpy(share.indices).to(pixels.device)
+            if vary is None:
+                images = self.normalise(pixels[indices])
+            else:
+                images = vary.erased(self.normalise(vary.moved(pixels, share)), share)
+            yield Batch(images, labels[indices])
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def evaluation_loader(
+    pictures: Pictures,
+    preprocessing: Preprocessing,
+    channels: int,
+    *,
+    memory: bool = False,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    progress: Progress | None = None,
+    **plan: Any,
+) -> Loader | MemoryLoader:
+    """Every picture once, in the set's order, as the model is to be judged on it.
+
+    ``memory`` decides where they come from, ``device`` where that memory lies; the bits are the same. ``plan`` is the
+    ``batch_size``, and ``rank`` and ``world`` where there are several processes.
+    """
+    plan = {"seed": 0, "shuffle": False, **plan}
+    if not memory:
+        return Loader(pictures, evaluation_transform(preprocessing, channels), workers=workers, **plan)
+    kept = PictureMemory.of(pictures, preprocessing, channels, device, progress)
+    return MemoryLoader(kept, normalised(preprocessing, channels, device), **plan)
+
+
+def training_loader(
+    pictures: Pictures,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    channels: int,
+    *,
+    memory: bool = False,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    progress: Progress | None = None,
+    **plan: Any,
+) -> Loader | MemoryLoader:
+    """Pictures in a new order every epoch, varied as ``augmentation`` says. ``plan`` as above, and the ``seed``.
+
+    From ``memory`` they are varied in batches: by the same law, with other draws.
+    """
+    plan = {"shuffle": True, **plan}
+    if not memory:
+        transform: Transform = training_transform(preprocessing, augmentation, channels)
+        return Loader(pictures, transform, workers=workers, **plan)
+    kept = PictureMemory.of(pictures, training_cut(preprocessing, augmentation), channels, device, progress)
+    variation = Variation.of(augmentation)
+    return MemoryLoader(kept, normalised(preprocessing, channels, device), variation=variation, **plan)
+
+
+def _warn(replaced: Iterable[tuple[str, str]], named: set[str]) -> None:
+    """Say of each unreadable picture once what happened to it."""
+    for name, told in replaced:
+        if name not in named:
+            named.add(name)
+            warnings.warn(told, BadPictureWarning, stacklevel=3)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -18,6 +19,17 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     """The indices 0 to ``count - 1`` in the order of this epoch, int64."""
     # NumPy keeps the legacy generator's stream as it is, so an order survives NumPy's releases
     return np.random.RandomState(np.random.MT19937(_entropy(seed, epoch))).permutation(count)
+
+
+def epoch_draws(purpose: str, seed: int, epoch: int) -> np.random.RandomState:
+    """A generator of one epoch for all pictures at once, of its own for each ``purpose``."""
+    return np.random.RandomState(np.random.MT19937(_entropy(seed, epoch, _number(purpose))))
+
+
+def noise_generator(seed: int, epoch: int, batch: int) -> torch.Generator:
+    """A generator on the CPU for the noise of one global micro-batch."""
+    (state,) = _entropy(seed, epoch, _number("noise"), batch).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state) >> 1)
 
 
 def share(total: int, rank: int, world: int) -> slice:
@@ -43,6 +55,11 @@ def generators_kept() -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+
+
+def _number(purpose: str) -> int:
+    """Far above the index of any picture, whose own draws would else be the same."""
+    return crc32(purpose.encode()) + 2**32
 
 
 def _entropy(seed: int, *position: int) -> np.random.SeedSequence:

@@ -48,20 +48,24 @@ class Samples(Dataset[Parcel]):
         return Parcel(images, torch.tensor([label for _, label in samples]), replaced)
 
     def _sample(self, epoch: int, index: int, replaced: list[tuple[str, str]]) -> tuple[Tensor, int]:
-        picture, used = self._readable(index, replaced)
+        picture, used = readable(self.pictures, index, replaced)
         seed_sample(self.seed, epoch, index)
         return self.transform(picture), self.pictures.labels[used]
 
-    def _readable(self, index: int, replaced: list[tuple[str, str]]) -> tuple[Image.Image, int]:
-        """The picture at ``index``, or where that may be skipped the next readable one, with the index used."""
-        for step in range(len(self.pictures)):
-            used = (index + step) % len(self.pictures)
-            try:
-                return self.pictures.load(used), used
-            except UnreadablePicture as error:
-                if not self.pictures.skips_bad:
-                    raise DataError(
-                        f"{error}. Repair or remove it, or leave such files out with --data.on-bad-image skip"
-                    ) from None
-                replaced.append((error.name, f"{error}; the next picture takes its place"))
-        raise DataError("not one picture of the set is readable")
+
+def readable(pictures: Pictures, index: int, replaced: list[tuple[str, str]]) -> tuple[Image.Image, int]:
+    """The picture at ``index``, or where that may be skipped the next readable one, with the index used.
+
+    Those that were passed over are added to ``replaced``: a name, and what to say. Raises ``DataError``.
+    """
+    for step in range(len(pictures)):
+        used = (index + step) % len(pictures)
+        try:
+            return pictures.load(used), used
+        except UnreadablePicture as error:
+            if not pictures.skips_bad:
+                raise DataError(
+                    f"{error}. Repair or remove it, or leave such files out with --data.on-bad-image skip"
+                ) from None
+            replaced.append((error.name, f"{error}; the next picture takes its place"))
+    raise DataError("not one picture of the set is readable")

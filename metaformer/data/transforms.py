@@ -31,8 +31,12 @@ def evaluation_transform(preprocessing: Preprocessing, channels: int = 3) -> Tra
     A picture of the input's size passes pixel by pixel where ``crop`` is 1. ``channels`` is what the model takes, 1 or
     3; pictures are turned to grey or colour as needed. Non-square inputs resize so that the crop just fits.
     """
-    cut = Cut(preprocessing.size, preprocessing.crop, preprocessing.interpolation)
-    return Compose([InMode(_mode(channels)), cut, _normalised(preprocessing, channels)])
+    return Compose([*fixed_steps(preprocessing, channels), normalised(preprocessing, channels)])
+
+
+def fixed_steps(preprocessing: Preprocessing, channels: int) -> list[Callable[[Image.Image], Image.Image]]:
+    """The steps of ``evaluation_transform`` from any picture to one of the input's size, still in bytes."""
+    return [InMode(_mode(channels)), Cut(preprocessing.size, preprocessing.crop, preprocessing.interpolation)]
 
 
 def training_transform(preprocessing: Preprocessing, augmentation: Augmentation, channels: int = 3) -> Transform:
@@ -41,7 +45,7 @@ def training_transform(preprocessing: Preprocessing, augmentation: Augmentation,
     Raises ``DataError`` for an auto-augment policy that timm does not know.
     """
     if augmentation.policy == "none":
-        return evaluation_transform(preprocessing.with_changes(crop=augmentation.crop or preprocessing.crop), channels)
+        return evaluation_transform(training_cut(preprocessing, augmentation), channels)
     mode = _mode(channels)
     crop, colours, finish = _timm_parts(preprocessing, augmentation, channels)
     if augmentation.policy == "small":
@@ -49,6 +53,22 @@ def training_transform(preprocessing: Preprocessing, augmentation: Augmentation,
     # RandAugment's fill and its saturation need three channels, so grey pictures pass through as grey RGB
     coloured = [InMode("RGB"), colours, InMode(mode)] if colours.transforms else []
     return Compose([InMode(mode), crop, *coloured, finish])
+
+
+def training_cut(preprocessing: Preprocessing, augmentation: Augmentation) -> Preprocessing:
+    """How training pictures reach the input's size under a policy that does so without drawing: ``none``, ``small``."""
+    crop = 1.0 if augmentation.policy == "small" else augmentation.crop or preprocessing.crop
+    return preprocessing.with_changes(crop=crop)
+
+
+def normalised(preprocessing: Preprocessing, channels: int, device: torch.device | str = "cpu") -> Normalised:
+    """The step from bytes to floats for this many channels."""
+    return Normalised(_fitted(preprocessing.mean, channels), _fitted(preprocessing.std, channels), device)
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """The bytes of a picture, (C, H, W) uint8."""
+    return torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)
 
 
 class InMode:
@@ -79,19 +99,22 @@ class Cut:
 
 
 class Normalised:
-    """A step from a picture's bytes to float32 (C, H, W): torchvision's ToTensor and Normalize, bit for bit.
+    """A step from bytes to float32 (C, H, W): torchvision's ToTensor and Normalize, bit for bit.
 
     As one step they take less than half the time on small pictures, where they are the largest part of reading.
     """
 
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        self.mean = torch.tensor(mean).view(-1, 1, 1)
-        self.std = torch.tensor(std).view(-1, 1, 1)
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device | str = "cpu") -> None:
+        self.mean = torch.tensor(mean, device=device).view(-1, 1, 1)
+        self.std = torch.tensor(std, device=device).view(-1, 1, 1)
+        # a tensor and no number: by a number a GPU multiplies with the inverse, which gives other bits
+        self.white = torch.full((1,), 255.0, device=device)
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        """(H, W) or (H, W, C) bytes → (C, H, W)."""
-        pixels = torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)
-        return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255).sub_(self.mean).div_(self.std)
+    def __call__(self, pixels: Image.Image | Tensor) -> Tensor:
+        """A picture, or bytes (..., C, H, W), to floats of that shape."""
+        pixels = pixels if isinstance(pixels, Tensor) else pixels_of(pixels)
+        floats = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+        return floats.div_(self.white).sub_(self.mean).div_(self.std)
 
 
 def _timm_parts(
@@ -121,7 +144,7 @@ def _timm_parts(
         ) from None
     _let_posterise_reach_black(colours)
     erasing = finish.transforms[2:]  # after making a tensor and normalising it
-    return crop, colours, Compose([_normalised(preprocessing, channels), *erasing])
+    return crop, colours, Compose([normalised(preprocessing, channels), *erasing])
 
 
 def _let_posterise_reach_black(colours: Compose) -> None:
@@ -146,7 +169,7 @@ def _shift(preprocessing: Preprocessing, augmentation: Augmentation) -> Compose:
     """Pad by an eighth with black, cut at random, flip: for pictures already at the input's size."""
     height, width = preprocessing.size
     steps: list[Callable[..., Any]] = [
-        Cut(preprocessing.size, 1.0, preprocessing.interpolation),
+        Cut(preprocessing.size, training_cut(preprocessing, augmentation).crop, preprocessing.interpolation),
         RandomCrop(preprocessing.size, padding=[width // 8, height // 8]),
     ]
     if augmentation.hflip > 0:
@@ -158,10 +181,6 @@ def _mode(channels: int) -> Mode:
     if channels not in (1, 3):
         raise DataError(f"channels: pictures have 1 (grey) or 3 (colour), got {channels}")
     return "L" if channels == 1 else "RGB"
-
-
-def _normalised(preprocessing: Preprocessing, channels: int) -> Normalised:
-    return Normalised(_fitted(preprocessing.mean, channels), _fitted(preprocessing.std, channels))
 
 
 def _fitted(values: tuple[float, ...], channels: int) -> tuple[float, ...]:

@@ -31,6 +31,12 @@ def chosen_device(machine: Machine) -> str:
     return machine.device
 
 
+def place_of(machine: Machine) -> torch.device:
+    """The device this process will compute on, before an engine is there to ask: each has a GPU of its own."""
+    name = chosen_device(machine)
+    return torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)
+
+
 def start_accelerator(machine: Machine) -> Accelerator:
     """A fresh engine for ``machine``. Accelerate keeps one state per process: a run that starts replaces the state
     of the run before it, so that runs of different precision can follow each other."""

@@ -23,7 +23,7 @@ class Batches(Protocol):
         """Micro-batches in an epoch."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The micro-batches of epoch ``epoch`` (the first is 0) from number ``start`` on, on the CPU."""
+        """The micro-batches of epoch ``epoch`` (the first is 0) from number ``start`` on, on any device."""
 
 
 @dataclass(frozen=True, kw_only=True)

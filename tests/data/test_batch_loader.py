@@ -67,7 +67,7 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
 def test_length_and_the_last_batch() -> None:
     assert (len(loader()), [len(b) for b in loader().batches(0)]) == (6, [4] * 5 + [2])
     assert (len(loader(drop_last=True)), [len(b) for b in loader(drop_last=True).batches(0)]) == (5, [4] * 5)
-    assert [loader().global_size(i) for i in range(6)] == [4] * 5 + [2]
+    assert [loader().plan.global_size(i) for i in range(6)] == [4] * 5 + [2]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -129,14 +129,14 @@ def test_processes_together_see_what_one_sees(shuffle: bool, count: int, world: 
     if shuffle:
         assert len({len(part) for part in parts}) == 1
         assert all(len(batch) > 0 for part in parts for batch in part)
-        assert ranks[0].global_batches == len(parts[0]) >= count // 4
+        assert ranks[0].plan.global_batches == len(parts[0]) >= count // 4
     else:
         assert sorted(seen(batch for part in parts for batch in part)) == list(range(count))
-    for index in range(ranks[0].global_batches):
+    for index in range(ranks[0].plan.global_batches):
         slices = [part[index] for part in parts if index < len(part)]
         joined = Batch(torch.cat([b.images for b in slices]), torch.cat([b.targets for b in slices]))
         assert equal([joined], [one[index]])
-        assert len(joined) == ranks[0].global_size(index)
+        assert len(joined) == ranks[0].plan.global_size(index)
 
 
 def test_evaluation_keeps_the_sets_order() -> None:
