@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -174,7 +175,7 @@ def footnotes(sweep: SweepResults) -> list[str]:
     said = ["One seed: no deviation, no interval, no test."]
     if seeds > 1:
         said = [
-            f"Mean ± standard deviation over {seeds} seeds; differences are paired by seed, with Student's 95 % interval.",
+            f"Mean ± standard deviation over {seeds} seeds; differences are paired by seed, with their 95 % interval.",
             "p is that of a two-sided paired t-test, corrected by Holm's method over all variants.",
         ]
     if any(row.broken for row in sweep.rows):
@@ -212,16 +213,17 @@ def _has_notes(sweep: SweepResults) -> bool:
 
 
 def terminal_table(sweep: SweepResults) -> Table:
-    """A rich table: groups separated, sure differences bold, failures red."""
+    """A rich table of the columns that fit: groups separated, sure differences bold, failures red."""
     done, planned = sweep.done
     title = sweep.files.title + (f" ({done} of {planned} runs)" if done < planned else "")
     table = Table(
-        title=Text(title), title_justify="left", title_style="bold", header_style="dim",
+        box=SIMPLE_HEAD, title=Text(title), title_justify="left", title_style="bold", header_style="dim",
         caption=Text(" ".join(footnotes(sweep))), caption_justify="left", caption_style="dim",
     )  # fmt: skip
-    shown = [head for head in HEADS if head != "notes" or _has_notes(sweep)]
+    left_out = {"infer img/s", "paper's diff."} | (set() if _has_notes(sweep) else {"notes"})
+    shown = [head for head in HEADS if head not in left_out]
     for head in shown:
-        table.add_column(head, justify="right" if HEADS[head] else "left", no_wrap=head not in ("variant", "notes"))
+        table.add_column(head, justify="right" if HEADS[head] else "left", no_wrap=head != "notes")
     for rows in sweep.groups.values():
         for row in rows:
             # Text, not markup: a name may hold square brackets.
