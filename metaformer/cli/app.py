@@ -22,8 +22,9 @@ from rich.text import Text
 
 from .. import __version__
 from ..errors import InputError
-from ..training.interrupt import RunInterrupted
+from ..training.interrupt import RunInterrupted, SweepInterrupted
 from . import commands
+from .ablate import ablate
 
 MISTAKE = 2
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -39,6 +40,7 @@ app = App(
     result_action="return_value",
 )
 app.command(commands.train)
+app.command(ablate)
 app.command(commands.evaluate, name="eval")
 app.command(commands.predict)
 app.command(commands.models)
@@ -67,6 +69,9 @@ def _status(words: list[str]) -> int:
         if int(os.environ.get("RANK", 0)) == 0:
             told = str(stop).removeprefix("stopped ")
             _say("stopped", "bold yellow", f"{told}\nmetaformer train --resume --out {stop.checkpoint.parent}")
+        return stop.exit_status
+    except SweepInterrupted as stop:
+        _say("stopped", "bold yellow", str(stop))
         return stop.exit_status
     except KeyboardInterrupt:
         _say("stopped", "bold yellow", "by Ctrl-C")

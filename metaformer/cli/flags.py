@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from itertools import pairwise
@@ -96,17 +96,25 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def with_flags(
-    record: type, prefix: str = "", group: str = "Run", *, defaults: bool = True
+    record: type,
+    prefix: str = "",
+    group: str = "Run",
+    *,
+    defaults: bool = True,
+    without: Sequence[str] = (),
+    taken: Sequence[str] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate a command ``f(..., **flags)`` so that every leaf of ``record`` is one of its flags.
 
     ``prefix`` stands in front of the fields' names, ``group`` is the panel of those that are in no inner record.
     ``defaults`` off keeps the record's defaults out of the help, where something else stands in for what is not given.
+    ``without`` leaves fields out by their dotted names, ``taken`` are short names that the command has for itself.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        parameters = [*own, *(_parameter(field, defaults) for field in leaves(record, prefix, group))]
+        shown = [field for field in leaves(record, prefix, group) if field.path not in without]
+        parameters = [*own, *(_parameter(field, defaults, taken) for field in shown)]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters}
         return command
@@ -118,8 +126,9 @@ RUN = Group("Run", sort_key=0)
 COMMON = Group("Common", sort_key=1)
 
 
-def _parameter(field: Field, defaults: bool) -> inspect.Parameter:
+def _parameter(field: Field, defaults: bool, taken: Sequence[str]) -> inspect.Parameter:
     alias = ALIASES.get(field.path)
+    alias = None if alias in taken else alias
     several = get_origin(_without_none(field.annotation)) is tuple
     shown = Parameter(
         name=_names(field.dotted, alias),

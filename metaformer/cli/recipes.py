@@ -1,5 +1,4 @@
-"""From what a person says to a ``Recipe``: a recipe file, a YAML file over it, flags over both. No torch here.
-"""
+"""From what a person says to a ``Recipe``: a recipe file, a YAML file over it, flags over both. No torch here."""
 
 from __future__ import annotations
 

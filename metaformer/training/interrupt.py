@@ -26,6 +26,14 @@ class RunInterrupted(Exception):
         return 128 + self.signal
 
 
+class SweepInterrupted(Exception):
+    """A sweep was asked to stop by a signal; its runs have saved their states."""
+
+    def __init__(self, signal_number: int) -> None:
+        self.exit_status = 128 + signal_number
+        super().__init__("the runs have saved their states; --resume goes on")
+
+
 class Interrupts:
     """While the context is open, the first signal is noted in ``received`` instead of ending the process.
 

@@ -84,7 +84,7 @@ def describe(model: Model, classes: Sequence[str] | None = None) -> Description:
     """The description of a model; ``classes`` names its scores."""
     return Description(
         name=model.name,
-        spec=_named(model.spec),
+        spec=named_mixers(model.spec),
         preprocessing=model.preprocessing,
         classes=None if classes is None else tuple(classes),
     )
@@ -107,8 +107,8 @@ def described_by(header: Mapping[str, str], label: str) -> Description:
         raise WeightsError(f"{label}: its description of the model cannot be read: {error}") from None
 
 
-def _named(spec: AnySpec) -> AnySpec:
-    """The spec with Python mixers replaced by their names."""
+def named_mixers(spec: AnySpec) -> AnySpec:
+    """The spec with Python mixers replaced by their names, so that it can be written down."""
     named = [
         mixer
         if isinstance(mixer, MixerSpec) and not _python_inside(mixer)

@@ -1,0 +1,30 @@
+"""A short training from scratch for comparing models on small pictures: what the ablation plans use.
+
+    metaformer train --recipe short --model poolformer_s12 --data digits --stem-stride 1
+
+Everything that would need a long training to pay off is left out: no label smoothing, no mixing, no stochastic depth.
+Pictures are shifted, and with ``--augmentation.hflip 0.5`` mirrored.
+"""
+
+from __future__ import annotations
+
+from metaformer.recipe import Augmentation, DataChoice, ModelChoice, Optimisation, Recipe
+
+
+def recipe(model: str = "poolformer_s12", epochs: int = 12) -> Recipe:
+    """Any model."""
+    return Recipe(
+        model=ModelChoice(name=model),
+        data=DataChoice(source="digits"),
+        augmentation=Augmentation(policy="small", hflip=0.0),
+        optimisation=Optimisation(
+            epochs=epochs,
+            batch_size=64,
+            optimiser="adamw",
+            lr=3e-3,
+            weight_decay=0.05,
+            warmup_epochs=0.5,
+            min_lr=1e-5,
+            clip_grad=1.0,
+        ),
+    )

@@ -1,0 +1,129 @@
+"""One run of a sweep, as something that can be sent to another process or machine, and what came of it.
+
+The run is an ordinary training run in an ordinary run folder. This side of the sweep is the only one that needs torch.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from rich.console import Console
+
+from ..errors import BrokeDownError, InputError
+from ..recipe import DataChoice, Recipe
+from ..records import Record
+from ..run_folder import CONFIG
+from ..shipped import executed
+from ..spec import AnySpec, MixerSpec
+from .lock import locked
+
+PATIENCE = 60.0
+"""Seconds that a run waits for a process that still holds its folder: one that a killed sweep left behind ends soon."""
+CHECKPOINTS = "checkpoint*.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Record):
+    """A row of a plan with a seed."""
+
+    run: str
+    """``ROW/seed-N``: its name in the journal."""
+    title: str
+    """The row's name."""
+    folder: str
+    """Where the run is written."""
+    spec: AnySpec
+    """The whole model; mixers that are Python objects are named only."""
+    recipe: Recipe
+    """The whole recipe, with the seed."""
+    plan_file: str
+    """Where such mixers are found again."""
+    command: str = ""
+    """Kept in the run's config.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Record):
+    """What became of a job."""
+
+    run: str
+    """The job's."""
+    event: str
+    """``finished``; ``broke down``: the loss is no number any more; ``stopped`` with its state saved; ``failed`` by
+    somebody's mistake; ``died``: the process is gone."""
+    reason: str = ""
+    """Why, in a sentence; empty when it finished."""
+    seconds: float = 0.0
+    """Wall time in the worker."""
+
+
+def carried_out(job: Job) -> Outcome:
+    """Train, or go on training, in the job's folder."""
+    from ..training.interrupt import RunInterrupted
+
+    began = time.perf_counter()
+    event, reason = "finished", ""
+    try:
+        with locked(Path(job.folder), "another process is training here", PATIENCE):
+            _train(job)
+    except BrokeDownError as error:
+        event, reason = "broke down", str(error).split(". ")[0].removeprefix("training stopped: ")
+    except InputError as error:
+        event, reason = "failed", str(error)
+    except (RunInterrupted, KeyboardInterrupt) as stop:
+        event, reason = "stopped", str(stop)
+    if event in ("finished", "broke down"):
+        _drop_checkpoints(Path(job.folder))
+    return Outcome(run=job.run, event=event, reason=reason, seconds=time.perf_counter() - began)
+
+
+def _train(job: Job) -> None:
+    from ..run import train
+
+    folder = Path(job.folder)
+    train(
+        job.recipe,
+        folder,
+        resume=(folder / CONFIG).is_file(),
+        command=job.command,
+        spec=_whole(job),
+        sets=_opened(job.recipe.data),
+        judged="last",
+        title=job.title,
+        page=False,
+        console=Console(quiet=True),
+    )
+
+
+@lru_cache(maxsize=1)
+def _opened(choice: DataChoice) -> object:
+    """The pictures, opened once for all runs of a process."""
+    from ..data.sources import open_source
+
+    return open_source(choice)
+
+
+def _whole(job: Job) -> AnySpec:
+    """The job's model with the Python objects of the plan's file in place of their names."""
+    from ..weights.description import PYTHON_MIXER
+
+    names = [
+        str(mixer.args.get("name")) if isinstance(mixer, MixerSpec) and mixer.name == PYTHON_MIXER else None
+        for mixer in job.spec.mixers
+    ]
+    if not any(names):
+        return job.spec
+    plan = executed(Path(job.plan_file), "plan")
+    mixers = [
+        mixer if name is None else getattr(plan, name) for name, mixer in zip(names, job.spec.mixers, strict=True)
+    ]
+    return job.spec.with_mixers(mixers)
+
+
+def _drop_checkpoints(folder: Path) -> None:
+    """A settled run is not gone on with, and its state is the largest of its files; the weights stay."""
+    for path in folder.glob(CHECKPOINTS):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,220 @@
+"""``ablate``: a plan's name in, a trained table and its report out. Where the lab's parts meet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..data.sets import PictureSets
+from ..data.sources import open_source
+from ..errors import InputError, RunError, SpecError
+from ..recipe import Recipe
+from ..records import merged
+from ..shipped import executed
+from ..spec import MixerSpec
+from ..zoo.catalogue import find
+from .crew import Crew, Processes
+from .plan import SMALL_SIDE, Base, PictureFacts, Plan, Variant, variants
+from .plan_files import plan_file, read_plan
+from .progress import SweepProgress
+from .sweep import Sweep, carry_out
+
+REFUSED = {
+    "model.pretrained": "rows that differ in their parts cannot start from the same weights",
+    "model.weights": "rows that differ in their parts cannot start from the same weights",
+    "model.mixers": "the plan says which mixers are compared",
+    "seed": "every row is trained with the seeds 0, 1, ...; --seeds says how many",
+}
+"""Fields of a recipe that a sweep decides itself, and why."""
+
+
+def ablate(
+    plan: str,
+    out: Path,
+    *,
+    changed: Mapping[str, Any] | None = None,
+    seeds: int = 3,
+    only: Sequence[str] | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: str = "",
+    console: Console | None = None,
+) -> Path:
+    """Train every row of a plan with every seed, and report what made the difference.
+
+    Args:
+        plan: a shipped plan's name, or a Python or YAML file.
+        out: the sweep's folder.
+        changed: fields of the plan's recipe that are different here, such as ``{"data": {"source": "digits"}}``;
+            ``model.name``, ``model.stem_stride`` and ``model.img_size`` go to the base's frame.
+        seeds: how many; 0, 1, ...
+        only: names of the changes to train beside the base; all where left out.
+        workers: runs at a time; left out, as many as there are GPUs, or cores where runs take one each.
+        ray: address of a Ray cluster, or ``local``, to carry the runs out there.
+        resume: go on with the sweep in the folder, which may have fewer seeds.
+        overwrite: remove the sweep in the folder first.
+        command: the command line, kept in the folder.
+        console: where to print; standard output when left out.
+
+    Returns:
+        The report's page.
+
+    Raises:
+        InputError: anything a person can mend; finished runs are kept.
+        SweepInterrupted: after Ctrl-C or SIGTERM, with the states of the runs saved.
+    """
+    console = console or Console()
+    changed = dict(changed or {})
+    _expect_possible(changed, seeds, workers)
+    path = plan_file(plan)
+    plan_read, facts = _for_pictures(path, changed, console)
+    if only is not None:
+        plan_read = plan_read.only(only)
+    rows, notes = variants(plan_read, facts)
+    rows = [_ready(row, facts) for row in rows]
+    for note in notes:
+        console.print(f"warning: {note}", style="yellow", markup=False, soft_wrap=True)
+    _expect_buildable(rows, path)
+    sweep = Sweep(
+        name=plan_read.name,
+        title=plan_read.title or plan_read.name,
+        question=plan_read.question,
+        source=plan_read.source,
+        variants=tuple(rows),
+        seeds=tuple(range(seeds)),
+        facts=facts,
+        plan_file=path.resolve(),
+        notes=tuple(notes),
+        command=command,
+    )
+    with SweepProgress(console) as progress:
+        carry_out(sweep, out, _crew(ray, workers, rows), resume=resume, overwrite=overwrite, progress=progress)
+    return _reported(out, console)
+
+
+def _expect_possible(changed: Mapping[str, Any], seeds: int, workers: int | None) -> None:
+    if seeds < 1:
+        raise RunError(f"--seeds: expected at least 1, got {seeds}")
+    if workers is not None and workers < 1:
+        raise RunError(f"--workers: expected at least 1, got {workers}")
+    for dotted, why in REFUSED.items():
+        room, _, name = dotted.rpartition(".")
+        if name in (changed.get(room, {}) if room else changed):
+            raise RunError(f"--{dotted}: {why}")
+
+
+def _for_pictures(path: Path, changed: dict[str, Any], console: Console) -> tuple[Plan, PictureFacts]:
+    """The plan as this data and these flags want it."""
+    guess = read_plan(path, SMALL_SIDE)  # a plan may name its own pictures
+    data = Recipe.from_dict(merged(guess.recipe.to_dict(), {"data": changed.get("data", {})})).data
+    with console.status("opening the pictures"):
+        sets = open_source(data)
+    model = changed.get("model", {})
+    side = model.get("img_size") or guess.recipe.model.img_size or _side(sets, model.get("name") or guess.base.model)
+    plan = read_plan(path, side)
+    base = {key: model[key] for key in ("stem_stride",) if key in model}
+    if "name" in model:
+        base["model"] = model["name"]
+    recipe = Recipe.from_dict(merged(plan.recipe.to_dict(), changed))
+    plan = plan.with_changes(base=Base(**{**_fields(plan.base), **base}), recipe=recipe)
+    facts = PictureFacts(
+        classes=sets.classes, channels=recipe.model.in_chans or sets.channels, side=side,
+        train=len(sets.train), val=len(sets.val),
+    )  # fmt: skip
+    return plan, facts
+
+
+def _fields(base: Base) -> dict[str, Any]:
+    return {name: getattr(base, name) for name in Base.__dataclass_fields__ if name != "error"}
+
+
+def _side(sets: PictureSets, model: str) -> int:
+    """The pictures' own size where they share a small one, the base's else."""
+    native = sets.native_size
+    if native is not None and max(native) <= SMALL_SIDE:
+        return max(native)
+    return max(find(model).spec.img_size)
+
+
+def _ready(row: Variant, facts: PictureFacts) -> Variant:
+    """A row whose recipe says what the run has to know and leaves nothing to the machine."""
+    recipe = row.recipe
+    threads = recipe.machine.threads or (1 if facts.side <= SMALL_SIDE else None)
+    model = recipe.model.with_changes(name=row.slug, img_size=None, stem_stride=None, in_chans=None)
+    verify = "none" if recipe.data.on_bad_image == "refuse" else recipe.data.verify  # looked at here already
+    return row.with_changes(
+        recipe=recipe.with_changes(
+            model=model,
+            data=recipe.data.with_changes(verify=verify),
+            machine=recipe.machine.with_changes(threads=threads),
+            seed=0,
+        )
+    )
+
+
+def _expect_buildable(rows: Sequence[Variant], path: Path) -> None:
+    """Build every row without memory, so that a mistake is told before the first run begins.
+
+    Raises:
+        SpecError: naming the row.
+    """
+    import torch
+
+    from ..model.build import build
+
+    for row in rows:
+        try:
+            _expect_named_mixers(row, path)
+            with torch.device("meta"):
+                build(row.spec)
+        except InputError as error:
+            raise type(error)(f"{row.name}: {error}") from None
+
+
+def _expect_named_mixers(row: Variant, path: Path) -> None:
+    """A worker finds a mixer that is a Python object by its name in the plan's file."""
+    for mixer in row.spec.mixers:
+        if isinstance(mixer, MixerSpec):
+            continue
+        name = getattr(mixer, "__qualname__", "")
+        if getattr(executed(path, "plan"), name, None) is None:
+            raise SpecError(
+                f"mixers: expected a class or a function at the top of {path.name}, where other processes find it by "
+                f"its name, got {name or mixer!r}"
+            )
+
+
+def _crew(ray: str | None, workers: int | None, rows: Sequence[Variant]) -> Callable[[], Crew]:
+    """Who works: Ray where it is asked for, else processes of this machine."""
+    machine = rows[0].recipe.machine
+    if ray is not None:
+        from .ray_crew import RayCrew
+
+        return lambda: RayCrew(ray, workers, threads=machine.threads or 1, gpu=machine.device in ("cuda",))
+    gpus = 0 if machine.device == "cpu" else _gpus()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = workers or gpus or max(1, cores // (machine.threads or cores))
+    return lambda: Processes(count, devices=range(gpus))
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _reported(out: Path, console: Console) -> Path:
+    from ..report.sweep_page import findings, sweep_table, write_sweep_page
+
+    page = write_sweep_page(out)
+    console.print(sweep_table(out))
+    for sentence in findings(out):
+        console.print(f"• {sentence}", highlight=False, markup=False)
+    console.print(f"\nreport  {page}", highlight=False, markup=False, soft_wrap=True)
+    return page

@@ -1,0 +1,295 @@
+"""A plan: one base run and named changes to it. Records in, the models and recipes of a sweep out. No torch here.
+
+A change says what is different and nothing else, as data, so that a plan can be Python or YAML and a finished sweep can
+be compared with the plan it is resumed with. "MetaFormer Is Actually What You Need for Vision", table 5, is such a plan.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ..errors import InputError, RunError, SpecError, did_you_mean
+from ..recipe import Recipe
+from ..records import Record, merged
+from ..spec import AnySpec, HeadSpec, MixerSpec, ModelSpec, StageSpec, TimmSpec
+from ..types import Grid
+from ..zoo.catalogue import find
+
+SMALL_SIDE = 64
+"""Pictures up to this side are trained at their own size, and by narrow models."""
+LEAST_GRID = 2
+"""Tokens on a side that a downsampling leaves at least; below that there is nothing for a mixer to mix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PlanRecord(Record):
+    error: ClassVar[type[InputError]] = RunError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change(_PlanRecord):
+    """One row of the table: its name and what it changes in the base run."""
+
+    name: str
+    """Its name in the table."""
+    group: str = "change"
+    """Rows of one group stand together."""
+    about: str = ""
+    """What it asks, in one line."""
+    published: float | None = None
+    """Top-1 in percent that the plan's source prints for it."""
+    model: str | None = None
+    """Another row of the zoo as the frame, in place of the base's."""
+    mixers: Any = None
+    """Other token mixers: one for all stages or a list with one for each; in Python also a class of your own."""
+    stages: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of every stage, such as ``{"norm": {"kind": "batch"}}`` or ``{"mlp": None}``."""
+    stage: Mapping[Any, Mapping[str, Any]] = field(default_factory=dict)
+    """The same for single stages by their number; the first is 1."""
+    head: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the head."""
+    network: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the model as a whole, such as ``{"drop_path_rate": 0.1}``."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the recipe, such as ``{"optimisation": {"lr": 0.002}}``."""
+
+    def check(self) -> None:
+        """A name that can be a folder's."""
+        self.expect(bool(slug(self.name)), "name", "letters or digits in it", self.name)
+        allowed = all(str(key).isdigit() and int(key) >= 1 for key in self.stage)
+        self.expect(allowed, "stage", "numbers of stages from 1 on", list(self.stage))
+
+    def applied(self, spec: AnySpec) -> AnySpec:
+        """The model with this change in it.
+
+        Raises:
+            SpecError: a field that does not exist or a value that does not fit.
+        """
+        if isinstance(spec, TimmSpec):
+            if self.stages or self.stage or self.head:
+                raise SpecError(f"{spec.architecture} is timm's CNN: it has no stages or head that could be changed")
+            return spec if self.mixers is None else spec.with_mixers(self.mixers)
+        stages = list(spec.stages)
+        for number in self.stage:
+            if int(number) > len(stages):
+                raise SpecError(f"stage: expected a number from 1 to {len(stages)}, got {number}")
+        for i, stage in enumerate(stages):
+            own = next((fields for number, fields in self.stage.items() if int(number) == i + 1), {})
+            stages[i] = _with_fields(stage, merged(self.stages, own), f"stages[{i}]")
+        spec = spec.with_changes(stages=tuple(stages))
+        if self.head:
+            spec = spec.with_changes(head=HeadSpec.from_dict(merged(spec.head.to_dict(), self.head), "head"))
+        if self.mixers is not None:
+            spec = spec.with_mixers(self.mixers)
+        return _with_network(spec, self.network)
+
+
+def _with_fields(stage: StageSpec, fields: Mapping[str, Any], path: str) -> StageSpec:
+    """A stage with some of its fields replaced, inner ones one by one; its mixer may be a Python object."""
+    if not fields:
+        return stage
+    if "mixer" in fields:
+        raise SpecError(f"{path}.mixer: say it as mixers, one for all stages or one for each")
+    plain = stage.with_changes(mixer=MixerSpec(name="identity")).to_dict()
+    return StageSpec.from_dict(merged(plain, fields), path).with_changes(mixer=stage.mixer)
+
+
+def _with_network(spec: ModelSpec, fields: Mapping[str, Any]) -> ModelSpec:
+    allowed = ("img_size", "drop_path_rate", "drop_path_rule", "initialisation")
+    for key in fields:
+        if key not in allowed:
+            raise SpecError(f"network.{key}: no such field. {did_you_mean(key, allowed)}")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return spec.with_changes(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base(_PlanRecord):
+    """The run that every change is made to."""
+
+    name: str = "base"
+    """Its name in the table."""
+    model: str = "poolformer_s12"
+    """A row of the zoo."""
+    width: float = 1.0
+    """Factor on all widths, the number of attention heads staying as it is."""
+    stem_stride: int | None = None
+    """Step of the first convolution; left out, small pictures get one that leaves about 8 tokens a side."""
+    group: str = "base"
+    """Its group in the table."""
+    about: str = ""
+    """What it is, in one line."""
+    published: float | None = None
+    """Top-1 in percent that the plan's source prints for it."""
+    change: Change | None = None
+    """What is different from the row of the zoo already in the base."""
+
+    def check(self) -> None:
+        """Width and stride are possible."""
+        self.expect(self.width > 0, "width", "a positive factor", self.width)
+        self.expect(self.stem_stride is None or self.stem_stride >= 1, "stem_stride", "at least 1", self.stem_stride)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(_PlanRecord):
+    """A base run and the changes to it, under one recipe."""
+
+    name: str
+    """A word; part of the folder's name."""
+    title: str = ""
+    """The report's heading."""
+    question: str = ""
+    """What it asks, in a sentence or two."""
+    source: str = ""
+    """Where the published figures are from."""
+    base: Base = Base()
+    """What is changed."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """How every run is trained; its model's name and its seed are not used."""
+    changes: tuple[Change, ...]
+    """The rows, in the order of the table."""
+
+    def check(self) -> None:
+        """Every row has a name of its own."""
+        names = [self.base.name, *(change.name for change in self.changes)]
+        for name, count in Counter(slug(name) for name in names).items():
+            if count > 1:
+                twins = [given for given in names if slug(given) == name]
+                raise RunError(
+                    f"changes: {' and '.join(map(repr, twins))} share a name; every row needs one of its own"
+                )
+
+    def only(self, names: Iterable[str]) -> Plan:
+        """The same plan with some of its changes.
+
+        Raises:
+            RunError: a name that no change has.
+        """
+        known = {slug(change.name): change for change in self.changes}
+        wanted = [slug(name) for name in names]
+        for name, asked in zip(names, wanted, strict=True):
+            if asked not in known:
+                hint = did_you_mean(name, [change.name for change in self.changes])
+                raise RunError(f"--only: {name!r} is no change of the plan {self.name!r}. {hint}")
+        return self.with_changes(changes=tuple(known[name] for name in dict.fromkeys(wanted)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFacts(_PlanRecord):
+    """What a plan needs to know of the pictures."""
+
+    classes: tuple[str, ...]
+    """The names of the classes."""
+    channels: int
+    """1 for grey, 3 for colour."""
+    side: int
+    """Height and width of the models' input in pixels."""
+    train: int
+    """Pictures to train on."""
+    val: int
+    """Pictures to evaluate on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant(_PlanRecord):
+    """A row of the table, ready to be trained."""
+
+    name: str
+    slug: str
+    """Its name as a folder's."""
+    group: str
+    about: str
+    published: float | None
+    spec: AnySpec
+    """The whole model."""
+    recipe: Recipe
+    """The whole recipe, without a seed of its own."""
+
+    @property
+    def run_facts(self) -> tuple[AnySpec, Recipe]:
+        """What decides the result."""
+        return self.spec, self.recipe
+
+
+def slug(name: str) -> str:
+    """A name as a folder's: ``Pool size 5`` → ``pool-size-5``."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def variants(plan: Plan, facts: PictureFacts) -> tuple[list[Variant], list[str]]:
+    """The rows of a plan for these pictures, the base first, and what is odd about them in sentences.
+
+    Raises:
+        SpecError, RunError: a change that cannot be made; the message starts with its name.
+    """
+    base = _variant(plan, plan.base, None, facts)
+    rows = [base, *(_variant(plan, plan.base, change, facts) for change in plan.changes)]
+    return rows, _oddities(rows)
+
+
+def _variant(plan: Plan, base: Base, change: Change | None, facts: PictureFacts) -> Variant:
+    shown = change or base
+    try:
+        row = find(change.model if change is not None and change.model else base.model)
+        spec = fitted(row.spec, base, facts)
+        for step in (base.change, change):
+            spec = spec if step is None else step.applied(spec)
+        recipe = plan.recipe if change is None else Recipe.from_dict(merged(plan.recipe.to_dict(), change.recipe))
+    except InputError as error:
+        raise type(error)(f"{shown.name}: {error}") from None
+    return Variant(
+        name=shown.name,
+        slug=slug(shown.name),
+        group=shown.group,
+        about=shown.about,
+        published=shown.published,
+        spec=spec,
+        recipe=recipe,
+    )
+
+
+def fitted(spec: AnySpec, base: Base, facts: PictureFacts) -> AnySpec:
+    """A row of the zoo at the base's width, for these pictures.
+
+    Small pictures get a stem that leaves about 8 tokens on a side, and downsamplings that would leave fewer than 2 keep
+    the grid: at a single token no mixer has anything to mix.
+    """
+    place = {"num_classes": len(facts.classes), "in_chans": facts.channels, "img_size": (facts.side, facts.side)}
+    if isinstance(spec, TimmSpec):
+        return spec.with_changes(**place)
+    published = spec.stem_stride
+    stride = base.stem_stride or (published and min(published, max(1, facts.side // 8)))
+    if base.width != 1.0:
+        spec = spec.with_widths(base.width)
+    if stride is not None and stride != published:
+        spec = spec.with_stem_stride(stride)
+    return spec.with_changes(stages=_with_least_grid(spec, facts.side), **place)
+
+
+def _with_least_grid(spec: ModelSpec, side: int) -> tuple[StageSpec, ...]:
+    stages: list[StageSpec] = list(spec.stages)
+    grid: Grid = (side, side)
+    for i, stage in enumerate(stages):
+        after = stage.embedding.grid(grid)
+        if i and stage.embedding.kind == "conv" and min(after) < LEAST_GRID:
+            stages[i] = stage.with_changes(embedding=stage.embedding.with_changes(stride=1))
+            after = stages[i].embedding.grid(grid)
+        grid = after
+    return tuple(stages)
+
+
+def _oddities(rows: list[Variant]) -> list[str]:
+    """Changes that change nothing, and rows that are the same run under two names."""
+    base, told = rows[0], []
+    for i, row in enumerate(rows[1:], start=1):
+        if row.run_facts == base.run_facts:
+            told.append(f"{row.name!r} leaves the base as it is: it is the same run again")
+            continue
+        twin = next((other.name for other in rows[1:i] if other.run_facts == row.run_facts), None)
+        if twin is not None:
+            told.append(f"{row.name!r} and {twin!r} are the same run under two names")
+    return told

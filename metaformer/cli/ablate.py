@@ -1,0 +1,62 @@
+"""``metaformer ablate``: reads its words and calls the ablation lab; torch is imported inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from ..recipe import Recipe
+from .flags import RUN, nested, with_flags
+
+
+def _option(help: str, *names: str, group: Any = RUN, **more: Any) -> Parameter:
+    return Parameter(name=names or None, help=help, group=group, **more)
+
+
+@with_flags(
+    Recipe, defaults=False, without=("seed", "model.pretrained", "model.weights", "model.mixers"), taken=("--workers",)
+)
+def ablate(
+    plan: Annotated[str, Parameter(help="A shipped plan (paper, mixers, hybrids, frames, demo), or a file.")],
+    *,
+    out: Annotated[Path | None, _option("Folder of the sweep [default: sweeps/PLAN-DATA].")] = None,
+    seeds: Annotated[int, _option("Runs of every row, with the seeds 0, 1, ...")] = 3,
+    only: Annotated[
+        tuple[str, ...] | None, _option("Only these rows beside the base.", consume_multiple=True, negative=())
+    ] = None,
+    workers: Annotated[int | None, _option("Runs at a time [default: one a GPU, or one a core].")] = None,
+    ray: Annotated[str | None, _option("Address of a Ray cluster to train on, or 'local'.")] = None,
+    resume: Annotated[bool, _option("Go on with the sweep in the folder.", negative=(), show_default=False)] = False,
+    overwrite: Annotated[
+        bool, _option("Remove the sweep in the folder first.", negative=(), show_default=False)
+    ] = False,
+    **flags: Any,
+) -> None:
+    """Train a plan of variants under one recipe and say, with error bars, what made the difference.
+
+    Every field of the plan's recipe has a dotted flag, which holds for all rows.
+    """
+    from ..ablation.lab import ablate as carry_out
+    from . import commands
+
+    said = nested(flags)
+    carry_out(
+        plan,
+        out or Path("sweeps") / _usual_name(plan, said),
+        changed=said,
+        seeds=seeds,
+        only=only,
+        workers=workers,
+        ray=ray,
+        resume=resume,
+        overwrite=overwrite,
+        command=commands.command_line.get(),
+    )
+
+
+def _usual_name(plan: str, said: dict[str, Any]) -> str:
+    source = str(said.get("data", {}).get("source", "")).rstrip("/")
+    data = Path(source).expanduser().resolve().name if "/" in source or source.startswith(".") else source
+    return "-".join(part for part in (Path(plan).stem, data.replace(":", "-")) if part)
