@@ -21,12 +21,15 @@ class Share:
 
     number: int
     """Of the micro-batch in its epoch; the first is 0."""
-    size: int
-    """Pictures of the micro-batch over all processes."""
+    everyone: np.ndarray
+    """The pictures of the micro-batch over all processes, int64."""
     part: slice
     """The places of this process among them."""
-    indices: np.ndarray
-    """The pictures at these places, int64."""
+
+    @property
+    def indices(self) -> np.ndarray:
+        """The pictures of this process."""
+        return self.everyone[self.part]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,5 @@ class Plan:
         """The batches of ``epoch`` from number ``start`` on."""
         order = epoch_order(self.count, self.seed, epoch) if self.shuffle else np.arange(self.count)
         for number in range(start, len(self)):
-            size = self.global_size(number)
-            part, first = share(size, self.rank, self.world), number * self.batch_size
-            yield Share(number, size, part, order[first + part.start : first + part.stop])
+            first, size = number * self.batch_size, self.global_size(number)
+            yield Share(number, order[first : first + size], share(size, self.rank, self.world))

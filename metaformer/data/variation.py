@@ -14,6 +14,7 @@ from math import log
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..recipe import Augmentation
 from .order import epoch_draws, noise_generator
@@ -59,34 +60,38 @@ class EpochVariation:
     def moved(self, pixels: Tensor, share: Share) -> Tensor:
         """Stored bytes (N, C, H, W) to those of ``share`` (B, C, H, W): shifted on black by up to an eighth, flipped.
 
-        One gather: a row and a column of the stored picture for each of the new one.
+        One gather from the pictures in their black frame: a row and a column of it for each of the new picture.
         """
         (height, width), drawn = self.size, self._shifts[share.indices]
-        rows = np.arange(height) + _between(drawn[:, :1], -(height // 8), height // 8)
-        columns = np.arange(width) + _between(drawn[:, 1:2], -(width // 8), width // 8)
+        down, across = height // 8, width // 8
+        rows = np.arange(height) + _between(drawn[:, :1], 0, 2 * down)
+        columns = np.arange(width) + _between(drawn[:, 1:2], 0, 2 * across)
         columns = np.where(drawn[:, 2:] < self.variation.flip, columns[:, ::-1], columns)
-        here = pixels.device
-        pictures, channels = torch.from_numpy(share.indices).to(here), torch.arange(pixels.shape[1], device=here)
-        down, across = (
-            torch.from_numpy(rows).to(here)[:, None, :, None],
-            torch.from_numpy(columns).to(here)[:, None, None],
-        )
-        outside = (down < 0) | (down >= height) | (across < 0) | (across >= width)
-        down, across = down.clamp(0, height - 1), across.clamp(0, width - 1)
-        return pixels[pictures[:, None, None, None], channels[:, None, None], down, across].masked_fill_(outside, 0)
+        places = torch.from_numpy(rows[:, :, None] * (width + 2 * across) + columns[:, None])
+        chosen = pixels[torch.from_numpy(share.indices).to(pixels.device)]
+        framed = F.pad(chosen, (across, across, down, down)).flatten(2)
+        places = places.to(pixels.device).flatten(1)[:, None].expand(-1, pixels.shape[1], -1)
+        return framed.gather(2, places).view_as(chosen)
 
     def erased(self, images: Tensor, share: Share) -> Tensor:
-        """Normalised images (B, C, H, W) with normal noise in the patches of those that are erased."""
+        """Normalised images (B, C, H, W), changed in place: normal noise in the patches of those that are erased."""
         if self.variation.erase == 0:
             return images
-        (height, width), (top, bottom, left, right) = self.size, self._patches[:, share.indices, None]
-        rows, columns = np.arange(height), np.arange(width)
-        down, across = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
-        patch = torch.from_numpy(down[:, None, :, None] & across[:, None, None, :]).to(images.device)
+        which = (self._patches[1, share.everyone] > 0).nonzero()[0]
         # drawn for all processes and on the CPU, so that each takes its part of the same noise
         generator = noise_generator(self.seed, self.epoch, share.number)
-        noise = torch.randn(share.size, *images.shape[1:], generator=generator)[share.part]
-        return torch.where(patch, noise.to(images.device), images)
+        noise = torch.randn(len(which), *images.shape[1:], generator=generator)
+        mine = (which >= share.part.start) & (which < share.part.stop)
+        top, bottom, left, right = self._patches[:, share.everyone[which[mine]], None]
+        rows, columns = np.arange(self.size[0]), np.arange(self.size[1])
+        down, across = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
+        patch, places = (
+            torch.from_numpy(down[:, None, :, None] & across[:, None, None, :]),
+            which[mine] - share.part.start,
+        )
+        here, at = images.device, torch.from_numpy(places).to(images.device)
+        images[at] = torch.where(patch.to(here), noise[torch.from_numpy(mine)].to(here), images[at])
+        return images
 
     @cached_property
     def _shifts(self) -> np.ndarray:
