@@ -73,7 +73,7 @@ def plan(side: int = 224) -> Plan:
     return Plan(
         name="paper",
         title="What makes PoolFormer work",
-        question="The paper changes one part of PoolFormer-S12 at a time. Which parts matter, and in the same order here?",
+        question="The paper changes one part of PoolFormer-S12 at a time. Which parts matter, in which order?",
         source="MetaFormer, table 5 (ImageNet-1K, 300 epochs)",
         base=Base(name="PoolFormer", model="poolformer_s12", width=width, published=77.2),
         recipe=named_recipe("short" if small else "imagenet/poolformer", "poolformer_s12"),

@@ -63,7 +63,7 @@ class Processes:
     where = "this machine"
 
     def __init__(self, count: int, devices: Sequence[int] = ()) -> None:
-        self._context = multiprocessing.get_context(START)
+        self._context: Any = multiprocessing.get_context(START)
         if START == "forkserver":
             self._context.set_forkserver_preload(PRELOADED)
         self._devices = list(devices)
@@ -89,9 +89,8 @@ class Processes:
     def outcomes(self, seconds: float) -> list[Outcome]:
         """What was finished meanwhile; a worker that died is replaced, and its job comes back as ``died``."""
         told = wait([worker.wire for worker in self._workers], timeout=seconds)
-        return [
-            outcome for i, worker in enumerate(self._workers) if worker.wire in told and (outcome := self._heard(i))
-        ]
+        heard = [self._heard(i) for i, worker in enumerate(self._workers) if worker.wire in told]
+        return [outcome for outcome in heard if outcome is not None]
 
     def stop(self) -> None:
         """SIGTERM to everybody at work: the trainer saves and leaves."""
@@ -121,9 +120,8 @@ class Processes:
         try:
             outcome = Outcome.from_dict(worker.wire.recv())
         except (EOFError, OSError):
-            outcome = self._buried(index)
-        else:
-            worker.job = None
+            return self._buried(index)
+        worker.job = None
         return outcome
 
     def _buried(self, index: int) -> Outcome | None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ..data.sets import PictureSets
+from ..data.sources import open_source
 from ..errors import BrokeDownError, InputError
 from ..recipe import DataChoice, Recipe
 from ..records import Record
@@ -99,10 +101,8 @@ def _train(job: Job) -> None:
 
 
 @lru_cache(maxsize=1)
-def _opened(choice: DataChoice) -> object:
+def _opened(choice: DataChoice) -> PictureSets:
     """The pictures, opened once for all runs of a process."""
-    from ..data.sources import open_source
-
     return open_source(choice)
 
 

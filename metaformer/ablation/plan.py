@@ -1,7 +1,7 @@
 """A plan: one base run and named changes to it. Records in, the models and recipes of a sweep out. No torch here.
 
-A change says what is different and nothing else, as data, so that a plan can be Python or YAML and a finished sweep can
-be compared with the plan it is resumed with. "MetaFormer Is Actually What You Need for Vision", table 5, is such a plan.
+A change says what is different and nothing else, as data, so that a plan can be Python or YAML, and a finished sweep
+can be compared with the plan it is resumed with. "MetaFormer Is Actually What You Need for Vision", table 5, is one.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Sweep:
         }
 
     def jobs(self, folder: SweepFolder) -> list[Job]:
-        """All runs: the whole table with the first seed, then with the second, so that a look half-way sees every row."""
+        """All runs: the whole table with the first seed, then with the next, so that half-way every row is seen."""
         return [
             Job(
                 run=f"{row.slug}/seed-{seed}",
