@@ -18,7 +18,7 @@ from ..recipe import Recipe
 from ..types import Batch, Task
 from .averaging import AveragedWeights
 from .device import plain, start_accelerator
-from .evaluation import Batches, evaluate
+from .evaluation import Batches, Evaluation, evaluate
 from .optimiser import build_optimiser
 from .randomness import reseed
 
@@ -97,7 +97,7 @@ class Engine:
         if self.average:
             self.average.update(self.module, update + 1)
 
-    def figures(self, module: nn.Module, loader: Batches, each_batch: Callable[[], None]) -> Mapping[str, float]:
+    def evaluated(self, module: nn.Module, loader: Batches, each_batch: Callable[[], None]) -> Evaluation:
         """The task's figures of ``module`` over the whole set, all processes together."""
         if self.world > 1:
             for buffer in module.buffers():  # batch statistics differ between processes; the main one's are saved
@@ -110,7 +110,7 @@ class Engine:
             autocast=self.accelerator.autocast,
             join=self._sum,
             each_batch=each_batch,
-        ).figures
+        )
 
     def is_finite(self) -> bool:
         """Whether every weight is still a number."""

@@ -34,6 +34,8 @@ class Evaluation:
     """By name, such as ``{"loss": 0.4, "top1": 0.91, "top5": 0.99}``."""
     total: Tensor
     """The metric's total over all pictures, float64 on the CPU; the metric can read more from it."""
+    images: int
+    """Pictures that were evaluated, over all processes."""
 
 
 @torch.no_grad()
@@ -53,10 +55,11 @@ def evaluate(
     stop), ``autocast`` gives the context of the forward pass.
     """
     metric = task.metric()
-    training = model.training
+    training, images = model.training, torch.zeros(1, dtype=torch.float64)
     model.eval()
     try:
         for batch in loader.batches(0):
+            images += len(batch)
             if len(batch):
                 here = batch.to(device)
                 with autocast():
@@ -66,4 +69,4 @@ def evaluate(
     finally:
         model.train(training)
     total = join(metric.total)
-    return Evaluation(figures=metric.compute(total), total=total)
+    return Evaluation(figures=metric.compute(total), total=total, images=int(join(images)))

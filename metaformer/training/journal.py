@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.csv"
 _TRAINED = ("epoch", "update", "lr", "seconds", "images_per_second", "train_loss", "train_top1")
+_EVALUATED = ("evaluation_images_per_second",)
 
 
 class MetricsFile(Observer):
@@ -30,7 +31,7 @@ class MetricsFile(Observer):
     stays empty."""
 
     def __init__(self, figures: Sequence[str] = ("loss", "top1", "top5")) -> None:
-        self.columns = [*_TRAINED, *figures, *(f"ema_{name}" for name in figures)]
+        self.columns = [*_TRAINED, *_EVALUATED, *figures, *(f"ema_{name}" for name in figures)]
         self.path = Path(METRICS)
 
     def started(self, trainer: Trainer) -> None:
@@ -58,12 +59,13 @@ class MetricsFile(Observer):
             raise RunError(f"{self.path}: cannot be written ({error.strerror})") from None
 
     def _rows(self) -> list[dict[str, Any]]:
-        """The whole rows that are there; a row cut by a kill is not one."""
+        """The whole rows that are there; a row cut by a kill is not one. Earlier versions had a column less."""
         if not self.path.exists():
             return []
         with self.path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return [row for row in rows if list(row) == self.columns and None not in row.values()]
+        earlier = [name for name in self.columns if name not in _EVALUATED]
+        return [row for row in rows if list(row) in (self.columns, earlier) and None not in row.values()]
 
 
 class Events(Observer):

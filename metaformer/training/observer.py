@@ -41,9 +41,9 @@ class EpochRecord:
     epoch: int
     """The first is 1."""
     figures: Mapping[str, float]
-    """``update``, ``lr``, ``seconds``, ``images_per_second``, ``train_loss``, ``train_top1``, the task's figures on
-    the validation pictures, and the same with ``ema_`` in front for the averaged weights. What was not measured
-    is left out."""
+    """``update``, ``lr``, ``seconds``, ``images_per_second``, ``train_loss``, ``train_top1``,
+    ``evaluation_images_per_second``, the task's figures on the validation pictures, and the same with ``ema_`` in front
+    for the averaged weights. What was not measured is left out."""
 
 
 class Observer:

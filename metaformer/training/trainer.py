@@ -38,7 +38,7 @@ from .schedule import learning_rate
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
-TIMING = ("seconds", "images_per_second")
+TIMING = ("seconds", "images_per_second", "evaluation_images_per_second")
 """Figures that differ from one repetition of a run to the next; all others are the same to the last bit."""
 
 
@@ -169,10 +169,13 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, float]:
         """The epoch's training figures, those of the trained weights, and under ``ema_`` the averaged weights'."""
-        figures = dict(self.engine.figures(self.engine.module, self.val_loader, self._evaluation_steps()))
+        begun = time.perf_counter()
+        evaluation = self.engine.evaluated(self.engine.module, self.val_loader, self._evaluation_steps())
+        speed = evaluation.images / (time.perf_counter() - begun)
+        figures = {"evaluation_images_per_second": speed, **evaluation.figures}
         if self.average:
-            averaged = self.engine.figures(self.average.module, self.val_loader, self._evaluation_steps())
-            figures |= {f"ema_{name}": value for name, value in averaged.items()}
+            averaged = self.engine.evaluated(self.average.module, self.val_loader, self._evaluation_steps())
+            figures |= {f"ema_{name}": value for name, value in averaged.figures.items()}
         trained = self.position.trained()
         trained["seconds"] += self._lap()
         return trained | figures

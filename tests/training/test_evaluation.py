@@ -15,7 +15,7 @@ def test_figures_do_not_depend_on_the_batch_size() -> None:
     results = [evaluate(model, task, TinyLoader(15, size)) for size in (1, 4, 15)]
     for result in results:
         assert result.figures == pytest.approx(results[0].figures, rel=1e-6)
-        assert result.total[3] == 15
+        assert result.total[3] == result.images == 15
 
 
 def test_the_model_keeps_its_mode_and_its_numbers() -> None:
@@ -31,6 +31,7 @@ def test_the_model_keeps_its_mode_and_its_numbers() -> None:
 
 def test_shares_of_two_processes_add_up() -> None:
     model, task = TinyNet(), Classification(CLASSES)
-    whole = evaluate(model, task, TinyLoader(15, 4)).total
-    parts = [evaluate(model, task, TinyLoader(15, 4, rank=rank, world=2)).total for rank in range(2)]
-    torch.testing.assert_close(parts[0] + parts[1], whole)
+    whole = evaluate(model, task, TinyLoader(15, 4))
+    parts = [evaluate(model, task, TinyLoader(15, 4, rank=rank, world=2)) for rank in range(2)]
+    torch.testing.assert_close(parts[0].total + parts[1].total, whole.total)
+    assert sum(part.images for part in parts) == whole.images == 15

@@ -24,10 +24,12 @@ def test_a_row_an_epoch_with_every_column(tmp_path: Path) -> None:
     result = trainer.fit()
     first, second = rows_of(tmp_path)
     columns = ["epoch", "update", "lr", "seconds", "images_per_second", "train_loss", "train_top1"]
+    columns.append("evaluation_images_per_second")
     assert list(first) == [*columns, "loss", "top1", "top5", "ema_loss", "ema_top1", "ema_top5"]
     assert (first["epoch"], first["update"], second["epoch"], second["update"]) == ("1", "3", "2", "6")
     assert float(second["top1"]) == pytest.approx(result.figures["top1"], rel=1e-5)
     assert all(second.values())
+    assert float(second["evaluation_images_per_second"]) > 15 / float(second["seconds"])  # it is part of the epoch
 
 
 def test_what_is_not_measured_stays_empty(tmp_path: Path) -> None:
@@ -49,6 +51,24 @@ def test_rows_beyond_the_state_are_dropped_on_resume(tmp_path: Path) -> None:
     trainer.position.epoch = 0
     again.started(trainer)
     assert rows_of(tmp_path) == []
+
+
+def test_a_run_of_an_earlier_version_keeps_its_rows(tmp_path: Path) -> None:
+    """Its header has no speed of evaluation."""
+    trainer = tiny_trainer(tmp_path, epochs=2, observers=[MetricsFile()])
+    trainer.fit()
+    before = rows_of(tmp_path)
+    earlier = [{name: row[name] for name in row if name != "evaluation_images_per_second"} for row in before]
+    with (tmp_path / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(earlier[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(earlier)
+    journal = MetricsFile()
+    journal.started(trainer)
+    journal.epoch_ended(EpochRecord(epoch=3, figures={"loss": 1.0, "evaluation_images_per_second": 7.5}))
+    kept = rows_of(tmp_path)
+    assert kept[:2] == [row | {"evaluation_images_per_second": ""} for row in before]
+    assert (kept[2]["epoch"], kept[2]["evaluation_images_per_second"]) == ("3", "7.5")
 
 
 def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
