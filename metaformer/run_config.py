@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ def described(recipe: Recipe, model: Model, sets: PictureSets, command: str) -> 
         "preprocessing": model.preprocessing.to_dict(),
         "classes": list(sets.classes),
         "version": __version__,
+        "commit": commit(),
         "command": command,
         "data": {
             "source": recipe.data.source,
@@ -44,6 +47,19 @@ def described(recipe: Recipe, model: Model, sets: PictureSets, command: str) -> 
         "macs": count_macs(model),
         "machine": machine(recipe),
     }
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout this library runs from, with a ``+`` where files differ from it; nothing elsewhere."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    asked = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def machine(recipe: Recipe) -> dict[str, Any]:
