@@ -195,17 +195,14 @@ def _check_names(variants: tuple[SweepVariant, ...], base: str, path: Path) -> N
 
 
 def _events(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The journal's lines. The last one may be cut, by a kill while it was written; any other must be whole."""
+    """The journal's lines. One that is cut, by a kill while it was written, is left out; what follows it is not."""
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         try:
             event = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                return
-            raise RunError(f"{path}, line {number}: not valid JSON ({error}); the file is damaged") from None
+        except ValueError:
+            continue
         if not isinstance(event, dict) or "event" not in event or not known(event.get("time")):
             raise RunError(f"{path}, line {number}: expected an event with its time; the file is damaged")
         yield event

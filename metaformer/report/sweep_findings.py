@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from .sweep_files import read_sweep
-from .sweep_results import SweepResults, SweepRow, gathered
+from .sweep_results import SweepResults, SweepRow
 from .sweep_statistics import SIGNIFICANCE
 from .sweep_words import accuracy, correlation, listed, plural, points
 
 
-def findings(folder: Path | str) -> list[str]:
-    """The answer, a sentence each, the most important first.
-
-    Raises:
-        RunError: this is no sweep's folder, or a file in it is damaged.
-    """
-    return told(gathered(read_sweep(folder)))
-
-
 def told(sweep: SweepResults) -> list[str]:
-    """The same of a sweep that is read already."""
+    """The answer, a sentence each, the most important first."""
     if sweep.base.summary.mean is None:
         return [f"{sweep.base.name}, which everything is compared with, has no result yet: nothing can be said."]
     said = [_base(sweep.base), *_verdicts(sweep), *_against_parts(sweep), *_broken(sweep), *_ranks(sweep)]
@@ -44,7 +33,7 @@ def _verdicts(sweep: SweepResults) -> list[str]:
     said = []
     if tested:
         changes = plural(len(tested), "change")
-        said.append(f"{len(sure)} of {changes} make a difference that holds after Holm's correction{_signs(sure)}.")
+        said.append(f"{len(sure)} of {changes} make a difference that holds after Holm's correction.{_signs(sure)}")
     if likely:
         said.append(
             f"Clear taken alone (the 95 % interval leaves out zero) but not after the correction: {_named(likely)}."
@@ -66,16 +55,14 @@ def _clear_alone(row: SweepRow) -> bool:
 
 
 def _signs(rows: Sequence[SweepRow]) -> str:
-    worse = [row for row in rows if _mean(row) < 0]
-    better = [row for row in rows if _mean(row) > 0]
-    told = [f"{word}: {_named(group)}" for word, group in (("worse", worse), ("better", better)) if group]
-    return f" – {'; '.join(told)}" if told else ""
+    groups = {"Worse": [r for r in rows if _mean(r) < 0], "Better": [r for r in rows if _mean(r) > 0]}
+    return "".join(f" {word}: {_named(group)}." for word, group in groups.items() if group)
 
 
 def _named(rows: Sequence[SweepRow]) -> str:
     """Names with their differences, the largest first."""
     ordered = sorted(rows, key=lambda row: -abs(_mean(row)))
-    return ", ".join(f"{row.name} ({points(_mean(row))})" for row in ordered)
+    return "; ".join(f"{row.name} ({points(_mean(row))})" for row in ordered)  # a name may have commas
 
 
 def _mean(row: SweepRow) -> float:

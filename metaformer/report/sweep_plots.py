@@ -191,10 +191,9 @@ def accuracy_over_macs(sweep: SweepResults) -> Figure:
     """Mean accuracy over multiply-adds; names stand in a column, a thin line leads to each point."""
     rows = [row for row in sweep.rows if row.summary.mean is not None and row.macs]
     figure = blank(_WIDTH, max(3.6, 1.2 + 0.2 * len(rows)))
-    axes, names = figure.subplots(1, 2, width_ratios=[5, 2.4])
+    axes = figure.subplots()
     axes.set_title("Mean top-1 (%) over multiply-adds a picture")
     axes.set_xlabel("MACs")
-    names.set_axis_off()
     if not rows:
         return figure
     scale = close_scale([row.summary.mean for row in rows if row.summary.mean is not None])
@@ -215,7 +214,7 @@ def _macs_axis(axes: Axes, macs: Sequence[int]) -> None:
     room = max((high / low) ** 0.08, 1.06)
     axes.set_xlim(low / room, high * room)
     factors = (1, 1.5, 2, 3, 5, 7) if high / low < 5 else (1, 2, 5) if high / low < 100 else (1,)
-    steps = [factor * 10**power for power in range(3, 15) for factor in factors]
+    steps = [float(factor * 10**power) for power in range(3, 15) for factor in factors]
     inside = [step for step in steps if low / room <= step <= high * room]
     axes.xaxis.set_major_locator(FixedLocator(inside) if len(inside) > 1 else MaxNLocator(4))
     axes.xaxis.set_minor_formatter("")
@@ -231,7 +230,7 @@ def _name_column(axes: Axes, rows: Sequence[SweepRow], scale: Scale) -> None:
         off = "" if scale.holds(mean) else "  ↓"
         axes.annotate(
             f"{shorten(row.name, _NAME)}  {mean:.1f}{off}", (row.macs or 0, max(mean, scale.low)),
-            xytext=(1.06, height), textcoords="axes fraction", va="center", ha="left", fontsize=8.5, color=INK,
+            xytext=(1.05, height), textcoords="axes fraction", va="center", ha="left", fontsize=8.5, color=INK,
             weight="bold" if row.kind == "base" else "normal", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": HAIR, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 5,
                         "relpos": (0, 0.5)},

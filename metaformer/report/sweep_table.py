@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -19,20 +18,11 @@ from rich.text import Text
 
 from .numbers import DASH, count, short
 from .run_files import part
-from .sweep_files import SweepRun, read_sweep
-from .sweep_results import SweepResults, SweepRow, gathered, results
+from .sweep_files import SweepRun
+from .sweep_results import SweepResults, SweepRow, results
 from .sweep_statistics import SIGNIFICANCE
 from .sweep_words import accuracy, correlation, interval, points, probability
 from .zoo_table import markdown_line
-
-
-def sweep_table(folder: Path | str) -> Table:
-    """The table for the terminal.
-
-    Raises:
-        RunError: this is no sweep's folder, or a file in it is damaged.
-    """
-    return terminal_table(gathered(read_sweep(folder)))
 
 
 def write_tables(sweep: SweepResults) -> None:
