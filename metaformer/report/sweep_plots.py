@@ -6,7 +6,7 @@ those below it stand at its edge with their number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,55 +54,82 @@ def accuracies(sweep: SweepResults) -> Figure:
 
     The dashed line is the base.
     """
-    places, heads = _lines(sweep)
     printed = {row.name: row.variant.published for row in sweep.rows if row.variant.published is not None}
-    figure = blank(_WIDTH, 0.9 + 0.23 * (max(places.values()) + 1))
-    panels = figure.subplots(
-        1, 2 if printed else 1, sharey=True, squeeze=False, width_ratios=[5, 3][: 1 + bool(printed)]
-    )
-    measured = panels[0, 0]
-    _measured_panel(measured, sweep, places)
+    groups = {name: [row.name for row in rows] for name, rows in sweep.groups.items()}
+    return _panels({_title(sweep): sweep}, groups, printed)
+
+
+@house_style()
+def side_by_side(
+    sweeps: Mapping[str, SweepResults], groups: Mapping[str, Sequence[str]], printed: Mapping[str, float]
+) -> Figure:
+    """The same for several sweeps: a panel each under its label, names by group, then what is in print."""
+    return _panels({f"{shorten(label, 28)} (%)": sweep for label, sweep in sweeps.items()}, groups, printed)
+
+
+def _panels(
+    sweeps: Mapping[str, SweepResults], groups: Mapping[str, Sequence[str]], printed: Mapping[str, float]
+) -> Figure:
+    """``sweeps`` by the title of their panel."""
+    places, heads = _lines(groups)
+    figure = blank(max(_WIDTH, 3.6 + 2.4 * len(sweeps)), 0.9 + 0.23 * (max(places.values()) + 1))
+    widths = [5.0] * len(sweeps) + ([3.0] if printed else [])
+    panels = list(figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0])
+    for axes, (title, sweep) in zip(panels, sweeps.items(), strict=False):
+        _measured_panel(axes, sweep, places, title, told=len(sweeps) == 1)
+    bases = {sweep.files.base for sweep in sweeps.values()}
     if printed:
-        _printed_panel(panels[0, 1], printed, places, sweep.files.base)
-    measured.set_yticks(list(places.values()), [shorten(name, _NAME) for name in places])
-    measured.set_ylim(max(places.values()) + 0.7, -0.9)
-    for place, head in heads:
-        measured.annotate(
-            head, (0, place), xycoords=("axes fraction", "data"), xytext=(-6, 0), textcoords="offset points",
-            ha="right", va="center", color=MUTED, fontsize=8.5, style="italic",
-        )  # fmt: skip
-    for tick, name in zip(measured.get_yticklabels(), places, strict=True):
-        tick.set_color(INK)
-        tick.set_fontweight("bold" if name == sweep.files.base else "normal")
+        _printed_panel(panels[-1], printed, places, bases)
+    for axes in panels[1:]:
+        axes.tick_params(labelleft=False)
+    _name_lines(panels[0], places, heads, bases)
     return figure
 
 
-def _lines(sweep: SweepResults) -> tuple[dict[str, float], list[tuple[float, str]]]:
+def _name_lines(
+    axes: Axes, places: Mapping[str, float], heads: Sequence[tuple[float, str]], bases: Collection[str]
+) -> None:
+    axes.set_yticks(list(places.values()), [shorten(name, _NAME) for name in places])
+    axes.set_ylim(max(places.values()) + 0.7, -0.9)
+    for place, head in heads:
+        axes.annotate(
+            head, (0, place), xycoords=("axes fraction", "data"), xytext=(-6, 0), textcoords="offset points",
+            ha="right", va="center", color=MUTED, fontsize=8.5, style="italic",
+        )  # fmt: skip
+    for tick, name in zip(axes.get_yticklabels(), places, strict=True):
+        tick.set_color(INK)
+        tick.set_fontweight("bold" if name in bases else "normal")
+
+
+def _lines(groups: Mapping[str, Sequence[str]]) -> tuple[dict[str, float], list[tuple[float, str]]]:
     """The height of each variant, and of each group's heading above it; a group of one has none."""
     places: dict[str, float] = {}
     heads, at = [], 0.0
-    for name, rows in sweep.groups.items():
-        if len(rows) > 1 and name and len(sweep.groups) > 1:
-            heads.append((at, name))
+    for group, names in groups.items():
+        if len(names) > 1 and group and len(groups) > 1:
+            heads.append((at, group))
             at += 1
-        for row in rows:
-            places[row.name] = at
+        for name in names:
+            places[name] = at
             at += 1
         at += 0.5
     return places, heads
 
 
-def _measured_panel(axes: Axes, sweep: SweepResults, places: Mapping[str, float]) -> None:
+def _measured_panel(axes: Axes, sweep: SweepResults, places: Mapping[str, float], title: str, told: bool) -> None:
+    """``told`` says how many runs broke down beside a variant below the axis; narrow panels have no room for it."""
     rows = [row for row in sweep.rows if row.summary.mean is not None]
     means = {row.name: row.summary.mean for row in rows if row.summary.mean is not None}
+    axes.set_title(title)
+    if not means:
+        return
     scale = close_scale(means.values())
-    axes.set_title(_title(sweep))
     _accuracy_axis(axes, scale, means.get(sweep.files.base))
     for row in rows:
         mean, place = means[row.name], places[row.name]
         colour = VERMILION if row.broken else INK if row.kind == "base" else BLUE
         if not scale.holds(mean):
-            broken = f", {row.notes[0]}" if row.broken else ""
+            broken = f", {row.notes[0]}" if row.broken and told else ""
             _below(axes, scale, place, f"{mean:.1f}{broken}", colour)
             continue
         axes.errorbar(
@@ -142,11 +169,12 @@ def _below(axes: Axes, scale: Scale, place: float, text: str, colour: str) -> No
     )  # fmt: skip
 
 
-def _printed_panel(axes: Axes, printed: Mapping[str, float], places: Mapping[str, float], base: str) -> None:
+def _printed_panel(
+    axes: Axes, printed: Mapping[str, float], places: Mapping[str, float], bases: Collection[str]
+) -> None:
     scale = close_scale(printed.values())
     axes.set_title("In print (%)")
-    _accuracy_axis(axes, scale, printed.get(base))
-    axes.tick_params(labelleft=False)
+    _accuracy_axis(axes, scale, printed.get(next(iter(bases))) if len(bases) == 1 else None)
     for name, value in printed.items():
         if scale.holds(value):
             axes.plot(
