@@ -241,7 +241,7 @@ def results(sweep: SweepResults) -> dict[str, Any]:
         "chance": files.chance,
         "runs": {"finished": sweep.done[0], "planned": sweep.done[1]},
         "variants": [_row_results(row) for row in sweep.rows],
-        "rank_correlation_with_published": None if sweep.ranks is None else asdict(sweep.ranks),
+        "rank_correlation_with_published": _plain(sweep.ranks),
     }
 
 
@@ -255,7 +255,14 @@ def _row_results(row: SweepRow) -> dict[str, Any]:
         "broke_down": [run.seed for run in row.runs if run.broke_down is not None],
         "mean": row.summary.mean,
         "deviation": row.summary.deviation,
-        "difference": None if row.difference is None else asdict(row.difference),
+        "difference": _plain(row.difference),
         "published": row.variant.published,
         "published_difference": row.published_difference,
     }
+
+
+def _plain(record: Difference | RankCorrelation | None) -> dict[str, Any] | None:
+    """As JSON gives it back: lists, not tuples."""
+    if record is None:
+        return None
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(record).items()}

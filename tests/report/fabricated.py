@@ -130,7 +130,7 @@ RESULTS: dict[str, Sequence[Result]] = {
 def plan(variants: Sequence[Mapping[str, Any]] = VARIANTS, **changes: Any) -> dict[str, Any]:
     return {
         "format": 1, "name": "paper", "title": "What makes PoolFormer work", "question": "What does it need?",
-        "source": "MetaFormer, table 5", "base": variants[0]["name"], "variants": list(variants),
+        "source": "MetaFormer, table 5", "base": VARIANTS[0]["name"], "variants": list(variants),
         "seeds": [0, 1, 2], "data": {"source": "digits", "classes": list("0123456789"), "train": 1437, "val": 360},
         "command": "metaformer ablate paper --seeds 3", "version": "0.1", "notes": ["SiLU was <left> as it is"],
     } | changes  # fmt: skip
@@ -145,7 +145,7 @@ def sweep_folder(
 ) -> Path:
     """A sweep of two workers without a wait; ``pace`` slows its clock and nothing else."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = plan(variants, **changes)
+    content = plan(variants, **{"base": variants[0]["name"], **changes})
     (folder / "plan.json").write_text(json.dumps(content))
     events: list[dict[str, Any]] = [{"time": 1000.0, "event": "sweep started", "workers": 2, "where": "this machine"}]
     for entry in variants:
