@@ -29,6 +29,7 @@ from ..types import Batch, Task
 from ..weights.files import write_tensors
 from .averaging import AveragedWeights
 from .checkpoint import Checkpoints
+from .device import denormals_flushed
 from .engine import Engine, WindowSums
 from .evaluation import Batches
 from .interrupt import Interrupts, RunInterrupted
@@ -118,7 +119,7 @@ class Trainer:
         self.engine = Engine(self.model, self.task, self.recipe, self.mixing)
         self._begin(resume)
         try:
-            with Interrupts() as self._interrupts:
+            with denormals_flushed(self.engine.accelerator.device), Interrupts() as self._interrupts:
                 self._tell("started", self)
                 self._saved_at = self._lap_at = time.perf_counter()
                 yield

@@ -1,6 +1,7 @@
 """Laws of the loop: how a batch is cut does not matter, a resumed run is the unbroken one, bad numbers stop it."""
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,27 @@ def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path: Path, optimiser
     assert same_bits(weights_of(resumed), weights_of(unbroken))
     before = {name: value for name, value in unbroken.position.figures.items() if name not in TIMING}
     assert {name: value for name, value in result.figures.items() if name not in TIMING} == before
+
+
+class Denormals(Losses):
+    """Whether a number below 1e-38 is more than 0 when an update ends."""
+
+    def stepped(self, step: Any) -> None:
+        self.steps.append(denormals_count())
+
+
+def denormals_count() -> bool:
+    return bool(torch.full((1,), 1e-38).mul(0.01) > 0)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="PyTorch promises the switch on x86 alone")
+@pytest.mark.parametrize(("threads", "count"), [(1, False), (2, True)])
+def test_denormals_count_as_nothing_while_one_thread_trains(tmp_path: Path, threads: int, count: bool) -> None:
+    """On several threads they count, because those that are alive already would not learn of it."""
+    told = Denormals()
+    tiny_trainer(tmp_path, observers=[told], machine=Machine(device="cpu", threads=threads)).fit()
+    assert set(told.steps) == {count}
+    assert denormals_count()
 
 
 def test_resuming_a_complete_run_changes_nothing(tmp_path: Path) -> None:
