@@ -115,9 +115,6 @@ def _shown(row: SweepRow) -> dict[str, Any]:
 
 
 _CAPTIONS = {
-    "accuracy": "Accuracy per variant: the mean, the standard deviation over the seeds, and below it the seeds as "
-    "small dots; hollow circles are the numbers in print, on their own axis. The dashed lines mark the base. A "
-    "triangle at the edge is a variant far below, with its number; orange means that runs broke down.",
     "macs": "Mean accuracy over multiply-adds for one picture. Arrows mark variants below the axis.",
     "curves": "Validation top-1 after each epoch: the mean over the seeds, the band from the lowest to the highest "
     "seed, the base in grey in every panel; the error is on a logarithmic scale. A run that broke down has its epochs "
@@ -125,6 +122,19 @@ _CAPTIONS = {
     "published": "Ranks by measured mean over ranks in print; on the dashed line both agree. Equal accuracies share "
     "the mean of their ranks.",
 }
+
+
+def _caption(sweep: SweepResults, name: str) -> str:
+    if name in _CAPTIONS:
+        return _CAPTIONS[name]
+    said = "The dashed lines mark the base. A triangle at the edge is a variant far below, with its number."
+    if len(sweep.files.seeds) > 1:
+        said = f"The mean and the standard deviation over the seeds, below them the seeds as small dots. {said}"
+    if any(row.variant.published is not None for row in sweep.rows):
+        said = f"{said} Hollow circles are the numbers in print, on their own axis."
+    return f"{said} Orange means that runs broke down." if any(row.broken for row in sweep.rows) else said
+
+
 _TITLES = {
     "accuracy": "Accuracy per variant",
     "macs": "Accuracy and cost",
@@ -143,7 +153,7 @@ def _figures(sweep: SweepResults) -> list[dict[str, Any]]:
         "published": against_print(sweep),
     }
     return [
-        {"title": _TITLES[name], "drawing": _drawn(sweep, name, figure), "caption": _CAPTIONS[name]}
+        {"title": _TITLES[name], "drawing": _drawn(sweep, name, figure), "caption": _caption(sweep, name)}
         for name, figure in made.items()
         if figure is not None
     ]

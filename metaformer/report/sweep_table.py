@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -203,32 +203,32 @@ def _has_notes(sweep: SweepResults) -> bool:
 
 
 def terminal_table(sweep: SweepResults) -> Table:
-    """A rich table of the columns that fit: groups separated, sure differences bold, failures red."""
+    """A rich table of what fits a terminal: groups separated, sure differences bold, failures red."""
     done, planned = sweep.done
     title = sweep.files.title + (f" ({done} of {planned} runs)" if done < planned else "")
     table = Table(
-        box=SIMPLE_HEAD, title=Text(title), title_justify="left", title_style="bold", header_style="dim",
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
+        title=Text(title), title_justify="left", title_style="bold", header_style="dim",
         caption=Text(" ".join(footnotes(sweep))), caption_justify="left", caption_style="dim",
     )  # fmt: skip
-    left_out = {"infer img/s", "paper's diff."} | (set() if _has_notes(sweep) else {"notes"})
-    shown = [head for head in HEADS if head not in left_out]
-    for head in shown:
-        table.add_column(head, justify="right" if HEADS[head] else "left", no_wrap=head != "notes")
+    table.add_column("variant")
+    for head in ("MACs", "train img/s", "top-1 % ± sd", "difference ± 95 %", "p (Holm)", "paper"):
+        table.add_column(head, justify="right", no_wrap=" " not in head)
     for rows in sweep.groups.values():
         for row in rows:
-            # Text, not markup: a name may hold square brackets.
-            table.add_row(*[Text(cell, style=_style(row, head)) for head, cell in _shown(row, shown)])
+            table.add_row(*_terminal_row(row))
         table.add_section()
     return table
 
 
-def _shown(row: SweepRow, heads: Sequence[str]) -> list[tuple[str, str]]:
-    return [(head, cell) for head, cell in zip(HEADS, cells(row), strict=True) if head in heads]
-
-
-def _style(row: SweepRow, head: str) -> str:
-    if head == "notes":
-        return "red"
-    if head == "variant":
-        return "bold" if row.kind == "base" else ""
-    return "bold" if head == "difference [95 %]" and is_sure(row) else ""
+def _terminal_row(row: SweepRow) -> list[Text]:
+    """Text, not markup: a name may hold square brackets. The interval is symmetric, so its half says it all."""
+    exact = dict(zip(HEADS, cells(row), strict=True))
+    name = Text(row.name, style="bold" if row.kind == "base" else "")
+    name.append("".join(f"\n{note}" for note in row.notes), style="red" if row.broken else "dim")
+    within = _of(row, "interval")
+    text = "base" if row.kind == "base" else points(_of(row, "mean"))
+    text += f" ± {(within[1] - within[0]) / 2:.2f}" if within else ""
+    shown = [exact["MACs"], exact["train img/s"], exact["top-1 % ± sd"], text, exact["p (Holm)"], exact["paper"]]
+    styles = ["", "", "bold" if row.kind == "base" else "", "bold" if is_sure(row) else "", "", ""]
+    return [name, *(Text(cell.replace(" ", "\u00a0"), style) for cell, style in zip(shown, styles, strict=True))]

@@ -118,12 +118,24 @@ def test_json_has_the_setting_and_every_run(tmp_path: Path) -> None:
 def test_markdown_and_terminal_say_the_same(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path)
     out = io.StringIO()
-    Console(file=out, width=200).print(terminal_table(sweep))
-    for text in (out.getvalue(), sweep_markdown(sweep)):
-        for said in ("93.60 ± 0.60", "−2.90 [−3.15 to −2.65]", "2 of 3 broke down", "chance (10 %)", "ρ", "412 M"):
+    Console(file=out, width=100).print(terminal_table(sweep))
+    terminal, markdown = out.getvalue().replace("\u00a0", " "), sweep_markdown(sweep)
+    for text in (terminal, markdown):
+        for said in ("93.60 ± 0.60", "2 of 3 broke down", "chance (10 %)", "ρ", "412 M", "0.002", "74.3"):
             assert said in text
-    assert "**−2.90 [−3.15 to −2.65]**" in sweep_markdown(sweep)
-    assert "**+0.37" not in sweep_markdown(sweep)
+    assert "−2.90 ± 0.25" in terminal  # half of the interval's width
+    assert "**−2.90 [−3.15 to −2.65]**" in markdown
+    assert "**+0.37" not in markdown
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminals_numbers_are_never_cut(tmp_path: Path, width: int) -> None:
+    long = [dict(entry, name=entry["name"] + " in every second stage") for entry in fake.VARIANTS]
+    found = {f"{name} in every second stage": values for name, values in fake.RESULTS.items()}
+    out = io.StringIO()
+    Console(file=out, width=width).print(terminal_table(sweep_of(tmp_path, long, found)))
+    assert "…" not in out.getvalue()
+    assert max(map(len, out.getvalue().splitlines())) <= width
 
 
 def test_findings_follow_the_numbers(tmp_path: Path) -> None:
