@@ -19,7 +19,7 @@ def recipe(model: str = "poolformer_s12", epochs: int = 12) -> Recipe:
         augmentation=Augmentation(policy="small", hflip=0.0),
         optimisation=Optimisation(
             epochs=epochs,
-            batch_size=64,
+            batch_size=32,
             optimiser="adamw",
             lr=3e-3,
             weight_decay=0.05,
