@@ -329,9 +329,19 @@ class ModelSpec(_SpecRecord):
 
 def _widened(stage: StageSpec, factor: float) -> StageSpec:
     mixer = stage.mixer
-    if isinstance(mixer, MixerSpec) and "head_dim" in mixer.args:
-        mixer = mixer.with_changes(args={**mixer.args, "head_dim": max(1, round(mixer.args["head_dim"] * factor))})
+    if isinstance(mixer, MixerSpec):
+        mixer = mixer.with_changes(args=_with_wider_args(mixer.args, factor))
     return stage.with_changes(width=max(1, round(stage.width * factor)), mixer=mixer)
+
+
+def _with_wider_args(args: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """A mixer's arguments with the widths among them times ``factor``, those of a mixer inside it too."""
+    wider = {key: max(1, round(args[key] * factor)) for key in ("head_dim", "hidden") if isinstance(args.get(key), int)}
+    if isinstance(args.get("mixer"), Mapping):
+        inner = args["mixer"]
+        own = {"args": _with_wider_args(inner["args"], factor)} if isinstance(inner.get("args"), Mapping) else {}
+        wider["mixer"] = {**_with_wider_args(inner, factor), **own}
+    return {**args, **wider}
 
 
 @dataclass(frozen=True, kw_only=True)

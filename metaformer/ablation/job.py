@@ -116,7 +116,7 @@ def _whole(job: Job) -> AnySpec:
     ]
     if not any(names):
         return job.spec
-    plan = executed(Path(job.plan_file), "plan")
+    plan = executed(Path(job.plan_file))
     mixers = [
         mixer if name is None else getattr(plan, name) for name, mixer in zip(names, job.spec.mixers, strict=True)
     ]

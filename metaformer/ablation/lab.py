@@ -15,13 +15,13 @@ from ..errors import InputError, RunError, SpecError
 from ..recipe import Recipe
 from ..records import merged
 from ..shipped import executed
-from ..spec import MixerSpec
+from ..spec import AnySpec, MixerSpec
 from ..zoo.catalogue import find
 from .crew import Crew, Processes
 from .plan import SMALL_SIDE, Base, PictureFacts, Plan, Variant, variants
 from .plan_files import plan_file, read_plan
 from .progress import SweepProgress
-from .sweep import Sweep, carry_out
+from .sweep import Sweep, carry_out, named
 
 REFUSED = {
     "model.pretrained": "rows that differ in their parts cannot start from the same weights",
@@ -116,11 +116,12 @@ def _for_pictures(path: Path, changed: dict[str, Any], console: Console) -> tupl
     with console.status("opening the pictures"):
         sets = open_source(data)
     model = changed.get("model", {})
-    side = model.get("img_size") or guess.recipe.model.img_size or _side(sets, model.get("name") or guess.base.model)
+    frame = find(model["name"]).spec if "name" in model else guess.base.frame
+    side = model.get("img_size") or guess.recipe.model.img_size or _side(sets, frame)
     plan = read_plan(path, side)
-    base = {key: model[key] for key in ("stem_stride",) if key in model}
+    base: dict[str, Any] = {key: model[key] for key in ("stem_stride",) if key in model}
     if "name" in model:
-        base["model"] = model["name"]
+        base |= {"model": model["name"], "spec": None}
     recipe = Recipe.from_dict(merged(plan.recipe.to_dict(), changed))
     plan = plan.with_changes(base=Base(**{**_fields(plan.base), **base}), recipe=recipe)
     facts = PictureFacts(
@@ -134,12 +135,12 @@ def _fields(base: Base) -> dict[str, Any]:
     return {name: getattr(base, name) for name in Base.__dataclass_fields__ if name != "error"}
 
 
-def _side(sets: PictureSets, model: str) -> int:
+def _side(sets: PictureSets, frame: AnySpec) -> int:
     """The pictures' own size where they share a small one, the base's else."""
     native = sets.native_size
     if native is not None and max(native) <= SMALL_SIDE:
         return max(native)
-    return max(find(model).spec.img_size)
+    return max(frame.img_size)
 
 
 def _ready(row: Variant, facts: PictureFacts) -> Variant:
@@ -179,11 +180,16 @@ def _expect_buildable(rows: Sequence[Variant], path: Path) -> None:
 
 def _expect_named_mixers(row: Variant, path: Path) -> None:
     """A worker finds a mixer that is a Python object by its name in the plan's file."""
-    for mixer in row.spec.mixers:
+    for mixer, written in zip(row.spec.mixers, named(row.spec).mixers, strict=True):
         if isinstance(mixer, MixerSpec):
+            if mixer != written:
+                raise SpecError(
+                    f"mixers: {mixer.name} holds a Python object, which other processes cannot find; wrap all of it "
+                    f"in a function at the top of {path.name} and give that"
+                )
             continue
         name = getattr(mixer, "__qualname__", "")
-        if getattr(executed(path, "plan"), name, None) is None:
+        if getattr(executed(path), name, None) is None:
             raise SpecError(
                 f"mixers: expected a class or a function at the top of {path.name}, where other processes find it by "
                 f"its name, got {name or mixer!r}"
@@ -196,7 +202,8 @@ def _crew(ray: str | None, workers: int | None, rows: Sequence[Variant]) -> Call
     if ray is not None:
         from .ray_crew import RayCrew
 
-        return lambda: RayCrew(ray, workers, threads=machine.threads or 1, gpu=machine.device in ("cuda",))
+        gpu = None if machine.device == "auto" else machine.device == "cuda"
+        return lambda: RayCrew(ray, workers, threads=machine.threads or 1, gpu=gpu)
     gpus = 0 if machine.device == "cpu" else _gpus()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = workers or gpus or max(1, cores // (machine.threads or cores))

@@ -10,10 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, ClassVar
 
 from ..errors import InputError, RunError, SpecError, did_you_mean
-from ..recipe import Recipe
+from ..recipe import ModelChoice, Recipe
 from ..records import Record, merged
 from ..spec import AnySpec, HeadSpec, MixerSpec, ModelSpec, StageSpec, TimmSpec
 from ..types import Grid
@@ -23,11 +24,33 @@ SMALL_SIDE = 64
 """Pictures up to this side are trained at their own size, and by narrow models."""
 LEAST_GRID = 2
 """Tokens on a side that a downsampling leaves at least; below that there is nothing for a mixer to mix."""
+USUAL_MODEL = "poolformer_s12"
+LONGEST_NAME = 80
+"""Letters of a row's name, which is a folder's."""
+
+
+def slug(name: str) -> str:
+    """A name as a folder's: ``Pool size 5`` → ``pool-size-5``."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _PlanRecord(Record):
     error: ClassVar[type[InputError]] = RunError
+
+
+OF_ALL_ROWS = {
+    "model": "a row's model is changed by model, mixers, stages, stage, head and network",
+    "data": "all rows see the same pictures; the plan's recipe or --data says which",
+    "seed": "every row is trained with the seeds 0, 1, ...; --seeds says how many",
+}
+"""Rooms of the recipe that no single row changes, and why."""
+OF_THE_PLAN = {
+    "pretrained": "rows that differ in their parts cannot start from the same weights",
+    "weights": "rows that differ in their parts cannot start from the same weights",
+    "mixers": "the plan says which mixers are compared; say it as base.change or as a row",
+}
+"""Fields of a recipe's model that a plan has no use for, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +81,14 @@ class Change(_PlanRecord):
     """Fields of the recipe, such as ``{"optimisation": {"lr": 0.002}}``."""
 
     def check(self) -> None:
-        """A name that can be a folder's."""
-        self.expect(bool(slug(self.name)), "name", "letters or digits in it", self.name)
-        allowed = all(str(key).isdigit() and int(key) >= 1 for key in self.stage)
-        self.expect(allowed, "stage", "numbers of stages from 1 on", list(self.stage))
+        """A name that can be a folder's, stages by their numbers, and nothing of the recipe that all rows share."""
+        _expect_name(self)
+        for key, fields in self.stage.items():
+            self.expect(str(key).isdecimal() and int(key) >= 1, "stage", "numbers of stages from 1 on", key)
+            self.expect(isinstance(fields, Mapping), f"stage.{key}", "fields such as {'position': true}", fields)
+        for room in self.recipe:
+            if room in OF_ALL_ROWS:
+                raise RunError(f"recipe.{room}: {OF_ALL_ROWS[room]}")
 
     def applied(self, spec: AnySpec) -> AnySpec:
         """The model with this change in it.
@@ -70,8 +97,8 @@ class Change(_PlanRecord):
             SpecError: a field that does not exist or a value that does not fit.
         """
         if isinstance(spec, TimmSpec):
-            if self.stages or self.stage or self.head:
-                raise SpecError(f"{spec.architecture} is timm's CNN: it has no stages or head that could be changed")
+            if self.stages or self.stage or self.head or self.network:
+                raise SpecError(f"{spec.architecture} is timm's CNN: it has no parts that could be changed")
             return spec if self.mixers is None else spec.with_mixers(self.mixers)
         stages = list(spec.stages)
         for number in self.stage:
@@ -88,6 +115,12 @@ class Change(_PlanRecord):
         return _with_network(spec, self.network)
 
 
+def _expect_name(row: Change | Base) -> None:
+    """A folder is called after it."""
+    row.expect(bool(slug(row.name)), "name", "letters from a to z or digits in it", row.name)
+    row.expect(len(row.name) <= LONGEST_NAME, "name", f"at most {LONGEST_NAME} letters", row.name)
+
+
 def _with_fields(stage: StageSpec, fields: Mapping[str, Any], path: str) -> StageSpec:
     """A stage with some of its fields replaced, inner ones one by one; its mixer may be a Python object."""
     if not fields:
@@ -102,7 +135,7 @@ def _with_network(spec: ModelSpec, fields: Mapping[str, Any]) -> ModelSpec:
     allowed = ("img_size", "drop_path_rate", "drop_path_rule", "initialisation")
     for key in fields:
         if key not in allowed:
-            raise SpecError(f"network.{key}: no such field. {did_you_mean(key, allowed)}")
+            raise SpecError(f"network.{key}: no such field. {did_you_mean(str(key), allowed)}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
     return spec.with_changes(**values)
 
@@ -113,8 +146,10 @@ class Base(_PlanRecord):
 
     name: str = "base"
     """Its name in the table."""
-    model: str = "poolformer_s12"
-    """A row of the zoo."""
+    model: str | None = None
+    """A row of the zoo; ``poolformer_s12`` where there is no ``spec`` either."""
+    spec: ModelSpec | None = None
+    """A model of your own in its place; width, stem and grids are fitted like a row's."""
     width: float = 1.0
     """Factor on all widths, the number of attention heads staying as it is."""
     stem_stride: int | None = None
@@ -129,9 +164,23 @@ class Base(_PlanRecord):
     """What is different from the row of the zoo already in the base."""
 
     def check(self) -> None:
-        """Width and stride are possible."""
-        self.expect(self.width > 0, "width", "a positive factor", self.width)
+        """A name that can be a folder's, one model, and a width and a stride that are possible."""
+        _expect_name(self)
+        one = self.model is None or self.spec is None
+        self.expect(one, "model", "a row of the zoo or a spec of your own, not both", self.model)
+        self.expect(0 < self.width < inf, "width", "a positive factor", self.width)
         self.expect(self.stem_stride is None or self.stem_stride >= 1, "stem_stride", "at least 1", self.stem_stride)
+        if self.change is not None and (self.change.model or self.change.recipe):
+            raise RunError("change: the base's own model and recipe are said as base.model and as the plan's recipe")
+
+    @property
+    def frame(self) -> AnySpec:
+        """The whole model it starts from, as published.
+
+        Raises:
+            InputError: no such row in the zoo.
+        """
+        return find(self.model or USUAL_MODEL).spec if self.spec is None else self.spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +203,10 @@ class Plan(_PlanRecord):
     """The rows, in the order of the table."""
 
     def check(self) -> None:
-        """Every row has a name of its own."""
+        """Every row has a name of its own, and the recipe leaves the models to the plan."""
+        for part, why in OF_THE_PLAN.items():
+            if getattr(self.recipe.model, part):
+                raise RunError(f"recipe.model.{part}: {why}")
         names = [self.base.name, *(change.name for change in self.changes)]
         for name, count in Counter(slug(name) for name in names).items():
             if count > 1:
@@ -215,11 +267,6 @@ class Variant(_PlanRecord):
         return self.spec, self.recipe
 
 
-def slug(name: str) -> str:
-    """A name as a folder's: ``Pool size 5`` → ``pool-size-5``."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
 def variants(plan: Plan, facts: PictureFacts) -> tuple[list[Variant], list[str]]:
     """The rows of a plan for these pictures, the base first, and what is odd about them in sentences.
 
@@ -234,11 +281,12 @@ def variants(plan: Plan, facts: PictureFacts) -> tuple[list[Variant], list[str]]
 def _variant(plan: Plan, base: Base, change: Change | None, facts: PictureFacts) -> Variant:
     shown = change or base
     try:
-        row = find(change.model if change is not None and change.model else base.model)
-        spec = fitted(row.spec, base, facts)
+        own = find(change.model).spec if change is not None and change.model else base.frame
+        spec = _with_rates(fitted(own, base, facts), plan.recipe.model)
         for step in (base.change, change):
             spec = spec if step is None else step.applied(spec)
-        recipe = plan.recipe if change is None else Recipe.from_dict(merged(plan.recipe.to_dict(), change.recipe))
+        fields = merged(plan.recipe.to_dict(), {} if change is None else change.recipe)
+        recipe = Recipe.from_dict(fields, "recipe")
     except InputError as error:
         raise type(error)(f"{shown.name}: {error}") from None
     return Variant(
@@ -248,8 +296,15 @@ def _variant(plan: Plan, base: Base, change: Change | None, facts: PictureFacts)
         about=shown.about,
         published=shown.published,
         spec=spec,
-        recipe=recipe,
+        recipe=recipe.with_changes(model=recipe.model.with_changes(drop_path_rate=None, drop_rate=None)),
     )
+
+
+def _with_rates(spec: AnySpec, choice: ModelChoice) -> AnySpec:
+    """The recipe's rates as the model's own, so that a change of them is not overruled when it is trained."""
+    if choice.drop_rate is not None:
+        spec = spec.with_dropout(choice.drop_rate)
+    return spec if choice.drop_path_rate is None else spec.with_changes(drop_path_rate=choice.drop_path_rate)
 
 
 def fitted(spec: AnySpec, base: Base, facts: PictureFacts) -> AnySpec:

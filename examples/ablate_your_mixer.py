@@ -1,0 +1,56 @@
+"""Does your token mixer matter? A plan that puts it beside the paper's pooling and beside no mixer at all.
+
+    metaformer ablate examples/ablate_your_mixer.py --data digits --only shift
+
+trains two rows, PoolFormer-S12 at a quarter of its widths and the same with the mixer below, with three seeds each, and
+writes the table and the report to sweeps/ablate_your_mixer-digits. Without `--only` all four rows are trained. The
+mixer stands at the top of the file because every run is a process of its own, which finds it here by its name.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from metaformer.ablation import Base, Change, Plan
+from metaformer.shipped import named_recipe
+
+
+class Shift(nn.Module):
+    """Each quarter of the channels looks one token up, down, left or right; a linear layer mixes the channels."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, grid: tuple[int, ...], mask: Tensor | None = None) -> Tensor:
+        """Tokens (B, N, C) that stand row by row in ``grid``, to the same shape."""
+        up, down, left, right = x.unflatten(1, grid).chunk(4, dim=-1)
+        shifted = [up.roll(-1, 1), down.roll(1, 1), left.roll(-1, 2), right.roll(1, 2)]
+        return self.proj(torch.cat(shifted, dim=-1).flatten(1, 2))
+
+
+class Unshifted(nn.Module):
+    """The same linear layer without the shift: is it the neighbours or the parameters?"""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, grid: tuple[int, ...], mask: Tensor | None = None) -> Tensor:
+        """Tokens (B, N, C) to the same shape."""
+        return self.proj(x)
+
+
+def plan(side: int = 8) -> Plan:
+    """The rows for pictures of ``side`` pixels; these need not know it."""
+    return Plan(
+        name="your-mixer",
+        title="A token mixer of one's own",
+        question="Is looking at four neighbours better than their mean?",
+        base=Base(name="pooling", model="poolformer_s12", width=0.25),
+        recipe=named_recipe("short"),
+        changes=(
+            Change(name="identity", mixers="identity"),
+            Change(name="shift", mixers=Shift),
+            Change(name="no shift", about="the linear layer alone", mixers=Unshifted),
+        ),
+    )

@@ -1,0 +1,66 @@
+"""Is it the frame or the mixer? Three token mixers, each in three frames.
+
+    metaformer ablate frames --data digits --seeds 3
+
+The frames are PoolFormer-S12's (a pyramid of four stages, pre-norm with LayerScale), DeiT-S's (one stage of square
+patches with a position table and a class token) and ConvFormer's (the second paper's pyramid: StarReLU, ResScale, no
+biases, an MLP head). Every frame has twelve blocks, ConvFormer's six fewer than in its S18. The mixers are pooling,
+attention and separable convolution: one that is at home in each frame. If the mixer were what matters, the rows of one
+mixer would stand together; if the frame is, the rows of one frame do.
+
+In DeiT's frame pooling and convolution mix the patches, and the class token reads the mean of what they mixed: they
+have no place for a token outside the map. Attention keeps what its frame gives it: DeiT's biases, CAFormer's lack of
+them, the first paper's single one.
+
+9 rows and as many runs a seed, up to 64 pixels at a quarter of all widths under the recipe ``short``, above that as
+published under PoolFormer's ImageNet recipe. Parameters and multiply-adds differ between frames and are in the table.
+Only two of these nine were ever published, under recipes of their own, so no rank correlation is to be read from them.
+"""
+
+from __future__ import annotations
+
+from metaformer import find
+from metaformer.ablation import Base, Change, Plan
+from metaformer.shipped import named_recipe
+
+POOLFORMER, DEIT, CONVFORMER = "PoolFormer's frame", "DeiT's frame", "ConvFormer's frame"
+TWELVE_BLOCKS = {number: {"depth": depth} for number, depth in enumerate((2, 2, 6, 2), start=1)}
+
+
+def changes(width: float) -> tuple[Change, ...]:
+    """All but the base, frame by frame."""
+    head_dim = round(32 * width)
+    heads = {"name": "attention", "head_dim": head_dim, "qkv_bias": False}
+    deit = {"group": DEIT, "model": "deit_small_patch16_224"}
+    convformer = {"group": CONVFORMER, "model": "convformer_s18", "stage": TWELVE_BLOCKS}
+    return (
+        Change(name="PoolFormer, attention", group=POOLFORMER, mixers={**heads, "proj_bias": True}),
+        Change(name="PoolFormer, separable conv", group=POOLFORMER, mixers="separable_conv"),
+        Change(name="DeiT, pooling", mixers="pooling", **deit),
+        Change(name="DeiT, attention", published=find("deit_small_patch16_224").top1, **deit),
+        Change(name="DeiT, separable conv", mixers="separable_conv", **deit),
+        Change(name="ConvFormer, pooling", mixers="pooling", **convformer),
+        Change(name="ConvFormer, attention", mixers={**heads, "proj_bias": False}, **convformer),
+        Change(name="ConvFormer, separable conv", **convformer),
+    )
+
+
+def plan(side: int = 224) -> Plan:
+    """The rows for pictures of ``side`` pixels."""
+    small = side <= 64
+    width = 0.25 if small else 1.0
+    return Plan(
+        name="frames",
+        title="The frame or the mixer",
+        question="The same three token mixers in three frames. Which of the two decides the accuracy?",
+        source="MetaFormer, table 2 (ImageNet-1K, each row under its own recipe)",
+        base=Base(
+            name="PoolFormer, pooling",
+            group=POOLFORMER,
+            model="poolformer_s12",
+            width=width,
+            published=find("poolformer_s12").top1,
+        ),
+        recipe=named_recipe("short" if small else "imagenet/poolformer", "poolformer_s12"),
+        changes=changes(width),
+    )

@@ -1,0 +1,63 @@
+"""Where should the mixing get stronger? Every assignment of pooling, attention and spatial FC that the paper trained.
+
+    metaformer ablate hybrids --data digits --seeds 3
+
+The paper pools on the large maps and puts attention or spatial FC into the last one or two stages, where few tokens
+are left and both can look at all of them (MetaFormer, section 4.4 and table 5); it trained no other assignment, so
+there is none here. Its hybrids with attention also have a channel LayerNorm and a learned position table, so the plan
+has pooling with that LayerNorm beside them: the norm's share of the difference.
+
+6 rows and as many runs a seed: PoolFormer-S12, up to 64 pixels at a quarter of its widths under the recipe ``short``,
+above that as published under PoolFormer's ImageNet recipe, 4.3 to 6.1 · 10¹⁸ operations a run. The paper trained
+the two rows with attention in batches of 1024 in place of 4096 (``experiments/imagenet/hybrids.py``); a plan has one
+recipe.
+"""
+
+from __future__ import annotations
+
+from metaformer import find
+from metaformer.ablation import Base, Change, Plan
+from metaformer.shipped import named_recipe
+
+CHANNEL_NORM = {"kind": "layer", "eps": 1e-5}
+
+
+def hybrid(name: str, group: str, model: str) -> Change:
+    """A row of the zoo with the top-1 that the paper prints."""
+    return Change(name=name, group=group, model=model, published=find(model).top1)
+
+
+CHANGES = (
+    Change(
+        name="channel LayerNorm",
+        group="pooling",
+        about="pooling with the norm of the hybrids with attention",
+        stages={"norm": CHANNEL_NORM},
+        head={"norm": CHANNEL_NORM},
+        published=76.5,
+    ),
+    hybrid("attention in stage 4", "attention", "metaformer_pppa_s12_224"),
+    hybrid("attention in stages 3 and 4", "attention", "metaformer_ppaa_s12_224"),
+    hybrid("spatial FC in stage 4", "spatial FC", "metaformer_pppf_s12_224"),
+    hybrid("spatial FC in stages 3 and 4", "spatial FC", "metaformer_ppff_s12_224"),
+)
+
+
+def plan(side: int = 224) -> Plan:
+    """The rows for pictures of ``side`` pixels."""
+    small = side <= 64
+    return Plan(
+        name="hybrids",
+        title="Which stages need more than pooling",
+        question="Attention or spatial FC in the last stages, pooling before them: what does each stage gain?",
+        source="MetaFormer, table 5 (ImageNet-1K, 300 epochs)",
+        base=Base(
+            name="pooling in every stage",
+            group="pooling",
+            model="poolformer_s12",
+            width=0.25 if small else 1.0,
+            published=find("poolformer_s12").top1,
+        ),
+        recipe=named_recipe("short" if small else "imagenet/poolformer", "poolformer_s12"),
+        changes=CHANGES,
+    )
