@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def carry_out(
     with locked(path, "another sweep is writing here; wait for it, or choose another folder with --out"):
         plan = sweep.to_dict()
         if resume:
-            plan = _joined(folder.read_plan(), plan, path)
+            sweep, plan = _joined(sweep, plan, folder.read_plan(), path)
         elif overwrite:
             folder.clear()
         folder.write_plan(plan)
@@ -133,10 +133,12 @@ def carry_out(
                 _Shift(waiting, crew, folder, progress).work()
 
 
-def _joined(stored: dict[str, Any], now: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The plan to go on with: the rows of both, which agree where they meet, and the seeds of both."""
+def _joined(sweep: Sweep, now: dict[str, Any], stored: dict[str, Any], path: Path) -> tuple[Sweep, dict[str, Any]]:
+    """What to go on with, as a sweep and as plan.json: the rows of both, which agree where they meet, and all seeds."""
     expect_same_plan(stored, now, path)
-    return {**now, "seeds": sorted({*stored["seeds"], *now["seeds"]}), "command": now["command"] or stored["command"]}
+    seeds = sorted({*stored["seeds"], *now["seeds"]})
+    plan = {**now, "seeds": seeds, "command": now["command"] or stored["command"]}
+    return replace(sweep, seeds=tuple(seeds)), plan
 
 
 @contextmanager
@@ -157,7 +159,8 @@ def _session(folder: SweepFolder, crew: Crew) -> Iterator[None]:
     try:
         yield
     finally:
-        folder.note("sweep ended", seconds=round(time.monotonic() - began, 3))
+        with suppress(RunError):  # where the journal cannot be written any more, that has been told already
+            folder.note("sweep ended", seconds=round(time.monotonic() - began, 3))
 
 
 class _Shift:
@@ -192,8 +195,11 @@ class _Shift:
         if interrupts.received:
             raise SweepInterrupted(interrupts.received)
         if self.given_up:
-            runs = "; ".join(_told(outcome) for outcome in self.given_up)
-            raise RunError(f"{runs}. All other runs are finished and kept; fewer --workers need less memory at a time")
+            raise RunError(
+                f"{len(self.given_up)} runs were begun {ATTEMPTS} times and given up: "
+                f"{'; '.join(_told(outcome) for outcome in self.given_up)}. All other runs are finished and kept. "
+                "Fewer --workers need less memory at a time; --resume tries again"
+            )
 
     def _hand_out(self) -> None:
         while self.waiting and not self.closing and len(self.crew.busy) < self.crew.size:

@@ -67,17 +67,23 @@ class SweepFolder:
             )
 
     def clear(self) -> None:
-        """Remove the sweep that is here, and only what sweeps and runs write."""
+        """Remove the sweep that is here, and only what sweeps and runs write.
+
+        The journal goes first, so that no half-removed run counts as finished, and the plan, which tells what there is
+        to remove, last: after a kill in between the folder is still a sweep's.
+        """
         if not (self.path / PLAN).is_file():
             return
+        (self.path / JOURNAL).unlink(missing_ok=True)
         for name in self.planned_runs():
             folder = self.path / RUNS / name
             if folder.is_dir():
                 run_folder.start_over(folder)
                 _remove_empty(folder, self.path)
         for entry in self.path.iterdir():
-            if entry.is_file() and any(fnmatchcase(entry.name, pattern) for pattern in _WRITTEN):
+            if entry.name != PLAN and entry.is_file() and any(fnmatchcase(entry.name, p) for p in _WRITTEN):
                 entry.unlink()
+        (self.path / PLAN).unlink()
 
     def planned_runs(self) -> list[str]:
         """``ROW/seed-N`` for every run of plan.json."""
@@ -146,6 +152,11 @@ class SweepFolder:
         return {run for run in done if (self.path / RUNS / run / run_folder.CONFIG).is_file()}
 
 
+def sweep_of(run: Path) -> Path:
+    """The folder of the sweep that a run's folder belongs to."""
+    return run.parents[2]
+
+
 def _ends_line(file: Any) -> bool:
     file.seek(-1, os.SEEK_END)
     return bool(file.read(1) == b"\n")
@@ -174,12 +185,19 @@ def expect_same_plan(stored: Mapping[str, Any], now: Mapping[str, Any], folder: 
                 "A resumed sweep keeps its rows; leave the plan as it was, or choose another folder with --out"
             )
         for part in ("spec", "recipe"):
-            for path, old, new in run_folder.differences(_flat(before[part]), _flat(row[part])):
-                if path not in run_folder.FREE_ON_RESUME:
+            old, new = _flat(before[part]), _flat(row[part])
+            for path in (*old, *(path for path in new if path not in old)):
+                if _told(old, path) != _told(new, path) and path not in run_folder.FREE_ON_RESUME:
                     raise RunError(
-                        f"{folder}: {before['name']!r} was begun with {part}.{path} = {old!r}, now it is {new!r}. "
-                        "A resumed sweep keeps its rows; leave the plan as it was, or choose another folder with --out"
+                        f"{folder}: {before['name']!r} was begun with {part}.{path} = {_told(old, path)}, now it is "
+                        f"{_told(new, path)}. A resumed sweep keeps its rows; leave the plan as it was, or choose "
+                        "another folder with --out"
                     )
+
+
+def _told(flat: Mapping[str, Any], path: str) -> str:
+    """A field's value; a part that is gone altogether has no fields."""
+    return repr(flat[path]) if path in flat else "nothing"
 
 
 def _expect_same_pictures(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
