@@ -46,7 +46,12 @@ def plan(side: int = 8) -> Plan:
         name="your-mixer",
         title="A token mixer of one's own",
         question="Is looking at four neighbours better than their mean?",
-        base=Base(name="pooling", model="poolformer_s12", width=0.25),
+        base=Base(
+            name="pooling",
+            model="poolformer_s12",
+            width=0.25,
+            change=Change(name="LayerScale 0.1", stages={"residual": {"layer_scale": 0.1}}),  # short trainings need it
+        ),
         recipe=named_recipe("short"),
         changes=(
             Change(name="identity", mixers="identity"),

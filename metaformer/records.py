@@ -111,6 +111,8 @@ def _describe(annotation: Any) -> str:
             names.append("nothing")
         elif get_origin(option) is tuple:
             names.append(f"a list of {_describe(get_args(option)[0])}")
+        elif get_origin(option) is Mapping:
+            names.append("a mapping of fields")
         elif isinstance(option, type) and issubclass(option, Record):
             names.append(f"a mapping such as {{{next(iter(_schema(option)))}: ...}}")
         else:

@@ -118,11 +118,11 @@ def mistakes_in(path: Path) -> Iterator[None]:
         yield
     except InputError as error:
         raise type(error)(f"{path}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RunError(f"{path}: {_line(error, path)}{type(error).__name__}: {error}") from error
 
 
-def _line(error: Exception, path: Path) -> str:
+def _line(error: BaseException, path: Path) -> str:
     """``line 12: `` of the file, where the error passed through it."""
     if isinstance(error, SyntaxError):
         return ""  # its own text has it

@@ -431,6 +431,8 @@ def as_mixer(value: object, path: str = "mixer") -> Mixer:
         nested = args.pop("args", {})
         if not isinstance(args.get("name"), str):
             raise SpecError(f"{path}: expected a 'name' in {value!r}")
+        if not isinstance(nested, Mapping) or not all(isinstance(key, str) for key in {**args, **nested}):
+            raise SpecError(f"{path}: expected arguments by their names such as {{'kernel': 5}}, got {value!r}")
         return MixerSpec(name=args.pop("name"), args={**args, **nested})
     if _is_pair(value):
         return MixerSpec(name=value[0], args=dict(value[1]))  # type: ignore[index]

@@ -12,8 +12,9 @@ In DeiT's frame pooling and convolution mix the patches, and the class token rea
 have no place for a token outside the map. Attention keeps what its frame gives it: DeiT's biases, CAFormer's lack of
 them, the first paper's single one.
 
-9 rows and as many runs a seed, up to 64 pixels at a quarter of all widths under the recipe ``short``, above that as
-published under PoolFormer's ImageNet recipe. Parameters and multiply-adds differ between frames and are in the table.
+9 rows and as many runs a seed, up to 64 pixels at a quarter of all widths, PoolFormer's with a LayerScale of 0.1, under
+the recipe ``short``, above that as published under PoolFormer's ImageNet recipe. Parameters and multiply-adds differ
+between frames and are in the table.
 Only two of these nine were ever published, under recipes of their own, so no rank correlation is to be read from them.
 """
 
@@ -27,12 +28,18 @@ POOLFORMER, DEIT, CONVFORMER = "PoolFormer's frame", "DeiT's frame", "ConvFormer
 TWELVE_BLOCKS = {number: {"depth": depth} for number, depth in enumerate((2, 2, 6, 2), start=1)}
 
 
+def layer_scale(value: float | None) -> dict[str, dict[str, float | None]]:
+    """Another LayerScale in every stage, or none."""
+    return {"residual": {"layer_scale": value}}
+
+
 def changes(width: float) -> tuple[Change, ...]:
     """All but the base, frame by frame."""
     head_dim = round(32 * width)
     heads = {"name": "attention", "head_dim": head_dim, "qkv_bias": False}
-    deit = {"group": DEIT, "model": "deit_small_patch16_224"}
-    convformer = {"group": CONVFORMER, "model": "convformer_s18", "stage": TWELVE_BLOCKS}
+    own = {"stages": layer_scale(None)}  # the base's is PoolFormer's alone
+    deit = {"group": DEIT, "model": "deit_small_patch16_224", **own}
+    convformer = {"group": CONVFORMER, "model": "convformer_s18", "stage": TWELVE_BLOCKS, **own}
     return (
         Change(name="PoolFormer, attention", group=POOLFORMER, mixers={**heads, "proj_bias": True}),
         Change(name="PoolFormer, separable conv", group=POOLFORMER, mixers="separable_conv"),
@@ -60,6 +67,7 @@ def plan(side: int = 224) -> Plan:
             model="poolformer_s12",
             width=width,
             published=find("poolformer_s12").top1,
+            change=Change(name="LayerScale 0.1", stages=layer_scale(0.1)) if small else None,
         ),
         recipe=named_recipe("short" if small else "imagenet/poolformer", "poolformer_s12"),
         changes=changes(width),

@@ -7,10 +7,10 @@ are left and both can look at all of them (MetaFormer, section 4.4 and table 5);
 there is none here. Its hybrids with attention also have a channel LayerNorm and a learned position table, so the plan
 has pooling with that LayerNorm beside them: the norm's share of the difference.
 
-6 rows and as many runs a seed: PoolFormer-S12, up to 64 pixels at a quarter of its widths under the recipe ``short``,
-above that as published under PoolFormer's ImageNet recipe, 4.3 to 6.1 · 10¹⁸ operations a run. The paper trained
-the two rows with attention in batches of 1024 in place of 4096 (``experiments/imagenet/hybrids.py``); a plan has one
-recipe.
+6 rows and as many runs a seed: PoolFormer-S12, up to 64 pixels at a quarter of its widths, with a LayerScale of 0.1 and
+under the recipe ``short``, above that as published under PoolFormer's ImageNet recipe, 4.3 to 6.1 · 10¹⁸ operations a
+run. The paper trained the two rows with attention in batches of 1024 in place of 4096
+(``experiments/imagenet/hybrids.py``); a plan has one recipe.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ CHANGES = (
 def plan(side: int = 224) -> Plan:
     """The rows for pictures of ``side`` pixels."""
     small = side <= 64
+    awake = Change(name="LayerScale 0.1", stages={"residual": {"layer_scale": 0.1}})
     return Plan(
         name="hybrids",
         title="Which stages need more than pooling",
@@ -57,6 +58,7 @@ def plan(side: int = 224) -> Plan:
             model="poolformer_s12",
             width=0.25 if small else 1.0,
             published=find("poolformer_s12").top1,
+            change=awake if small else None,
         ),
         recipe=named_recipe("short" if small else "imagenet/poolformer", "poolformer_s12"),
         changes=CHANGES,

@@ -2,10 +2,10 @@
 
     metaformer ablate mixers --data digits --seeds 3
 
-The frame is the plan ``paper``'s: PoolFormer-S12, up to 64 pixels at a quarter of its widths under the recipe
-``short``, above that as published and under the published ImageNet recipe. 13 rows and as many runs a seed. Only the
-mixer changes: norm, channel MLP and LayerScale stay, and no row gets a position table, which costs attention more than
-the others. Each mixer is given what its place asks for and no more:
+The frame is the plan ``paper``'s: PoolFormer-S12, up to 64 pixels at a quarter of its widths, with a LayerScale of 0.1
+and under the recipe ``short``, above that as published and under the published ImageNet recipe. 13 rows and as many
+runs a seed. Only the mixer changes: norm, channel MLP and LayerScale stay, and no row gets a position table, which
+costs attention more than the others. Each mixer is given what its place asks for and no more:
 
 - attention has PoolFormer's hybrids' heads; keys and values of the reduced one come from 7 × 7 places of a map
   at 224 pixels and from 2 × 2 on the smallest pictures;
@@ -60,12 +60,20 @@ def plan(side: int = 224) -> Plan:
     """The rows for pictures of ``side`` pixels."""
     small = side <= 64
     width = 0.25 if small else 1.0
+    awake = Change(name="LayerScale 0.1", stages={"residual": {"layer_scale": 0.1}})
     return Plan(
         name="mixers",
         title="Every token mixer in PoolFormer's frame",
         question="The frame and the recipe stay, the token mixer changes. How far apart are the mixers?",
         source="MetaFormer, table 5 (ImageNet-1K, 300 epochs), for the rows that it has",
-        base=Base(name="pooling", group=LOCAL, model="poolformer_s12", width=width, published=77.2),
+        base=Base(
+            name="pooling",
+            group=LOCAL,
+            model="poolformer_s12",
+            width=width,
+            published=77.2,
+            change=awake if small else None,
+        ),
         recipe=named_recipe("short" if small else "imagenet/poolformer", "poolformer_s12"),
         changes=changes(width, small),
     )

@@ -202,6 +202,11 @@ class Plan(_PlanRecord):
     changes: tuple[Change, ...]
     """The rows, in the order of the table."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.changes, list):  # as people write it in Python
+            object.__setattr__(self, "changes", tuple(self.changes))
+        super().__post_init__()
+
     def check(self) -> None:
         """Every row has a name of its own, and the recipe leaves the models to the plan."""
         for part, why in OF_THE_PLAN.items():

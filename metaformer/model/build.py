@@ -197,8 +197,11 @@ def build_mixer(mixer: Mixer, dim: int, place: Mapping[str, Any], path: str = "m
         module = factory(dim, **known, **args)
     except SpecError as error:
         raise SpecError(f"{error}" if f"{error}".startswith(path) else f"{path}.{error}") from None
-    except TypeError as error:
-        raise SpecError(f"{path}: {mixer} cannot be built for the width {dim}: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # a mixer of one's own fails with whatever it likes
+        said = f"{type(error).__name__}: {error}"
+        raise SpecError(f"{path}: {mixer} cannot be built for the width {dim}: {said}") from error
     if not isinstance(module, nn.Module):
         raise SpecError(f"{path}: expected {mixer} to build a torch module, got {type(module).__name__}")
     _check_shape(module, dim, place, path)
