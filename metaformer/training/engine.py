@@ -47,7 +47,7 @@ class Engine:
         if recipe.machine.grad_checkpointing:
             model.set_grad_checkpointing(True)  # type: ignore[operator]
         self.accelerator = start_accelerator(recipe.machine)
-        optimiser = build_optimiser(model, recipe.optimisation)
+        optimiser = build_optimiser(model, recipe.optimisation, self.accelerator.device)
         self._wrapped, self.optimiser = self.accelerator.prepare(model.train(), optimiser)
         self.module = plain(model)
         decay = recipe.optimisation.ema_decay

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
@@ -16,15 +17,19 @@ from ..errors import RunError, did_you_mean
 from ..recipe import Optimisation
 
 
-def build_optimiser(model: nn.Module, optimisation: Optimisation) -> Optimizer:
+def build_optimiser(model: nn.Module, optimisation: Optimisation, device: torch.device | str = "cpu") -> Optimizer:
     """The optimiser named in ``optimisation`` over the trainable tensors of ``model``.
 
     One-dimensional tensors, biases and ``model.no_weight_decay()`` are not decayed. ``layer_decay`` multiplies the
-    rate once more for each layer further from the head, in the order of ``model.group_matcher()``. Raises
-    ``RunError`` for an unknown optimiser, with the nearest names.
+    rate once more for each layer further from the head, in the order of ``model.group_matcher()``. ``device`` is where
+    the model is going to be trained. Raises ``RunError`` for an unknown optimiser, with the nearest names.
     """
     _expect_known(optimisation.optimiser)
     moments: dict[str, Any] = {"betas": optimisation.betas, "eps": optimisation.eps}
+    if torch.device(device).type == "cpu" and optimisation.optimiser.lower() == "adamw":
+        # one pass over each tensor in place of ten: a quarter of the time. PyTorch leaves that to us on the CPU; a
+        # state of before keeps the way it was begun, since the choice is saved with the groups
+        moments["fused"] = True
     try:
         return create_optimizer_v2(
             model,

@@ -1,5 +1,7 @@
 """What is decayed, what is scaled by its depth, and which names are known."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -54,6 +56,37 @@ def test_timm_s_optimisers_move_the_weights(name: str) -> None:
     model.head(torch.ones(1, 4)).square().sum().backward()
     optimiser.step()
     assert not torch.equal(model.head.weight, before)
+
+
+def adamw_moved(device: str, steps: int) -> tuple[Deep, torch.optim.Optimizer]:
+    """A model after some updates, by the CPU's way or another device's."""
+    torch.manual_seed(0)
+    model, images = Deep(), torch.randn(6, 4)
+    optimiser = build_optimiser(model, Optimisation(lr=0.1, layer_decay=0.7), device)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        model.head(model.blocks[0](images)).square().sum().backward()
+        optimiser.step()
+    return model, optimiser
+
+
+def test_adamw_is_one_pass_on_the_cpu_and_moves_as_elsewhere() -> None:
+    (here, fused), (there, usual) = adamw_moved("cpu", 5), adamw_moved("cuda", 5)
+    assert all(group["fused"] for group in fused.param_groups)
+    assert not any(group["fused"] for group in usual.param_groups)
+    for mine, theirs in zip(here.parameters(), there.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_state_goes_on_in_the_way_it_was_begun() -> None:
+    (model, usual), (again, fused) = adamw_moved("cuda", 3), adamw_moved("cpu", 0)
+    again.load_state_dict(model.state_dict())
+    fused.load_state_dict(deepcopy(usual.state_dict()))  # it would keep the tensors themselves
+    for one, optimiser in ((model, usual), (again, fused)):
+        optimiser.zero_grad()
+        one.head(torch.ones(2, 4)).square().sum().backward()
+        optimiser.step()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
 def test_frozen_tensors_are_left_out() -> None:
