@@ -12,9 +12,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-## train on the handwritten digits, identical frames, different token mixers; prints a table, writes runs/demo/report.html
+## the paper's ablation, small: seven rows with three seeds on the handwritten digits; writes sweeps/demo/report.html
 demo: $(VENV)/.ready
-	$(BIN)/python -m metaformer.demo
+	$(BIN)/metaformer ablate demo --data digits --seeds 3 --out sweeps/demo --overwrite
 
 ## the default suite: under 15 minutes on 2 cores, no internet, no GPU
 test: $(VENV)/.ready

@@ -38,7 +38,6 @@ LAYERS = {
     "prediction": 4,
     "run": 4,
     "ablation": 4,
-    "demo": 4,
     "report": 4,
     "cli": 5,
     "__main__": 5,

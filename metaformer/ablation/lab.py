@@ -217,7 +217,7 @@ def _gpus() -> int:
 
 
 def _reported(out: Path, console: Console) -> Path:
-    from ..report.sweep_page import findings, sweep_table, write_sweep_page
+    from ..report.sweep.page import findings, sweep_table, write_sweep_page
 
     page = write_sweep_page(out)
     console.print(sweep_table(out))

@@ -314,7 +314,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the reports of runs or sweeps again, from the files in their folders; compare two or more sweeps."""
-    from ..report.sweep_files import is_sweep
+    from ..report.sweep.files import is_sweep
 
     if not folders:
         raise InputError("which runs? Give one or more run folders, such as runs/*, or folders of sweeps")
@@ -328,8 +328,8 @@ def report(
 
 
 def _report_sweeps(folders: list[Path], out: Path | None) -> None:
-    from ..report.sweep_comparison import write_sweep_comparison
-    from ..report.sweep_page import write_sweep_page
+    from ..report.sweep.comparison import write_sweep_comparison
+    from ..report.sweep.page import write_sweep_page
 
     if out is not None and len(folders) < 2:
         raise InputError("--out is for the comparison of two or more sweeps; the report of one stays in its folder")

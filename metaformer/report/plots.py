@@ -1,4 +1,4 @@
-"""Learning curves of one run and of several runs: metrics in, matplotlib figures out.
+"""Learning curves of a run, and the axes that other curves share: metrics in, matplotlib figures out.
 
 Top-1 is drawn in percent. A figure never fails for want of data: what was not measured is simply not drawn.
 """
@@ -6,16 +6,15 @@ Top-1 is drawn in percent. A figure never fails for want of data: what was not m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from .numbers import compact, known, percent, shorten
+from .numbers import compact, known, percent
 from .run_files import Best, Figures, Metrics
 from .style import AMBER, BLUE, GREEN, GROUND, MUTED, SERIES, blank, house_style, tick_text
 
@@ -24,15 +23,6 @@ _TRAINING: dict[str, Any] = {"color": AMBER, "label": "training"}
 _VALIDATION: dict[str, Any] = {"color": BLUE, "label": "validation"}
 _AVERAGED: dict[str, Any] = {"color": GREEN, "label": "validation, averaged weights (EMA)", "linestyle": (0, (4, 2))}
 _BEST: dict[str, Any] = {"color": MUTED, "linestyle": (0, (1, 2)), "linewidth": 1.2}
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One run of several: its name, its metrics, and whether its architecture was broken on purpose."""
-
-    title: str
-    metrics: Metrics
-    broken: bool = False
 
 
 @house_style()
@@ -118,48 +108,9 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
         )
 
 
-@house_style()
-def curves_of_runs(curves: Sequence[Curve]) -> Figure:
-    """Training loss and validation top-1 of several runs; broken architectures are dashed.
-
-    Accuracy stands on a scale of its error's logarithm: 97 and 98 % are told apart while 20 % stays in view.
-    """
-    figure = blank(9.2, 4.2 + 0.11 * len(curves))
-    loss, top1 = figure.subplots(1, 2)
-    for colour, curve in zip(series_colours(len(curves)), curves, strict=True):
-        look: dict[str, Any] = {"color": colour, "linestyle": (0, (3, 2)) if curve.broken else "-", "linewidth": 1.6}
-        epochs = curve.metrics.epochs
-        _line(loss, epochs, _positive(curve.metrics.column("train_loss")), 0, label=_curve_name(curve), **look)
-        _line(top1, epochs, 100 * curve.metrics.column("top1"), 0, **look)
-    loss.set_title("Training loss, logarithmic")
-    loss.set_yscale("log")
-    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    tick_text(loss.yaxis, compact)
-    loss.yaxis.set_minor_formatter("")
-    top1.set_title("Validation top-1 (%), error on a logarithmic scale")
-    accuracy_axis(top1, [100 * share for curve in curves for share in curve.metrics.column("top1")])
-    every = np.concatenate([curve.metrics.epochs for curve in curves]) if curves else np.empty(0)
-    for axes in (loss, top1):
-        axes.set_xlabel("epoch")
-        _epoch_axis(axes, np.sort(every))
-    if curves:
-        columns = 3 if max(len(curve.title) for curve in curves) < 26 else 2
-        figure.legend(*loss.get_legend_handles_labels(), loc="outside lower left", ncols=columns, handlelength=3)
-    return figure
-
-
-def _curve_name(curve: Curve) -> str:
-    return f"{shorten(curve.title, 38)}   {percent(curve.metrics.last('top1'), 1)}"
-
-
 def series_colours(number: int) -> list[str]:
     """One colour a run, in the palette's order."""
     return [SERIES[i % len(SERIES)] for i in range(number)]
-
-
-def _positive(values: Figures) -> Figures:
-    """Values fit for a logarithm; a loss of zero sits at the bottom instead of vanishing."""
-    return np.where(np.isfinite(values), np.maximum(values, 1e-6), np.nan)
 
 
 # Half an error in a thousand pictures: beyond it the scale says nothing more.

@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.text import Text
 from PIL import Image
 
 from metaformer.report.confusion import Pair, confusion_figure, most_confused, row_shares, worst_classes
 from metaformer.report.numbers import compact, count, duration, percent, short, shorten, shorten_all
-from metaformer.report.plots import Curve, curves_of_runs, learning_curves
+from metaformer.report.plots import accuracy_axis, learning_curves
 from metaformer.report.predictions import predictions_figure
-from metaformer.report.run_files import Metrics, evaluation_from, read_metrics
-from metaformer.report.style import inline_svg, save_png
-from metaformer.report.tradeoff import Point, accuracy_over_macs
+from metaformer.report.run_files import evaluation_from, read_metrics
+from metaformer.report.style import blank, inline_svg, save_png
 
 from . import fabricated as fake
 
@@ -61,17 +59,6 @@ def test_learning_curves_of_any_history(tmp_path: Path, top1: tuple[object, ...]
     fake.write_metrics(tmp_path, top1=top1)
     metrics = read_metrics(tmp_path / "metrics.csv")
     assert_png(save_png(learning_curves(metrics), tmp_path / "curves.png"))
-    assert_png(save_png(curves_of_runs([Curve("a run", metrics, broken=True)]), tmp_path / "runs.png"))
-
-
-def test_runs_of_different_lengths_share_one_figure(tmp_path: Path) -> None:
-    curves = []
-    for epochs in (1, 40, 3):
-        fake.write_metrics(tmp_path, top1=np.linspace(0.1, 0.99, epochs))
-        curves.append(Curve(f"{epochs} epochs", read_metrics(tmp_path / "metrics.csv")))
-    figure = curves_of_runs([*curves, Curve("nothing yet", Metrics())])
-    assert figure.axes[0].get_xlim()[1] >= 40
-    assert_png(save_png(figure, tmp_path / "runs.png"))
 
 
 def test_accuracy_is_drawn_in_percent_and_grows_upwards(tmp_path: Path) -> None:
@@ -79,19 +66,11 @@ def test_accuracy_is_drawn_in_percent_and_grows_upwards(tmp_path: Path) -> None:
     metrics = read_metrics(tmp_path / "metrics.csv")
     top1 = learning_curves(metrics).axes[1]
     assert any(np.allclose(line.get_ydata(), 100 * np.array(fake.TOP1)) for line in top1.lines)
-    scale = curves_of_runs([Curve("a", metrics)]).axes[1].transData
+    axes = blank(3, 3).subplots()
+    accuracy_axis(axes, [20, 98])
+    scale = axes.transData
     heights = [scale.transform((1, accuracy))[1] for accuracy in (0, 20, 90, 97, 98, 100)]
     assert heights == sorted(heights)
-
-
-@pytest.mark.parametrize("number", [0, 1, 2, 12])
-def test_names_of_points_do_not_cover_each_other(number: int) -> None:
-    points = [Point(f"model number {i}", 1e9 + 1e6 * i, 0.97 + 0.0001 * i) for i in range(number)]
-    figure = accuracy_over_macs([*points, Point("failed", 1e9, float("nan"))])
-    figure.draw_without_rendering()
-    boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]  # without its line
-    assert len(boxes) == number
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_predictions_of_any_number_of_pictures(tmp_path: Path) -> None:

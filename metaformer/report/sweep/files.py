@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError
-from .numbers import known
-from .run_files import RunFiles, part, read_run
+from ...errors import RunError
+from ..numbers import known
+from ..run_files import RunFiles, part, read_run
 
 PLAN = "plan.json"
 JOURNAL = "journal.jsonl"

@@ -14,16 +14,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError
-from .numbers import DASH
-from .page import drawing, write_page
-from .run_files import part
-from .sweep_files import is_sweep, read_sweep
-from .sweep_plots import side_by_side
-from .sweep_results import SweepResults, SweepRow, gathered
-from .sweep_statistics import RankCorrelation, rank_correlation
-from .sweep_table import is_sure
-from .sweep_words import accuracy, correlation, interval, listed, plural, points
+from ...errors import RunError
+from ..numbers import DASH
+from ..page import drawing, write_page
+from ..run_files import part
+from .files import is_sweep, read_sweep
+from .plots import side_by_side
+from .results import SweepResults, SweepRow, gathered
+from .statistics import RankCorrelation, rank_correlation
+from .table import is_sure
+from .words import accuracy, correlation, interval, listed, plural, points
 
 FOLDER = "comparison"
 """Where the comparison is written in the first sweep's folder."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from metaformer.errors import RunError
-from metaformer.report.sweep_files import read_sweep
+from metaformer.report.sweep.files import read_sweep
 
-from . import fabricated as fake
+from .. import fabricated as fake
 
 
 def journal(folder: Path, *events: dict[str, object] | str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metaformer.report.sweep_statistics import Difference, holm, paired, rank_correlation, summary
+from metaformer.report.sweep.statistics import Difference, holm, paired, rank_correlation, summary
 
 
 @pytest.fixture(autouse=True)

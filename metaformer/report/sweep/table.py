@@ -16,13 +16,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from .numbers import DASH, count, short
-from .run_files import part
-from .sweep_files import SweepRun
-from .sweep_results import SweepResults, SweepRow, results
-from .sweep_statistics import SIGNIFICANCE
-from .sweep_words import accuracy, correlation, interval, points, probability
-from .zoo_table import markdown_line
+from ..numbers import DASH, count, short
+from ..run_files import part
+from ..zoo_table import markdown_line
+from .files import SweepRun
+from .results import SweepResults, SweepRow, results
+from .statistics import SIGNIFICANCE
+from .words import accuracy, correlation, interval, points, probability
 
 
 def write_tables(sweep: SweepResults) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from metaformer.report.sweep_files import read_sweep
-from metaformer.report.sweep_findings import told
-from metaformer.report.sweep_results import SweepResults, gathered, parts_missing, results
-from metaformer.report.sweep_table import sweep_csv, sweep_json, sweep_markdown, terminal_table
+from metaformer.report.sweep.files import read_sweep
+from metaformer.report.sweep.findings import told
+from metaformer.report.sweep.results import SweepResults, gathered, parts_missing, results
+from metaformer.report.sweep.table import sweep_csv, sweep_json, sweep_markdown, terminal_table
 
-from . import fabricated as fake
+from .. import fabricated as fake
 
 
 def sweep_of(folder: Path, *args: Any, **more: Any) -> SweepResults:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .sweep_results import SweepResults, SweepRow
-from .sweep_statistics import SIGNIFICANCE
-from .sweep_words import accuracy, correlation, listed, plural, points
+from .results import SweepResults, SweepRow
+from .statistics import SIGNIFICANCE
+from .words import accuracy, correlation, listed, plural, points
 
 
 def told(sweep: SweepResults) -> list[str]:

@@ -16,11 +16,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 from scipy.stats import rankdata
 
-from .numbers import compact, shorten
-from .places import Box, free_place
-from .style import BLUE, GROUND, HAIR, INK, MUTED, SERIES, VERMILION, blank, house_style, tick_text
-from .sweep_results import SweepResults, SweepRow
-from .sweep_words import signed
+from ..numbers import compact, shorten
+from ..places import Box, free_place
+from ..style import BLUE, GROUND, HAIR, INK, MUTED, SERIES, VERMILION, blank, house_style, tick_text
+from .results import SweepResults, SweepRow
+from .words import signed
 
 _WIDTH = 9.2
 _MARKERS = "osD^vPX*"

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from .numbers import shorten
-from .plots import accuracy_axis, series_colours
-from .run_files import Figures
-from .style import MUTED, blank, house_style
-from .sweep_results import SweepResults, SweepRow
+from ..numbers import shorten
+from ..plots import accuracy_axis, series_colours
+from ..run_files import Figures
+from ..style import MUTED, blank, house_style
+from .results import SweepResults, SweepRow
 
 _ACROSS = 3
 _LINES = 6  # of a panel; a larger group takes several

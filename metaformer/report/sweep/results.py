@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .numbers import known
-from .run_files import RunFiles, part
-from .run_results import training_seconds
-from .sweep_files import SweepFiles, SweepRun, SweepVariant
-from .sweep_statistics import Difference, RankCorrelation, Summary, holm, paired, rank_correlation, summary
+from ..numbers import known
+from ..run_files import RunFiles, part
+from ..run_results import training_seconds
+from .files import SweepFiles, SweepRun, SweepVariant
+from .statistics import Difference, RankCorrelation, Summary, holm, paired, rank_correlation, summary
 
 Kind = Literal["base", "mixer", "without", "other"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .numbers import DASH
-from .sweep_results import SweepRow
-from .sweep_statistics import Difference, RankCorrelation
+from ..numbers import DASH
+from .results import SweepRow
+from .statistics import Difference, RankCorrelation
 
 MINUS = "−"
 

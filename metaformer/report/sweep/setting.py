@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .numbers import count, duration, percent, plain
-from .run_files import part
-from .run_setting import data_rows, machine_rows
-from .sweep_results import SweepResults
-from .sweep_table import seen
-from .sweep_words import plural, share
+from ..numbers import count, duration, percent, plain
+from ..run_files import part
+from ..run_setting import data_rows, machine_rows
+from .results import SweepResults
+from .table import seen
+from .words import plural, share
 
 Row = tuple[str, str]
 

@@ -12,12 +12,12 @@ from PIL import Image
 
 from metaformer.cli.app import main
 from metaformer.errors import RunError
-from metaformer.report.sweep_comparison import write_sweep_comparison
-from metaformer.report.sweep_page import findings, sweep_table, write_sweep_page
-from metaformer.report.sweep_plots import close_scale, spread
+from metaformer.report.sweep.comparison import write_sweep_comparison
+from metaformer.report.sweep.page import findings, sweep_table, write_sweep_page
+from metaformer.report.sweep.plots import close_scale, spread
 
-from . import fabricated as fake
-from .test_run_page import assert_self_contained, read, undrawn  # noqa: F401 a fixture
+from .. import fabricated as fake
+from ..test_run_page import assert_self_contained, read, undrawn  # noqa: F401 a fixture
 
 TABLES = ("table.csv", "table.json", "table.md")
 FIGURES = ("accuracy.png", "macs.png", "curves.png", "published.png")

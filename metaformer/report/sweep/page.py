@@ -13,18 +13,18 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from ..errors import RunError
-from . import sweep_setting
-from .numbers import DASH, count, known, short
-from .page import drawing, write_page
-from .run_setting import recipe_sections
-from .sweep_curves import learning_curves
-from .sweep_files import read_sweep
-from .sweep_findings import told
-from .sweep_plots import accuracies, accuracy_over_macs, against_print
-from .sweep_results import SweepResults, SweepRow, gathered
-from .sweep_table import footnotes, is_sure, terminal_table, write_tables
-from .sweep_words import accuracy, interval, points, probability
+from ...errors import RunError
+from ..numbers import DASH, count, known, short
+from ..page import drawing, write_page
+from ..run_setting import recipe_sections
+from . import setting
+from .curves import learning_curves
+from .files import read_sweep
+from .findings import told
+from .plots import accuracies, accuracy_over_macs, against_print
+from .results import SweepResults, SweepRow, gathered
+from .table import footnotes, is_sure, terminal_table, write_tables
+from .words import accuracy, interval, points, probability
 
 
 def write_sweep_page(folder: Path | str) -> Path:
@@ -68,9 +68,9 @@ def _context(sweep: SweepResults) -> dict[str, Any]:
         "title": sweep.files.title,
         "question": str(plan.get("question") or ""),
         "source": str(plan.get("source") or ""),
-        "notes": [*sweep_setting.notes(sweep), *map(str, plan.get("notes") or ())],
+        "notes": [*setting.notes(sweep), *map(str, plan.get("notes") or ())],
         "findings": told(sweep),
-        "tiles": sweep_setting.tiles(sweep),
+        "tiles": setting.tiles(sweep),
         "groups": [{"title": name, "rows": [_shown(row) for row in rows]} for name, rows in sweep.groups.items()],
         "has_print": any(row.variant.published is not None for row in sweep.rows),
         "has_inference": any(row.inference_speed is not None for row in sweep.rows),
@@ -81,10 +81,10 @@ def _context(sweep: SweepResults) -> dict[str, Any]:
         "command": plan.get("command"),
         "recipe": recipe_sections(sweep.base.variant.recipe),
         "base": sweep.base.name,
-        "data": sweep_setting.data(sweep),
-        "machine": sweep_setting.machines(sweep),
-        "cost": sweep_setting.cost_rows(sweep),
-        "runs": sweep_setting.run_rows(sweep),
+        "data": setting.data(sweep),
+        "machine": setting.machines(sweep),
+        "cost": setting.cost_rows(sweep),
+        "runs": setting.run_rows(sweep),
     }
 
 
