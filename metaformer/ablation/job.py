@@ -24,7 +24,6 @@ from .lock import locked
 
 PATIENCE = 60.0
 """Seconds that a run waits for a process that still holds its folder: one that a killed sweep left behind ends soon."""
-CHECKPOINTS = "checkpoint*.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +75,7 @@ def carried_out(job: Job) -> Outcome:
     except InputError as error:
         event, reason = "failed", str(error)
     except (RunInterrupted, KeyboardInterrupt) as stop:
-        event, reason = "stopped", str(stop)
-    if event in ("finished", "broke down"):
-        _drop_checkpoints(Path(job.folder))
+        event, reason = "stopped", str(stop).split(";")[0]
     return Outcome(run=job.run, event=event, reason=reason, seconds=time.perf_counter() - began)
 
 
@@ -121,9 +118,3 @@ def _whole(job: Job) -> AnySpec:
         mixer if name is None else getattr(plan, name) for name, mixer in zip(names, job.spec.mixers, strict=True)
     ]
     return job.spec.with_mixers(mixers)
-
-
-def _drop_checkpoints(folder: Path) -> None:
-    """A settled run is not gone on with, and its state is the largest of its files; the weights stay."""
-    for path in folder.glob(CHECKPOINTS):
-        path.unlink(missing_ok=True)
