@@ -70,9 +70,9 @@ def _learns_on_the_cpu(x: Tensor, grid: Grid) -> bool:
 class _Average(torch.autograd.Function):
     """The average of ``Pooling`` by shifted sums along the columns, then along the rows.
 
-    PyTorch's ``avg_pool2d`` visits the whole window of every token, on its way back as well, which is over a quarter of
-    a training step of a small PoolFormer on the CPU; with this it is a tenth. A sum over the neighbours is its own
-    transpose, so that backward is the same sum of the gradients over their counts.
+    PyTorch's ``avg_pool2d`` visits the whole window of every token, on its way back as well, and took a quarter of a
+    training step of a small PoolFormer on the CPU; this takes an eighth. A sum over the neighbours
+    is its own transpose, so that backward is the same sum of the gradients over their counts.
     """
 
     generate_vmap_rule = True  # gradients of each picture, through torch.func
