@@ -54,8 +54,8 @@ def denormals_flushed(device: torch.device) -> Iterator[None]:
     """In a run on one CPU thread, numbers below 1e-38 count as 0; afterwards as they did before.
 
     Processors handle such numbers much more slowly than others, and they move no weight. Moments and gradients may come
-    near them: LayerScale begins at 1e-5, and Adam squares. Only on one thread, because the switch reaches no thread that
-    is alive already, and a result must not depend on what a process did before.
+    near them: LayerScale begins at 1e-5, and Adam squares. Only on one thread, because the switch reaches no thread
+    that is alive already, and a result must not depend on what a process did before.
     """
     before = bool(torch.full((1,), 1e-38).mul(0.01) == 0)  # torch tells only by doing it
     flushes = device.type == "cpu" and torch.get_num_threads() == 1 and not before and torch.set_flush_denormal(True)
