@@ -1,6 +1,6 @@
 """A short training from scratch for comparing models on small pictures: what the ablation plans use.
 
-    metaformer train --recipe short --model poolformer_s12 --data digits --stem-stride 1
+    metaformer train --recipe short --model poolformer_s12 --data digits
 
 Everything that would need a long training to pay off is left out: no label smoothing, no mixing, no stochastic depth.
 Pictures are shifted, and with ``--augmentation.hflip 0.5`` mirrored.

@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
+PLANS = {"ablate_your_mixer": r"shift +[\d.]+\sM\b.*shift as token mixer"}
+"""Examples that `metaformer ablate` runs, and a part of what it prints of each."""
 EXPECTED = {
     "classify": r"class +\d+ +\d\.\d\d%",
     "features": r"stage 3: 512 channels, 1/32 .* map \(2, 512, 6, 8\)\none vector a picture: \(2, 512\)",
@@ -23,22 +25,43 @@ EXPECTED = {
 
 
 def test_every_example_is_run_here() -> None:
-    assert {path.stem for path in EXAMPLES} == set(EXPECTED)
+    assert {path.stem for path in EXAMPLES} == {*EXPECTED, *PLANS}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_docstring_says_how_to_run_it(path: Path) -> None:
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert text is not None
-    assert f"python examples/{path.name}" in text
+    verb = "metaformer ablate" if path.stem in PLANS else "python"
+    assert f"{verb} examples/{path.name}" in text
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs(path: Path) -> None:
-    offline = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"}
-    done = subprocess.run(
-        [sys.executable, str(path)], cwd=ROOT, env=offline, capture_output=True, text=True, timeout=240, check=False
+def run(command: list[str], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """A process of its own, without a network."""
+    offline = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1", "COLUMNS": "120"}
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, env=offline, capture_output=True, text=True, timeout=240, check=False
     )
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_plan_is_trained_by_workers(name: str, tmp_path: Path) -> None:
+    """As its docstring says, but a single epoch with a single seed, and from another folder."""
+    path = ROOT / "examples" / f"{name}.py"
+    words = re.search(rf"metaformer ablate examples/{path.name} (.+)", path.read_text(encoding="utf-8"))
+    assert words is not None
+    short = ["--seeds", "1", "--optimisation.epochs", "1", "--optimisation.batch-size", "256"]
+    done = run(["-m", "metaformer", "ablate", str(path), *words[1].split(), *short], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(PLANS[name], done.stdout, re.DOTALL), done.stdout
+    sweep = tmp_path / "sweeps" / f"{name}-digits"
+    assert sorted(path.name for path in (sweep / "runs").iterdir()) == ["pooling", "shift"]
+    assert (sweep / "report.html").is_file()
+
+
+@pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem in EXPECTED], ids=lambda path: path.stem)
+def test_example_runs(path: Path) -> None:
+    done = run([str(path)])
     assert done.returncode == 0, done.stderr
     assert re.search(EXPECTED[path.stem], done.stdout), done.stdout
     assert "Warning" not in done.stderr, done.stderr

@@ -18,11 +18,17 @@ from rich.console import Console
 from metaformer.errors import InputError
 from metaformer.recipe import Augmentation, Recipe
 from metaformer.run import train
+from metaformer.shipped import shipped_recipes
 from metaformer.spec import ModelSpec
 from metaformer.zoo.catalogue import CATALOGUE, find
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
-FILES = {path.relative_to(EXPERIMENTS).with_suffix("").as_posix(): path for path in sorted(EXPERIMENTS.rglob("*.py"))}
+ABLATIONS = EXPERIMENTS / "ablations"  # plans, no recipes: tests/ablation/test_plan_files.py
+FILES = {
+    path.relative_to(EXPERIMENTS).with_suffix("").as_posix(): path
+    for path in sorted(EXPERIMENTS.rglob("*.py"))
+    if path.parent != ABLATIONS
+}
 
 # model: epochs with cool-down, batch, optimiser, peak rate, warm-up, drop path, head dropout
 # "MetaFormer Is Actually What You Need for Vision", appendix; "MetaFormer Baselines for Vision" and its scripts
@@ -101,7 +107,8 @@ def maker(file: str) -> Callable[..., Recipe]:
 
 
 def test_every_experiment_is_checked_here() -> None:
-    assert set(FILES) == {*PUBLISHED, "finetune", "small"}
+    assert set(FILES) == {*PUBLISHED, "finetune", "short", "small"}
+    assert shipped_recipes() == FILES
 
 
 def test_every_model_that_the_two_papers_trained_on_imagenet_1k_has_its_recipe() -> None:
