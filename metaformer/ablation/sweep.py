@@ -22,7 +22,7 @@ from .job import Job, Outcome
 from .lock import locked
 from .plan import PictureFacts, Variant
 from .progress import SweepProgress
-from .sweep_folder import SweepFolder, expect_same_plan
+from .sweep_folder import SETTLED, SweepFolder, expect_same_plan
 
 ATTEMPTS = 3
 """How often a run is begun whose process dies."""
@@ -126,6 +126,8 @@ def carry_out(
             folder.clear()
         folder.write_plan(plan)
         settled = folder.settled()
+        for run in settled:
+            folder.drop_state(run)  # a kill may have come first
         waiting = [job for job in sweep.jobs(folder) if job.run not in settled]
         progress.begins(sweep.jobs(folder), settled)
         if waiting:
@@ -212,6 +214,8 @@ class _Shift:
         told = {"reason": outcome.reason} if outcome.reason else {}
         self.folder.note(outcome.event, run=outcome.run, seconds=round(outcome.seconds, 3), **told)
         self.progress.settled(outcome)
+        if outcome.event in SETTLED:
+            self.folder.drop_state(outcome.run)  # now that the journal has it, and not before
         if outcome.event == "failed":
             self.failures.append(outcome)
             self._close()

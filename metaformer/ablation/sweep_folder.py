@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .. import run_folder
 from ..errors import RunError
@@ -25,6 +25,7 @@ PLAN, JOURNAL, RUNS = "plan.json", "journal.jsonl", "runs"
 FORMAT = 1
 SETTLED = ("finished", "broke down")
 """Events after which a run is not begun again."""
+_STATE = "checkpoint*.safetensors"
 _WRITTEN = (PLAN, JOURNAL, RUNS, "report.html", "table.*", "*.png")
 
 
@@ -121,8 +122,7 @@ class SweepFolder:
         path = self.path / JOURNAL
         try:
             with path.open("ab+") as file:
-                if file.tell() and not _ends_line(file):
-                    line = "\n" + line  # a kill may have cut the last one
+                _drop_cut_line(file)
                 file.write(line.encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -151,15 +151,23 @@ class SweepFolder:
         done = {event["run"] for event in self.events() if event["event"] in SETTLED}
         return {run for run in done if (self.path / RUNS / run / run_folder.CONFIG).is_file()}
 
+    def drop_state(self, run: str) -> None:
+        """Remove a settled run's checkpoints: it is not gone on with, and they are its largest files."""
+        for path in (self.path / RUNS / run).glob(_STATE):
+            path.unlink(missing_ok=True)
+
 
 def sweep_of(run: Path) -> Path:
     """The folder of the sweep that a run's folder belongs to."""
     return run.parents[2]
 
 
-def _ends_line(file: Any) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return bool(file.read(1) == b"\n")
+def _drop_cut_line(file: IO[bytes]) -> None:
+    """Remove what a kill left of the last line, so that all lines but the last one are whole at any time."""
+    file.seek(0)
+    whole = file.read().rfind(b"\n") + 1
+    file.truncate(whole)
+    file.seek(whole)
 
 
 def _remove_empty(folder: Path, stop: Path) -> None:

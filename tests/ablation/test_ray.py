@@ -1,0 +1,114 @@
+"""A sweep on a Ray cluster gives what the processes of one machine give; the cluster here is this machine."""
+
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_sweep import events, figures, swept, written_plan
+
+from metaformer.ablation import ray_crew
+from metaformer.ablation.job import Job
+from metaformer.errors import MissingExtraError
+
+Refused = Callable[..., str]
+COMMAND = "import sys; from metaformer.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def test_without_ray_the_extra_is_named(tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'metaformer\[ray\]'"):
+        swept(tiny_plan, tmp_path / "out", ray="local")
+
+
+@pytest.mark.parametrize("address", ["nonsense", "ray://127.0.0.1:10001", "127.0.0.1:http", "127.0.0.1:1", ":6379"])
+def test_a_wrong_address_is_refused_at_once(tiny_plan: Path, tmp_path: Path, refused: Refused, address: str) -> None:
+    pytest.importorskip("ray")
+    told = refused(tiny_plan, tmp_path / "out", ray=address)
+    assert told.startswith(f"--ray {address}: expected 'local', 'auto' or the HOST:PORT")
+
+
+def test_another_server_is_no_cluster(tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr(ray_crew, "ANSWER", 8)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        told = subprocess_told("ablate", str(tiny_plan), "--out", str(tmp_path / "out"), "--ray", address)
+    assert told.returncode == 2
+    assert told.stderr.startswith(f"error: --ray {address}: expected")
+    assert len(told.stderr.splitlines()) == 1
+
+
+def subprocess_told(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", COMMAND, *words], capture_output=True, text=True, check=False)
+
+
+def test_rooms_of_a_cluster() -> None:
+    assert ray_crew._room({"CPU": 7.0, "GPU": 2.0}, threads=2, gpu=False) == 3
+    assert ray_crew._room({"CPU": 7.0, "GPU": 2.0}, threads=2, gpu=True) == 2
+    assert ray_crew._room({"CPU": 7.0}, threads=2, gpu=True) == 0
+    assert ray_crew._room({"GPU": 1.0}, threads=1, gpu=False) == 0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A Ray of two cores, as somebody else's program would have started it."""
+    pytest.importorskip("ray")
+    ray = ray_crew._imported()
+    ray_crew._connect(ray, ray_crew.LOCAL, 2, 1, False)
+    yield ray
+    ray.shutdown()
+
+
+def test_two_workers_find_what_processes_find_and_a_death_is_got_over(
+    cluster: Any, unbroken: Path, tmp_path: Path
+) -> None:
+    plan, out = written_plan(tmp_path, 'Change(name="once", mixers=Once), '), tmp_path / "out"
+    swept(plan, out, ray=ray_crew.LOCAL)
+    assert cluster.is_initialized()  # what we did not begin we do not end
+    told = [(e["event"], e.get("attempt")) for e in events(out) if e.get("run") == "once/seed-0"]
+    assert told == [("started", 1), ("died", None), ("started", 2), ("finished", None)]
+    started = events(out, "sweep started")[0]
+    assert (started["workers"], started["where"]) == (2, "Ray")
+    found, expected = figures(out), figures(unbroken)
+    assert found == {"base/seed-0": expected["base/seed-0"], "once/seed-0": expected["identity/seed-0"]}
+
+
+@pytest.mark.slow
+def test_the_whole_table_is_the_one_of_processes(cluster: Any, unbroken: Path, tiny_plan: Path, tmp_path: Path) -> None:
+    swept(tiny_plan, tmp_path / "out", ray=ray_crew.LOCAL, seeds=2)
+    assert figures(tmp_path / "out") == figures(unbroken)
+
+
+def test_a_run_on_another_disk_gives_its_small_files_back(unbroken: Path, tmp_path: Path) -> None:
+    """There the sweep's folder is missing or another sweep's, and so is the plan's file with a mixer of its own."""
+    plan, elsewhere = written_plan(tmp_path, 'Change(name="once", mixers=Once), '), tmp_path / "elsewhere"
+    (tmp_path / "died").touch()
+    swept(plan, tmp_path / "out", workers=1)
+    job = _job(tmp_path / "out", "once").with_changes(folder=str(elsewhere / "runs" / "once" / "seed-0"))
+    told, files = ray_crew._carried_out(
+        job.with_changes(plan_file=str(elsewhere / "tiny.py")).to_dict(), plan.read_text(), "the sweep's own mark"
+    )
+    assert told["event"] == "finished"
+    assert not elsewhere.exists()
+    assert set(files) == {"config.json", "metrics.csv", "evaluation.json"}
+    stale = elsewhere / "runs" / "once" / "seed-0"
+    shutil.copytree(tmp_path / "out" / "runs" / "base" / "seed-0", stale)  # of an attempt on this machine
+    ray_crew._put(files, stale)
+    assert figures(elsewhere) == {"once/seed-0": figures(unbroken)["identity/seed-0"]}
+    assert not (stale / "last.safetensors").exists()
+
+
+def _job(out: Path, slug: str) -> Job:
+    """The job of a row with its first seed."""
+    from metaformer.ablation.sweep_folder import SweepFolder
+    from metaformer.recipe import Recipe
+
+    plan = SweepFolder(out).read_plan()
+    (row,) = [row for row in plan["variants"] if row["slug"] == slug]
+    told = {"run": f"{slug}/seed-0", "title": row["name"], "folder": "", "plan_file": "", "spec": row["spec"]}
+    return Job.from_dict({**told, "recipe": Recipe.from_dict(row["recipe"]).with_changes(seed=0).to_dict()})
