@@ -22,8 +22,12 @@ def to_map(x: Tensor, grid: Grid) -> Tensor:
 
 
 def to_tokens(x: Tensor) -> Tensor:
-    """A map (B, C, H, W) as contiguous tokens (B, H·W, C)."""
-    return x.permute(0, 2, 3, 1).reshape(x.shape[0], x.shape[2] * x.shape[3], x.shape[1])
+    """A map (B, C, H, W) as contiguous tokens (B, H·W, C): a view of a ``channels_last`` map, a copy of any other.
+
+    The copy pays: PyTorch's convolutions answer in the layout they are asked in, so a picture that came in as planes
+    would leave every layer behind it, and every gradient, transposed.
+    """
+    return x.permute(0, 2, 3, 1).reshape(x.shape[0], x.shape[2] * x.shape[3], x.shape[1]).contiguous()
 
 
 def beside_prefix(x: Tensor, grid: Grid, function: Callable[[Tensor], Tensor]) -> Tensor:

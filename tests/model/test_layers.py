@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from metaformer.factory import create_model
 from metaformer.model.block import Block
 from metaformer.model.build import build_backbone, drop_path_rates
 from metaformer.model.layers import (
@@ -149,3 +150,25 @@ def test_every_norm_and_activation_trains(activation, kind):
     x, _ = built(torch.randn(2, 3, 16, 16))
     x.square().mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in built.parameters())
+
+
+@pytest.mark.parametrize("name", ["poolformer_s12", "caformer_s18", "pvt_tiny", "deit_tiny_patch16_224"])
+def test_tokens_and_their_gradients_keep_one_layout(name):
+    """A picture comes as planes. Were its layout to survive the stem, every layer and every gradient would be
+    transposed, which costs a quarter of a training step on the CPU."""
+    model = create_model(name, num_classes=3, img_size=64)
+    seen = {}
+
+    def watch(place):
+        def tensors(_, gradients_in, gradients_out):
+            seen[place] = [g for g in (*gradients_in, *gradients_out) if g is not None and g.dim() == 3]
+
+        return tensors
+
+    for place, module in model.named_modules():
+        if isinstance(module, (GroupNorm, LayerNorm, Scale, nn.Linear)) and "blocks" in place:
+            module.register_full_backward_hook(watch(place))
+    model(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert seen
+    transposed = [place for place, tensors in seen.items() if not all(t.is_contiguous() for t in tensors)]
+    assert not transposed

@@ -120,65 +120,6 @@ def test_pooling_of_a_line_is_one_dimensional():
     torch.testing.assert_close(Pooling(4)(x, (9,)), expected)
 
 
-@pytest.mark.parametrize("subtract", [True, False])
-@pytest.mark.parametrize("kernel", [1, 3, 5, 9])
-@pytest.mark.parametrize("grid", [(5, 7), (8, 8), (1, 6), (3, 1), (2, 2), (1, 1), (6,)])
-def test_pooling_that_learns_is_pooling_that_does_not(grid, kernel, subtract):
-    """The CPU's own way in a training step has the values and the gradients of ``avg_pool2d``."""
-    mixer, count = Pooling(4, kernel=kernel, subtract=subtract), grid[0] * (grid[1] if len(grid) == 2 else 1)
-    x, seen = torch.randn(2, 3, count, 4, dtype=torch.float64).unbind()
-    x.requires_grad_()
-    y = mixer(x, grid)
-    assert type(y.grad_fn).__name__ == "_AverageBackward"
-    assert y.is_contiguous()
-    with torch.no_grad():
-        torch.testing.assert_close(y, mixer(x, grid), rtol=1e-12, atol=1e-14)
-    (gradient,) = torch.autograd.grad(y, x, seen)
-    plain = on_map(x, grid, mixer._average)
-    (expected,) = torch.autograd.grad(plain - x if subtract else plain, x, seen)
-    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize("kernel", [3, 7])
-def test_the_gradient_of_pooling_is_the_limit_of_differences(kernel):
-    x = torch.randn(2, 12, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: Pooling(3, kernel=kernel)(x, (3, 4)), x)
-
-
-def test_pooling_leaves_its_input_and_takes_one_that_is_not_contiguous():
-    x = torch.randn(2, 3, 35).transpose(1, 2).requires_grad_()
-    before = x.detach().clone()
-    y = Pooling(3)(x, GRID)
-    y.sum().backward()
-    assert torch.equal(x, before)
-    torch.testing.assert_close(y.detach(), Pooling(3)(before, GRID))
-
-
-def test_pooling_gives_gradients_of_each_picture():
-    x, mixer = torch.randn(3, 35, 4), Pooling(4)
-
-    def told(tokens):
-        return mixer(tokens[None], GRID).square().sum()
-
-    expected = torch.cat([torch.autograd.grad(told(one), one)[0][None] for one in x.clone().requires_grad_().unbind()])
-    torch.testing.assert_close(torch.func.vmap(torch.func.grad(told))(x), expected)
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
-@pytest.mark.parametrize("case", ["prefix", "bfloat16", "no gradient", "traced", "compiled"])
-def test_pooling_keeps_the_known_operation_elsewhere(case, monkeypatch):
-    """For prefix tokens, few digits, evaluation and exports."""
-    monkeypatch.setattr("metaformer.model.mixers.pooling._Average.apply", None)
-    x = torch.randn(2, 36 if case == "prefix" else 35, 4, requires_grad=case != "no gradient")
-    if case == "traced":
-        assert "avg_pool2d" in str(torch.jit.trace(lambda x: Pooling(4)(x, GRID), x).graph)
-    elif case == "compiled":
-        graph = torch.export.export(Pooling(4), (x, GRID)).graph
-        assert any("avg_pool2d" in str(node.target) for node in graph.nodes)
-    else:
-        assert Pooling(4)(x.bfloat16() if case == "bfloat16" else x, GRID).shape == x.shape
-
-
 def test_pooling_refuses_an_even_window():
     with pytest.raises(SpecError, match=r"kernel: expected an odd window.*got 4"):
         Pooling(8, kernel=4)
