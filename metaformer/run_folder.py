@@ -134,7 +134,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def stored_recipe(folder: Path) -> Recipe:
     """The recipe a run was begun with."""
-    return Recipe.from_dict(read_config(folder)["recipe"], "recipe")
+    recipe = read_config(folder)["recipe"]
+    if isinstance(recipe.get("data"), dict):
+        recipe["data"].setdefault("memory", "never")  # runs from before there was a choice read picture by picture
+    return Recipe.from_dict(recipe, "recipe")
 
 
 def resumed(folder: Path, given: Recipe | None) -> Recipe:
