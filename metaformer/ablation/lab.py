@@ -45,6 +45,7 @@ def ablate(
     overwrite: bool = False,
     command: str = "",
     console: Console | None = None,
+    since: float | None = None,
 ) -> Path:
     """Train every row of a plan with every seed, and report what made the difference.
 
@@ -61,6 +62,7 @@ def ablate(
         overwrite: remove the sweep in the folder first.
         command: the command line, kept in the folder.
         console: where to print; standard output when left out.
+        since: when the command began, by ``time.monotonic``; the sweep's time is counted from there.
 
     Returns:
         The report's page.
@@ -94,7 +96,9 @@ def ablate(
         command=command,
     )
     with SweepProgress(console) as progress:
-        carry_out(sweep, out, _crew(ray, workers, rows), resume=resume, overwrite=overwrite, progress=progress)
+        carry_out(
+            sweep, out, _crew(ray, workers, rows), resume=resume, overwrite=overwrite, progress=progress, since=since
+        )
     return _reported(out, console)
 
 

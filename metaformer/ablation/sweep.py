@@ -101,6 +101,7 @@ def carry_out(
     resume: bool = False,
     overwrite: bool = False,
     progress: SweepProgress,
+    since: float | None = None,
 ) -> None:
     """Train what is not trained yet.
 
@@ -111,11 +112,14 @@ def carry_out(
         resume: go on with the sweep in the folder; it may have fewer rows and seeds.
         overwrite: remove the sweep in the folder first.
         progress: told what happens.
+        since: when the work on this sweep began, by ``time.monotonic``; now where left out. Its time is counted from
+            there, imports and looking at the pictures included.
 
     Raises:
         RunError: the folder cannot hold this sweep, or a run cannot be trained; finished runs are kept.
         SweepInterrupted: after Ctrl-C or SIGTERM, with the states of the runs saved.
     """
+    began = time.monotonic() if since is None else since
     folder = SweepFolder(path)
     folder.check(resume=resume, overwrite=overwrite)
     with locked(path, "another sweep is writing here; wait for it, or choose another folder with --out"):
@@ -131,7 +135,7 @@ def carry_out(
         waiting = [job for job in sweep.jobs(folder) if job.run not in settled]
         progress.begins(sweep.jobs(folder), settled)
         if waiting:
-            with _hired(hire) as crew, _session(folder, crew):
+            with _hired(hire) as crew, _session(folder, crew, began):
                 _Shift(waiting, crew, folder, progress).work()
 
 
@@ -154,9 +158,8 @@ def _hired(hire: Callable[[], Crew]) -> Iterator[Crew]:
 
 
 @contextmanager
-def _session(folder: SweepFolder, crew: Crew) -> Iterator[None]:
+def _session(folder: SweepFolder, crew: Crew, began: float) -> Iterator[None]:
     """Begin and end of one sitting in the journal; a killed one has no end."""
-    began = time.monotonic()
     folder.note("sweep started", workers=crew.size, where=crew.where)
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,7 @@ def ablate(
 
     Every field of the plan's recipe has a dotted flag, which holds for all rows.
     """
+    since = time.monotonic()  # before torch is imported
     from ..ablation.lab import ablate as carry_out
     from . import commands
 
@@ -53,6 +55,7 @@ def ablate(
         resume=resume,
         overwrite=overwrite,
         command=commands.command_line.get(),
+        since=since,
     )
 
 
