@@ -22,6 +22,7 @@ from .plan import SMALL_SIDE, Base, PictureFacts, Plan, Variant, variants
 from .plan_files import plan_file, read_plan
 from .progress import SweepProgress
 from .sweep import Sweep, carry_out, named
+from .sweep_folder import SweepFolder
 
 REFUSED = {
     "model.pretrained": "rows that differ in their parts cannot start from the same weights",
@@ -75,6 +76,7 @@ def ablate(
     changed = dict(changed or {})
     _expect_possible(changed, seeds, workers)
     path = plan_file(plan)
+    SweepFolder(out).check(resume=resume, overwrite=overwrite)  # before pictures are looked at for minutes
     plan_read, facts = _for_pictures(path, changed, console)
     if only is not None:
         plan_read = plan_read.only(only)
