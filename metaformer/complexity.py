@@ -14,6 +14,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+_COMPUTED = 64 * 64
+"""Pixels up to which a picture is sent through the model as it is. That is quicker than following shapes, and a sweep
+of short runs counts in every one of them."""
+
 
 def count_parameters(model: nn.Module, *, trainable: bool = False) -> int:
     """Number of parameters, all of them or only the trained ones."""
@@ -21,7 +25,7 @@ def count_parameters(model: nn.Module, *, trainable: bool = False) -> int:
 
 
 def count_macs(model: nn.Module, size: tuple[int, int] | None = None, in_chans: int | None = None) -> int:
-    """Multiply-adds for one picture; nothing is computed, only shapes are followed.
+    """Multiply-adds for one picture; of a large one only shapes are followed, nothing is computed.
 
     Args:
         model: a classifier, or any module of pictures.
@@ -31,7 +35,10 @@ def count_macs(model: nn.Module, size: tuple[int, int] | None = None, in_chans: 
     spec = getattr(model, "spec", None)
     height, width = size or (spec.img_size if spec is not None else (224, 224))
     channels = in_chans or (spec.in_chans if spec is not None else 3)
-    shadow = copy.deepcopy(model).to("meta").eval()
+    shadow = copy.deepcopy(model).eval()
+    device = next((tensor.device for tensor in shadow.parameters()), torch.device("cpu"))
+    if height * width > _COMPUTED:
+        shadow, device = shadow.to("meta"), torch.device("meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        shadow(torch.empty(1, channels, height, width, device="meta"))
+        shadow(torch.zeros(1, channels, height, width, device=device))
     return counter.get_total_flops() // 2
