@@ -74,8 +74,10 @@ def carried_out(job: Job) -> Outcome:
         event, reason = "broke down", str(error).split(". ")[0].removeprefix("training stopped: ")
     except InputError as error:
         event, reason = "failed", str(error)
-    except (RunInterrupted, KeyboardInterrupt) as stop:
-        event, reason = "stopped", str(stop).split(";")[0]
+    except RunInterrupted:
+        event, reason = "stopped", "its state is saved"
+    except KeyboardInterrupt:
+        event, reason = "stopped", "before or after its updates"
     return Outcome(run=job.run, event=event, reason=reason, seconds=time.perf_counter() - began)
 
 

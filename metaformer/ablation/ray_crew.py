@@ -36,7 +36,7 @@ SETTINGS = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what a cluster says goes to its log files and not between our lines
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the behaviour to come, without the warning that it will
 }
-ANSWER = 30
+ANSWER = 60
 """Seconds for a cluster to answer; Ray itself asks for minutes before it gives up."""
 _KNOCK = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
 _SMALL = (METRICS, run_folder.EVALUATION, run_folder.CONFIG)
