@@ -182,10 +182,15 @@ def _expect_cluster(address: str) -> None:
             raise RunError(f"{expected}; nothing answers there ({error})") from None
     try:
         knock = [sys.executable, "-c", _KNOCK, address]
-        found = subprocess.run(knock, timeout=ANSWER, capture_output=True, check=False).returncode == 0
+        answer = subprocess.run(knock, timeout=ANSWER, capture_output=True, text=True, check=False)
     except subprocess.TimeoutExpired:
-        found = False
-    if not found:
+        raise RunError(f"{expected}; no Ray answers there") from None
+    if "Unauthenticated" in answer.stderr:
+        raise RunError(
+            f"--ray {address}: the cluster asks for a token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to what its "
+            "owner gave you"
+        )
+    if answer.returncode:
         raise RunError(f"{expected}; no Ray of this version answers there")
 
 

@@ -43,8 +43,19 @@ def test_another_server_is_no_cluster(
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         told = refused(tiny_plan, tmp_path / "out", ray=address)
-    assert told.endswith("no Ray of this version answers there")
+    assert told.endswith("no Ray answers there")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_cluster_that_asks_for_a_token_says_so(
+    tiny_plan: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    complaint = "gcs_client.cc: Failed to get cluster ID from GCS server: Unauthenticated: RPC error: InvalidAuthToken"
+    monkeypatch.setattr(ray_crew, "_KNOCK", f"import sys; sys.exit({complaint!r})")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        told = refused(tiny_plan, tmp_path / "out", ray=f"127.0.0.1:{server.getsockname()[1]}")
+    assert "asks for a token. Set RAY_AUTH_MODE=token" in told
 
 
 def test_rooms_of_a_cluster() -> None:
