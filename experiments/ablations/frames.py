@@ -12,6 +12,9 @@ In DeiT's frame pooling and convolution mix the patches, and the class token rea
 have no place for a token outside the map. Attention keeps what its frame gives it: DeiT's biases, CAFormer's lack of
 them, the first paper's single one.
 
+At 224 pixels DeiT has 14 patches a side where the pyramids begin with 56; on small pictures it has 4 where they begin
+with 8, so that no frame works on many times the tokens of the others.
+
 9 rows and as many runs a seed, up to 64 pixels at a quarter of all widths, PoolFormer's with a LayerScale of 0.1, under
 the recipe ``short``, above that as published under PoolFormer's ImageNet recipe. Parameters and multiply-adds differ
 between frames and are in the table.
@@ -33,13 +36,17 @@ def layer_scale(value: float | None) -> dict[str, dict[str, float | None]]:
     return {"residual": {"layer_scale": value}}
 
 
-def changes(width: float) -> tuple[Change, ...]:
-    """All but the base, frame by frame."""
-    head_dim = round(32 * width)
-    heads = {"name": "attention", "head_dim": head_dim, "qkv_bias": False}
-    own = {"stages": layer_scale(None)}  # the base's is PoolFormer's alone
-    deit = {"group": DEIT, "model": "deit_small_patch16_224", **own}
-    convformer = {"group": CONVFORMER, "model": "convformer_s18", "stage": TWELVE_BLOCKS, **own}
+def changes(width: float, patch: int) -> tuple[Change, ...]:
+    """All but the base, frame by frame; the base's LayerScale is PoolFormer's alone."""
+    heads = {"name": "attention", "head_dim": round(32 * width), "qkv_bias": False}
+    patches = {"embedding": {"kernel": patch, "stride": patch}}
+    deit = {"group": DEIT, "model": "deit_small_patch16_224", "stages": {**patches, **layer_scale(None)}}
+    convformer = {
+        "group": CONVFORMER,
+        "model": "convformer_s18",
+        "stages": layer_scale(None),
+        "stage": TWELVE_BLOCKS,
+    }
     return (
         Change(name="PoolFormer, attention", group=POOLFORMER, mixers={**heads, "proj_bias": True}),
         Change(name="PoolFormer, separable conv", group=POOLFORMER, mixers="separable_conv"),
@@ -56,6 +63,7 @@ def plan(side: int = 224) -> Plan:
     """The rows for pictures of ``side`` pixels."""
     small = side <= 64
     width = 0.25 if small else 1.0
+    patch = 2 * max(1, side // 8) if small else 16
     return Plan(
         name="frames",
         title="The frame or the mixer",
@@ -70,5 +78,5 @@ def plan(side: int = 224) -> Plan:
             change=Change(name="LayerScale 0.1", stages=layer_scale(0.1)) if small else None,
         ),
         recipe=named_recipe("short" if small else "imagenet/poolformer", "poolformer_s12"),
-        changes=changes(width),
+        changes=changes(width, patch),
     )
