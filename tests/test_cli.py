@@ -21,10 +21,10 @@ from metaformer.cli import commands
 from metaformer.cli.app import app, main
 from metaformer.cli.flags import ALIASES, leaves, nested
 from metaformer.cli.recipes import assembled
-from metaformer.shipped import named_recipe, shipped_recipes
 from metaformer.errors import InputError
 from metaformer.prediction import expanded
 from metaformer.recipe import Optimisation, Recipe
+from metaformer.shipped import named_recipe, shipped_recipes
 from metaformer.zoo.catalogue import CATALOGUE, find
 
 ROOT = Path(__file__).resolve().parents[1]

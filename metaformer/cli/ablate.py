@@ -37,7 +37,7 @@ def ablate(
 ) -> None:
     """Train a plan of variants under one recipe and say, with error bars, what made the difference.
 
-    Every field of the plan's recipe has a dotted flag, which holds for all rows.
+    Every field of the plan's recipe has a dotted flag, which holds for all rows but those that change that very field.
     """
     since = time.monotonic()  # before torch is imported
     from ..ablation.lab import ablate as carry_out
