@@ -4,8 +4,8 @@
 
 Up to 64 pixels the frame is PoolFormer-S12 at a quarter of its widths under the recipe ``short``, 18 rows and as many
 runs a seed; above that it is PoolFormer-S12 under the published ImageNet recipe, 4.3 · 10¹⁸ operations a run. The
-small frame starts with a LayerScale of 0.1, which the paper that brought it has for a dozen blocks (Going deeper with
-Image Transformers, section 2.1): with PoolFormer's 1e-5 the blocks sleep through so short a training.
+small frame starts with a LayerScale of 0.1, as ResMLP-S12 does: PoolFormer's 1e-5 keeps the blocks shut for most of so
+short a training, and without any, pooling minus its input wipes out the map in its first blocks.
 """
 
 from __future__ import annotations
