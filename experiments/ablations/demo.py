@@ -73,7 +73,7 @@ def plan(side: int = 8) -> Plan:
                 batch_size=64,
                 lr=4e-3,
                 weight_decay=0.05,
-                warmup_epochs=1,
+                warmup_epochs=0.5,
                 min_lr=1e-5,
                 clip_grad=1.0,
             ),

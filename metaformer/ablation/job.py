@@ -6,6 +6,7 @@ The run is an ordinary training run in an ordinary run folder. This side of the 
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,10 +15,10 @@ from rich.console import Console
 
 from ..data.sets import PictureSets
 from ..data.sources import open_source
-from ..errors import BrokeDownError, InputError
+from ..errors import BrokeDownError, InputError, RunError
 from ..recipe import DataChoice, Recipe
 from ..records import Record
-from ..run_folder import CONFIG
+from ..run_folder import read_config, start_over
 from ..shipped import executed
 from ..spec import AnySpec, MixerSpec
 from .lock import locked
@@ -54,7 +55,7 @@ class Outcome(Record):
     """The job's."""
     event: str
     """``finished``; ``broke down``: the loss is no number any more; ``stopped`` with its state saved; ``failed`` by
-    somebody's mistake; ``died``: the process is gone."""
+    somebody's mistake; ``crashed``: Python code raised; ``died``: the process is gone."""
     reason: str = ""
     """Why, in a sentence; empty when it finished."""
     seconds: float = 0.0
@@ -78,17 +79,29 @@ def carried_out(job: Job) -> Outcome:
         event, reason = "stopped", "its state is saved"
     except KeyboardInterrupt:
         event, reason = "stopped", "before or after its updates"
+    except Exception as error:  # a mixer of one's own may raise anything; the other rows are none the worse for it
+        traceback.print_exc()
+        event, reason = "crashed", _where(error)
     return Outcome(run=job.run, event=event, reason=reason, seconds=time.perf_counter() - began)
+
+
+def _where(error: Exception) -> str:
+    """What was raised and by which line."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
 
 
 def _train(job: Job) -> None:
     from ..run import train
 
     folder = Path(job.folder)
+    goes_on = _can_go_on(folder)
+    if not goes_on:
+        start_over(folder)  # what is left of a run that lost its config.json cannot be gone on with
     train(
         job.recipe,
         folder,
-        resume=(folder / CONFIG).is_file(),
+        resume=goes_on,
         command=job.command,
         spec=_whole(job),
         sets=_opened(job.recipe.data),
@@ -97,6 +110,14 @@ def _train(job: Job) -> None:
         page=False,
         console=Console(quiet=True),
     )
+
+
+def _can_go_on(folder: Path) -> bool:
+    try:
+        read_config(folder)
+    except RunError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=1)

@@ -16,12 +16,13 @@ from ..recipe import Recipe
 from ..records import merged
 from ..shipped import executed
 from ..spec import AnySpec, MixerSpec
+from ..training.device import chosen_device
 from ..zoo.catalogue import find
 from .crew import Crew, Processes
 from .plan import SMALL_SIDE, Base, PictureFacts, Plan, Variant, variants
 from .plan_files import plan_file, read_plan
 from .progress import SweepProgress
-from .sweep import Sweep, carry_out, named
+from .sweep import Sweep, UnfinishedError, carry_out, named
 from .sweep_folder import SweepFolder
 
 REFUSED = {
@@ -81,10 +82,10 @@ def ablate(
     if only is not None:
         plan_read = plan_read.only(only)
     rows, notes = variants(plan_read, facts)
+    notes += _built_alike(rows, _built(rows, path))
     rows = [_ready(row, facts) for row in rows]
     for note in notes:
         console.print(f"warning: {note}", style="yellow", markup=False, soft_wrap=True)
-    _expect_buildable(rows, path)
     sweep = Sweep(
         name=plan_read.name,
         title=plan_read.title or plan_read.name,
@@ -97,10 +98,13 @@ def ablate(
         notes=tuple(notes),
         command=command,
     )
-    with SweepProgress(console) as progress:
-        carry_out(
-            sweep, out, _crew(ray, workers, rows), resume=resume, overwrite=overwrite, progress=progress, since=since
-        )
+    crew = _crew(ray, workers, rows)
+    try:
+        with SweepProgress(console) as progress:
+            carry_out(sweep, out, crew, resume=resume, overwrite=overwrite, progress=progress, since=since)
+    except UnfinishedError:
+        _reported(out, console)
+        raise
     return _reported(out, console)
 
 
@@ -127,7 +131,8 @@ def _for_pictures(path: Path, changed: dict[str, Any], console: Console) -> tupl
     plan = read_plan(path, side)
     base: dict[str, Any] = {key: model[key] for key in ("stem_stride",) if key in model}
     if "name" in model:
-        base |= {"model": model["name"], "spec": None}
+        base |= {"model": model["name"], "spec": None, "name": model["name"], "published": None}
+        plan = plan.with_changes(changes=tuple(change.with_changes(published=None) for change in plan.changes))
     recipe = Recipe.from_dict(merged(plan.recipe.to_dict(), changed))
     plan = plan.with_changes(base=Base(**{**_fields(plan.base), **base}), recipe=recipe)
     facts = PictureFacts(
@@ -165,23 +170,38 @@ def _ready(row: Variant, facts: PictureFacts) -> Variant:
     )
 
 
-def _expect_buildable(rows: Sequence[Variant], path: Path) -> None:
-    """Build every row without memory, so that a mistake is told before the first run begins.
+def _built(rows: Sequence[Variant], path: Path) -> list[str]:
+    """What every row is built of, in PyTorch's words; built without memory, before the first run begins.
 
     Raises:
-        SpecError: naming the row.
+        SpecError: a row that cannot be built, by its name.
     """
     import torch
 
     from ..model.build import build
 
+    found = []
     for row in rows:
         try:
             _expect_named_mixers(row, path)
             with torch.device("meta"):
-                build(row.spec)
+                found.append(repr(build(row.spec)))
         except InputError as error:
             raise type(error)(f"{row.name}: {error}") from None
+    return found
+
+
+def _built_alike(rows: Sequence[Variant], built: Sequence[str]) -> list[str]:
+    """Rows written otherwise than the base and built as it is, such as ``pooling(kernel=3)`` for ``pooling``."""
+    base = rows[0]
+    told = []
+    for row, parts in zip(rows[1:], built[1:], strict=True):
+        named_only = all(isinstance(mixer, MixerSpec) for mixer in (*row.spec.mixers, *base.spec.mixers))
+        if row.spec == base.spec or not named_only or parts != built[0] or row.recipe != base.recipe:
+            continue
+        if row.spec.mixers and row.spec.with_mixers(base.spec.mixers) == base.spec:
+            told.append(f"{row.name!r} writes out what the base has anyway: it is the same run again")
+    return told
 
 
 def _expect_named_mixers(row: Variant, path: Path) -> None:
@@ -210,6 +230,7 @@ def _crew(ray: str | None, workers: int | None, rows: Sequence[Variant]) -> Call
 
         gpu = None if machine.device == "auto" else machine.device == "cuda"
         return lambda: RayCrew(ray, workers, threads=machine.threads or 1, gpu=gpu)
+    chosen_device(machine)  # a device that is not there is told here and not by every worker
     gpus = 0 if machine.device == "cpu" else _gpus()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = workers or gpus or max(1, cores // (machine.threads or cores))

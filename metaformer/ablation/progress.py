@@ -54,7 +54,7 @@ class SweepProgress:
             "sweep", total=total, completed=sum(self._epochs.values()), unit="epochs", told=self._count()
         )
         done = f", {len(self._settled)} of them done already" if self._settled else ""
-        self.console.print(f"{len(jobs)} runs{done}", highlight=False)
+        self.console.print(f"{len(jobs)} run{'s' * (len(jobs) != 1)}{done}", highlight=False)
 
     def look(self, busy: Sequence[Job]) -> None:
         """How far the runs at work are."""

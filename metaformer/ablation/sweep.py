@@ -126,30 +126,41 @@ def carry_out(
         plan = sweep.to_dict()
         if resume:
             sweep, plan = _joined(sweep, plan, folder.read_plan(), path)
-        elif overwrite:
-            folder.clear()
-        folder.write_plan(plan)
-        settled = folder.settled()
-        for run in settled:
-            folder.drop_state(run)  # a kill may have come first
-        waiting = [job for job in sweep.jobs(folder) if job.run not in settled]
-        progress.begins(sweep.jobs(folder), settled)
-        if waiting:
-            with _hired(hire) as crew, _session(folder, crew, began):
-                _Shift(waiting, crew, folder, progress).work()
+        jobs = sweep.jobs(folder)
+        settled = folder.settled(job.run for job in jobs) if resume else set()
+        waiting = [job for job in jobs if job.run not in settled]
+        with _hired(hire if waiting else None) as crew:  # before anything is written: nobody may be at the address
+            if overwrite:
+                folder.clear()
+            folder.write_plan(plan)
+            for run in settled:
+                folder.drop_state(run)  # a kill may have come first
+            progress.begins(jobs, settled)
+            if crew is not None:
+                with _session(folder, crew, began):
+                    _Shift(waiting, crew, folder, progress).work()
 
 
 def _joined(sweep: Sweep, now: dict[str, Any], stored: dict[str, Any], path: Path) -> tuple[Sweep, dict[str, Any]]:
     """What to go on with, as a sweep and as plan.json: the rows of both, which agree where they meet, and all seeds."""
     expect_same_plan(stored, now, path)
     seeds = sorted({*stored["seeds"], *now["seeds"]})
-    plan = {**now, "seeds": seeds, "command": now["command"] or stored["command"]}
+    plan = {**now, "seeds": seeds, "command": _both(stored["command"], now["command"])}
     return replace(sweep, seeds=tuple(seeds)), plan
 
 
+def _both(first: str, then: str) -> str:
+    """The commands of a sweep, each once."""
+    lines = dict.fromkeys([*first.splitlines(), then])
+    return "\n".join(line for line in lines if line)
+
+
 @contextmanager
-def _hired(hire: Callable[[], Crew]) -> Iterator[Crew]:
-    """The crew, dismissed in the end."""
+def _hired(hire: Callable[[], Crew] | None) -> Iterator[Crew | None]:
+    """The crew, if there is work for one; dismissed in the end."""
+    if hire is None:
+        yield None
+        return
     crew = hire()
     try:
         yield crew
@@ -166,6 +177,10 @@ def _session(folder: SweepFolder, crew: Crew, began: float) -> Iterator[None]:
     finally:
         with suppress(RunError):  # where the journal cannot be written any more, that has been told already
             folder.note("sweep ended", seconds=round(time.monotonic() - began, 3))
+
+
+class UnfinishedError(RunError):
+    """A sweep has ended without all of its results; those it has are in its folder."""
 
 
 class _Shift:
@@ -196,14 +211,15 @@ class _Shift:
                     self._settle(outcome)
                 self.progress.look(self.crew.busy)
         if self.failures:
-            raise RunError(f"{_told(self.failures[0])}. Finished runs are kept; mend it and go on with --resume")
+            raise UnfinishedError(f"{_told(self.failures[0])}. Finished runs are kept; mend it and go on with --resume")
         if interrupts.received:
             raise SweepInterrupted(interrupts.received)
         if self.given_up:
-            raise RunError(
-                f"{len(self.given_up)} runs were begun {ATTEMPTS} times and given up: "
+            died = any(outcome.event == "died" for outcome in self.given_up)
+            help = "Fewer --workers need less memory at a time" if died else "Mend what was raised"
+            raise UnfinishedError(
                 f"{'; '.join(_told(outcome) for outcome in self.given_up)}. All other runs are finished and kept. "
-                "Fewer --workers need less memory at a time; --resume tries again"
+                f"{help}; --resume tries again"
             )
 
     def _hand_out(self) -> None:
@@ -222,6 +238,8 @@ class _Shift:
         if outcome.event == "failed":
             self.failures.append(outcome)
             self._close()
+        elif outcome.event == "crashed":
+            self.given_up.append(outcome)
         elif outcome.event in ("died", "stopped") and not self.closing:
             if self.attempts[outcome.run] < ATTEMPTS:
                 self.waiting.appendleft(self.jobs[outcome.run])  # it goes on from its last saved state
@@ -236,4 +254,5 @@ class _Shift:
 
 
 def _told(outcome: Outcome) -> str:
-    return f"{outcome.run}: {outcome.reason}".rstrip(".")
+    often = f", begun {ATTEMPTS} times and given up" if outcome.event == "died" else ""
+    return f"{outcome.run}: {outcome.reason}".rstrip(".") + often

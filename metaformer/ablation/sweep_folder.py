@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +26,7 @@ FORMAT = 1
 SETTLED = ("finished", "broke down")
 """Events after which a run is not begun again."""
 _STATE = "checkpoint*.safetensors"
-_WRITTEN = (PLAN, JOURNAL, RUNS, "report.html", "table.*", "*.png")
+_WRITTEN = (PLAN, JOURNAL, RUNS, "report.html", "table.*", "*.png", "comparison")
 
 
 class SweepFolder:
@@ -53,7 +53,10 @@ class SweepFolder:
         found = sorted(e.name for e in self.path.iterdir() if not e.name.startswith(".")) if self.path.is_dir() else []
         is_sweep = PLAN in found
         if resume and not is_sweep:
-            raise RunError(f"{self.path}: no sweep to resume. Name its folder with --out, or leave out --resume")
+            there = f"its {PLAN} is missing" if JOURNAL in found or RUNS in found else "there is none"
+            raise RunError(
+                f"{self.path}: no sweep to resume, {there}. Name a sweep's folder with --out, or leave out --resume"
+            )
         foreign = [name for name in found if not any(fnmatchcase(name, pattern) for pattern in _WRITTEN)]
         if found and not is_sweep:
             raise RunError(
@@ -146,15 +149,32 @@ class SweepFolder:
                 found.append(event)
         return found
 
-    def settled(self) -> set[str]:
-        """``ROW/seed-N`` of the runs that have come to a result and whose folder is still there."""
-        done = {event["run"] for event in self.events() if event["event"] in SETTLED}
-        return {run for run in done if (self.path / RUNS / run / run_folder.CONFIG).is_file()}
+    def settled(self, runs: Iterable[str] | None = None) -> set[str]:
+        """The runs, as ``ROW/seed-N``, that have come to a result which is still there: of ``runs``, or of all planned.
+
+        The files are asked, not the journal: it may be lost, and so may they. That a run broke down is in the journal
+        alone.
+        """
+        broken = {event.get("run") for event in self.events() if event["event"] == "broke down"}
+        return {run for run in runs or self.planned_runs() if self._has_result(self.path / RUNS / run, run in broken)}
+
+    def _has_result(self, folder: Path, broke_down: bool) -> bool:
+        needed = (run_folder.CONFIG,) if broke_down else (run_folder.CONFIG, run_folder.EVALUATION)
+        return all(_is_whole(folder / name) for name in needed)
 
     def drop_state(self, run: str) -> None:
         """Remove a settled run's checkpoints: it is not gone on with, and they are its largest files."""
         for path in (self.path / RUNS / run).glob(_STATE):
             path.unlink(missing_ok=True)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a run's JSON file is there and can be read; an evaluation has to say the accuracy."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return path.name != run_folder.EVALUATION or isinstance(data["figures"]["top1"], float)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def sweep_of(run: Path) -> Path:

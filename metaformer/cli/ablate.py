@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ..recipe import Recipe
+from ..shipped import shipped_plans
 from .flags import RUN, nested, with_flags
 
 
@@ -20,7 +21,7 @@ def _option(help: str, *names: str, group: Any = RUN, **more: Any) -> Parameter:
     Recipe, defaults=False, without=("seed", "model.pretrained", "model.weights", "model.mixers"), taken=("--workers",)
 )
 def ablate(
-    plan: Annotated[str, Parameter(help="A shipped plan (paper, mixers, hybrids, frames, demo), or a file.")],
+    plan: Annotated[str, Parameter(help=f"A shipped plan ({', '.join(shipped_plans())}), or a Python or YAML file.")],
     *,
     out: Annotated[Path | None, _option("Folder of the sweep [default: sweeps/PLAN-DATA].")] = None,
     seeds: Annotated[int, _option("Runs of every row, with the seeds 0, 1, ...")] = 3,
@@ -37,7 +38,8 @@ def ablate(
 ) -> None:
     """Train a plan of variants under one recipe and say, with error bars, what made the difference.
 
-    Every field of the plan's recipe has a dotted flag, which holds for all rows but those that change that very field.
+    --model puts another row of the zoo into the base's place; the plan's printed figures, which are not its own, are
+    left out. Every field of the plan's recipe has a dotted flag, which holds for all rows but those that change it.
     """
     since = time.monotonic()  # before torch is imported
     from ..ablation.lab import ablate as carry_out

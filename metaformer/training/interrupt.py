@@ -27,11 +27,11 @@ class RunInterrupted(Exception):
 
 
 class SweepInterrupted(Exception):
-    """A sweep was asked to stop by a signal; its runs have saved their states."""
+    """A sweep was asked to stop by a signal; the runs at work have saved their states."""
 
     def __init__(self, signal_number: int) -> None:
         self.exit_status = 128 + signal_number
-        super().__init__("the runs have saved their states; --resume goes on")
+        super().__init__("what the runs have saved is kept; --resume goes on")
 
 
 class Interrupts:

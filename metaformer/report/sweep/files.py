@@ -54,6 +54,8 @@ class SweepRun:
     """Why training could not go on, as for a loss that is not finite; nothing for any other run."""
     accuracy: float | None
     """Top-1 of the evaluated weights; chance for a run that broke down; nothing for a run that is not finished."""
+    trouble: str | None = None
+    """Why there is no result, where something went wrong: its process died, its code raised, its files are damaged."""
 
     @property
     def finished(self) -> bool:
@@ -143,9 +145,9 @@ def read_sweep(folder: Path | str) -> SweepFiles:
     _check_names(variants, plan["base"], folder / PLAN)
     seeds = tuple(int(seed) for seed in plan["seeds"])
     journal = tuple(_events(folder / JOURNAL))
-    broken = _broken(journal)
+    broken, troubles = _last_words(journal, "broke down"), _last_words(journal, "died", "crashed", "failed")
     chance = 100 / len(plan["data"]["classes"])
-    runs = tuple(_run(folder, variant, seed, broken, chance) for variant in variants for seed in seeds)
+    runs = tuple(_run(folder, variant, seed, broken, troubles, chance) for variant in variants for seed in seeds)
     return SweepFiles(folder, plan, variants, plan["base"], seeds, runs, journal)
 
 
@@ -208,18 +210,31 @@ def _events(path: Path) -> Iterator[Mapping[str, Any]]:
         yield event
 
 
-def _broken(journal: tuple[Mapping[str, Any], ...]) -> dict[str, str]:
-    """Reason by run, of those whose last word is that they broke down."""
+def _last_words(journal: tuple[Mapping[str, Any], ...], *kinds: str) -> dict[str, str]:
+    """Reason by run, of those whose last event is one of ``kinds``."""
     last = {str(event["run"]): event for event in journal if event.get("run")}
-    return {run: str(e.get("reason") or "no reason told") for run, e in last.items() if e["event"] == "broke down"}
+    return {run: str(e.get("reason") or "no reason told") for run, e in last.items() if e["event"] in kinds}
 
 
-def _run(folder: Path, variant: SweepVariant, seed: int, broken: Mapping[str, str], chance: float) -> SweepRun:
+def _run(
+    folder: Path,
+    variant: SweepVariant,
+    seed: int,
+    broken: Mapping[str, str],
+    troubles: Mapping[str, str],
+    chance: float,
+) -> SweepRun:
     key = f"{variant.slug}/seed-{seed}"
     place = folder / "runs" / key
-    files = read_run(place) if place.is_dir() else None
-    accuracy = chance if key in broken else _accuracy(files)
-    return SweepRun(variant.name, seed, key, files, broken.get(key), accuracy)
+    try:
+        files = read_run(place) if place.is_dir() else None
+        accuracy = chance if key in broken else _accuracy(files)
+    except RunError as error:
+        return SweepRun(
+            variant.name, seed, key, None, None, None, f"{error}; `metaformer ablate --resume` trains it again"
+        )
+    lost = troubles.get(key) if accuracy is None else None
+    return SweepRun(variant.name, seed, key, files, broken.get(key), accuracy, lost)
 
 
 def _accuracy(files: RunFiles | None) -> float | None:

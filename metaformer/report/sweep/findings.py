@@ -20,7 +20,8 @@ def told(sweep: SweepResults) -> list[str]:
 def _base(base: SweepRow) -> str:
     seeds = plural(base.summary.number, "seed")
     broken = f"; {base.notes[0]}" if base.broken else ""
-    return f"{base.name}, the base, reaches {accuracy(base)} % over {seeds}{broken}."
+    name = "The base" if base.name == "base" else f"{base.name}, the base,"
+    return f"{name} reaches {accuracy(base)} % over {seeds}{broken}."
 
 
 def _verdicts(sweep: SweepResults) -> list[str]:

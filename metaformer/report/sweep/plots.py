@@ -38,6 +38,14 @@ class Scale:
         """Whether a value is on the axis and not below it."""
         return value >= self.low
 
+    def wider(self, values: Iterable[float]) -> Scale:
+        """The same and all of ``values``, percentages as they are."""
+        ends = [self.low, self.high, *values]
+        room = 0.02 * (max(ends) - min(ends))
+        low = self.low if min(ends) == self.low else min(ends) - room
+        high = self.high if max(ends) == self.high else max(ends) + room
+        return Scale(max(low, 0.0), min(high, 100.6))
+
 
 def close_scale(values: Iterable[float]) -> Scale:
     """From the best down to the last value that is no far outlier: ten median distances below the median, which holds
@@ -126,6 +134,7 @@ def _measured_panel(axes: Axes, sweep: SweepResults, places: Mapping[str, float]
     if not means:
         return
     scale = close_scale(means.values())
+    scale = scale.wider([end for row in rows if scale.holds(means[row.name]) for end in _reach(row)])
     _accuracy_axis(axes, scale, means.get(sweep.files.base))
     for row in rows:
         mean, place = means[row.name], places[row.name]
@@ -143,6 +152,12 @@ def _measured_panel(axes: Axes, sweep: SweepResults, places: Mapping[str, float]
             axes.plot(
                 seeds, [place + 0.32] * len(seeds), "o", markersize=3, color=colour, alpha=0.55, markeredgewidth=0
             )
+
+
+def _reach(row: SweepRow) -> list[float]:
+    """All that is drawn of a variant: its seeds and both ends of its bar."""
+    mean, deviation = row.summary.mean or 0.0, row.summary.deviation or 0.0
+    return [*row.accuracies.values(), mean - deviation, mean + deviation]
 
 
 def _title(sweep: SweepResults) -> str:

@@ -34,6 +34,7 @@ def notes(sweep: SweepResults) -> list[str]:
     said = []
     if done < planned:
         said.append(f"This sweep is not finished: {done} of {planned} runs. What follows is of those runs.")
+    said += [f"{run.key} has no result: {run.trouble}." for run in sweep.files.runs if run.trouble]
     for name, word in (("version", "versions of metaformer"), ("commit", "commits"), ("machine", "machines")):
         different = len(seen(sweep, name))
         if different > 1:
