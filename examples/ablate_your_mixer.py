@@ -41,17 +41,12 @@ class Unshifted(nn.Module):
 
 
 def plan(side: int = 8) -> Plan:
-    """The rows for pictures of ``side`` pixels; these need not know it."""
+    """The rows for pictures of ``side`` pixels; the base is shrunk for small ones."""
     return Plan(
         name="your-mixer",
         title="A token mixer of one's own",
         question="Is looking at four neighbours better than their mean?",
-        base=Base(
-            name="pooling",
-            model="poolformer_s12",
-            width=0.25,
-            change=Change(name="LayerScale 0.1", stages={"residual": {"layer_scale": 0.1}}),  # short trainings need it
-        ),
+        base=Base(name="pooling", model="poolformer_s12").for_pictures(side),
         recipe=named_recipe("short"),
         changes=(
             Change(name="identity", mixers="identity"),

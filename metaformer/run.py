@@ -284,7 +284,6 @@ def _closed(
 ) -> RunResult:
     """Evaluate, write the report, sum up."""
     from .report.run_files import read_evaluation
-    from .report.run_page import write_run_page
 
     folder = trainer.folder
     seconds = 0.0 if opening.was_finished else time.perf_counter() - opening.clock
@@ -303,9 +302,15 @@ def _closed(
         seconds=seconds,
         parameters=opening.config["parameters"],
         macs=opening.config["macs"],
-        report=write_run_page(folder) if page else None,
+        report=_page(folder) if page else None,
         was_finished=opening.was_finished,
     )
+
+
+def _page(folder: Path) -> Path:
+    from .report.run_page import write_run_page
+
+    return write_run_page(folder)
 
 
 def _judge(trainer: Trainer, sets: PictureSets, name: str) -> Score:

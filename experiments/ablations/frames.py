@@ -24,7 +24,7 @@ Only two of these nine were ever published, under recipes of their own, so no ra
 from __future__ import annotations
 
 from metaformer import find
-from metaformer.ablation import Base, Change, Plan
+from metaformer.ablation import SMALL_SIDE, Base, Change, Plan
 from metaformer.shipped import named_recipe
 
 POOLFORMER, DEIT, CONVFORMER = "PoolFormer's frame", "DeiT's frame", "ConvFormer's frame"
@@ -61,22 +61,20 @@ def changes(width: float, patch: int) -> tuple[Change, ...]:
 
 def plan(side: int = 224) -> Plan:
     """The rows for pictures of ``side`` pixels."""
-    small = side <= 64
-    width = 0.25 if small else 1.0
-    patch = 2 * max(1, side // 8) if small else 16
+    small = side <= SMALL_SIDE
+    pooling = Base(
+        name="PoolFormer, pooling",
+        group=POOLFORMER,
+        model="poolformer_s12",
+        published=find("poolformer_s12").top1,
+    )
+    base = pooling.for_pictures(side)
     return Plan(
         name="frames",
         title="The frame or the mixer",
         question="The same three token mixers in three frames. Which of the two decides the accuracy?",
         source="MetaFormer, table 2 (ImageNet-1K, each row under its own recipe)",
-        base=Base(
-            name="PoolFormer, pooling",
-            group=POOLFORMER,
-            model="poolformer_s12",
-            width=width,
-            published=find("poolformer_s12").top1,
-            change=Change(name="LayerScale 0.1", stages=layer_scale(0.1)) if small else None,
-        ),
+        base=base,
         recipe=named_recipe("short" if small else "imagenet/poolformer", "poolformer_s12"),
-        changes=changes(width, patch),
+        changes=changes(base.width, patch=2 * max(1, side // 8) if small else 16),
     )

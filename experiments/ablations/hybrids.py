@@ -16,7 +16,7 @@ run. The paper trained the two rows with attention in batches of 1024 in place o
 from __future__ import annotations
 
 from metaformer import find
-from metaformer.ablation import Base, Change, Plan
+from metaformer.ablation import SMALL_SIDE, Base, Change, Plan
 from metaformer.shipped import named_recipe
 
 CHANNEL_NORM = {"kind": "layer", "eps": 1e-5}
@@ -45,21 +45,18 @@ CHANGES = (
 
 def plan(side: int = 224) -> Plan:
     """The rows for pictures of ``side`` pixels."""
-    small = side <= 64
-    awake = Change(name="LayerScale 0.1", stages={"residual": {"layer_scale": 0.1}})
+    pooling = Base(
+        name="pooling in every stage",
+        group="pooling",
+        model="poolformer_s12",
+        published=find("poolformer_s12").top1,
+    )
     return Plan(
         name="hybrids",
         title="Which stages need more than pooling",
         question="Attention or spatial FC in the last stages, pooling before them: what does each stage gain?",
         source="MetaFormer, table 5 (ImageNet-1K, 300 epochs)",
-        base=Base(
-            name="pooling in every stage",
-            group="pooling",
-            model="poolformer_s12",
-            width=0.25 if small else 1.0,
-            published=find("poolformer_s12").top1,
-            change=awake if small else None,
-        ),
-        recipe=named_recipe("short" if small else "imagenet/poolformer", "poolformer_s12"),
+        base=pooling.for_pictures(side),
+        recipe=named_recipe("short" if side <= SMALL_SIDE else "imagenet/poolformer", "poolformer_s12"),
         changes=CHANGES,
     )

@@ -20,7 +20,7 @@ a block, and attention over as many tokens takes most of the time.
 
 from __future__ import annotations
 
-from metaformer.ablation import Base, Change, Plan
+from metaformer.ablation import SMALL_SIDE, Base, Change, Plan
 from metaformer.shipped import named_recipe
 
 LOCAL = "local"
@@ -58,22 +58,14 @@ def changes(width: float, small: bool) -> tuple[Change, ...]:
 
 def plan(side: int = 224) -> Plan:
     """The rows for pictures of ``side`` pixels."""
-    small = side <= 64
-    width = 0.25 if small else 1.0
-    awake = Change(name="LayerScale 0.1", stages={"residual": {"layer_scale": 0.1}})
+    base = Base(name="pooling", group=LOCAL, model="poolformer_s12", published=77.2).for_pictures(side)
+    small = side <= SMALL_SIDE
     return Plan(
         name="mixers",
         title="Every token mixer in PoolFormer's frame",
         question="The frame and the recipe stay, the token mixer changes. How far apart are the mixers?",
         source="MetaFormer, table 5 (ImageNet-1K, 300 epochs), for the rows that it has",
-        base=Base(
-            name="pooling",
-            group=LOCAL,
-            model="poolformer_s12",
-            width=width,
-            published=77.2,
-            change=awake if small else None,
-        ),
+        base=base,
         recipe=named_recipe("short" if small else "imagenet/poolformer", "poolformer_s12"),
-        changes=changes(width, small),
+        changes=changes(base.width, small),
     )

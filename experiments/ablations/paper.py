@@ -3,14 +3,13 @@
     metaformer ablate paper --data digits --seeds 3
 
 Up to 64 pixels the frame is PoolFormer-S12 at a quarter of its widths under the recipe ``short``, 18 rows and as many
-runs a seed; above that it is PoolFormer-S12 under the published ImageNet recipe, 4.3 · 10¹⁸ operations a run. The
-small frame starts with a LayerScale of 0.1, as ResMLP-S12 does: PoolFormer's 1e-5 keeps the blocks shut for most of so
-short a training, and without any, pooling minus its input wipes out the map in its first blocks.
+runs a seed; above that it is PoolFormer-S12 under the published ImageNet recipe, 4.3 · 10¹⁸ operations a run. What
+else is different in the small frame, and why, stands at ``Base.for_pictures``.
 """
 
 from __future__ import annotations
 
-from metaformer.ablation import Base, Change, Plan
+from metaformer.ablation import SMALL_SIDE, Base, Change, Plan
 from metaformer.shipped import named_recipe
 
 POOL, FC = "pooling", "spatial_fc"
@@ -70,17 +69,13 @@ def changes(width: float) -> tuple[Change, ...]:
 
 def plan(side: int = 224) -> Plan:
     """The table for pictures of ``side`` pixels."""
-    small = side <= 64
-    width = 0.25 if small else 1.0
-    awake = Change(name="LayerScale 0.1", stages={"residual": {"layer_scale": 0.1}})
+    base = Base(name="PoolFormer", model="poolformer_s12", published=77.2).for_pictures(side)
     return Plan(
         name="paper",
         title="What makes PoolFormer work",
         question="The paper changes one part of PoolFormer-S12 at a time. Which parts matter, in which order?",
         source="MetaFormer, table 5 (ImageNet-1K, 300 epochs)",
-        base=Base(
-            name="PoolFormer", model="poolformer_s12", width=width, published=77.2, change=awake if small else None
-        ),
-        recipe=named_recipe("short" if small else "imagenet/poolformer", "poolformer_s12"),
-        changes=changes(width),
+        base=base,
+        recipe=named_recipe("short" if side <= SMALL_SIDE else "imagenet/poolformer", "poolformer_s12"),
+        changes=changes(base.width),
     )

@@ -16,11 +16,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
+from . import fork_server
 from .job import Job, Outcome
-
-START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-PRELOADED = ["metaformer.run", "metaformer.training.trainer", "torch.utils.tensorboard", "torch.utils.flop_counter"]
-"""What the server that workers are forked from imports once for all of them."""
 
 
 class Crew(Protocol):
@@ -63,9 +60,7 @@ class Processes:
     where = "this machine"
 
     def __init__(self, count: int, devices: Sequence[int] = ()) -> None:
-        self._context: Any = multiprocessing.get_context(START)
-        if START == "forkserver":
-            self._context.set_forkserver_preload(PRELOADED)
+        self._context = fork_server.context()
         self._devices = list(devices)
         self._workers = [self._hired(i) for i in range(count)]
 

@@ -42,6 +42,10 @@ def ablate(
     left out. Every field of the plan's recipe has a dotted flag, which holds for all rows but those that change it.
     """
     since = time.monotonic()  # before torch is imported
+    from ..ablation import fork_server
+
+    if ray is None:
+        fork_server.begin()
     from ..ablation.lab import ablate as carry_out
     from . import commands
 

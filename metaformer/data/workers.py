@@ -6,12 +6,15 @@ import atexit
 import signal
 import weakref
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from .samples import Parcel, Position, Samples
+
+HELD = {signal.SIGINT, signal.SIGTERM}
 
 
 class Workers:
@@ -53,7 +56,8 @@ class Workers:
             worker_init_fn=_outlive_signals,
             generator=torch.Generator(),  # else each epoch would draw from the global one
         )
-        self._reader = iter(self._loader)
+        with _signals_held():
+            self._reader = iter(self._loader)
         # after torch's own hooks, so before them at exit: they would wait for processes nobody has told to end
         atexit.register(_close, weakref.ref(self))
         return self._reader
@@ -81,6 +85,19 @@ def _as_it_is(parcel: Any) -> Any:
     return parcel
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """A process begun meanwhile holds signals back as well, until ``_outlive_signals`` has said what they mean."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _outlive_signals(_worker: int) -> None:
     """Ctrl-C and a scheduler's SIGTERM reach the whole process group; the training process is to save first.
 
@@ -88,3 +105,5 @@ def _outlive_signals(_worker: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
