@@ -67,6 +67,10 @@ class DataChoice(_RecipeRecord):
     """What to do about a file that is not a picture or is cut: stop and name it, or leave it out and count it."""
     verify: Literal["full", "header", "none"] = "full"
     """How files are looked at before training starts: decoded, opened, or not at all."""
+    reduce_zero_label: bool = True
+    """Label maps: 0 is no class and is ignored, and the classes are counted from 1, as in ADE20K."""
+    ignore_label: int = 255
+    """Label maps: pixels of this value, as stored, are ignored."""
 
     def check(self) -> None:
         """Shares and counts are possible."""
@@ -137,16 +141,26 @@ class Optimisation(_RecipeRecord):
     """The rate grows in proportion to ``batch_size / lr_batch``; left out, ``lr`` is used as it is."""
     weight_decay: float = 0.05
     """Decay of matrices and kernels; biases and all one-dimensional tensors are left alone."""
+    decay_everything: bool = False
+    """Decay those as well, as the recipes of detection and segmentation do."""
     betas: tuple[float, float] | None = None
     """Adam's moments; the optimiser's own where left out."""
     eps: float | None = None
     """Adam's epsilon; the optimiser's own where left out."""
     layer_decay: float | None = None
     """Factor on the rate for each layer further from the head (fine-tuning); nothing is off."""
-    schedule: Literal["cosine", "constant"] = "cosine"
+    updates: int | None = None
+    """So many weight updates in place of ``epochs``; the last epoch is cut short."""
+    schedule: Literal["cosine", "constant", "step", "poly"] = "cosine"
     """Shape of the rate after warm-up."""
+    step_epochs: tuple[int, ...] = ()
+    """With ``step``: after each of these epochs the rate is a tenth."""
+    power: float = 0.9
+    """With ``poly``: the rate is (1 - share of the updates done) to this power."""
     warmup_epochs: float = 0.0
     """Linear rise at the start, inside ``epochs``."""
+    warmup_updates: int | None = None
+    """The same in updates, in place of ``warmup_epochs``."""
     warmup_lr: float = 1e-6
     """Rate at the first step of the warm-up."""
     min_lr: float = 1e-5
@@ -182,6 +196,12 @@ class Optimisation(_RecipeRecord):
         )
         self.expect(self.clip_grad is None or self.clip_grad > 0, "clip_grad", "a positive number", self.clip_grad)
         self.expect(self.warmup_epochs < self.epochs, "warmup_epochs", "fewer than epochs", self.warmup_epochs)
+        self.expect(self.updates is None or self.updates >= 1, "updates", "at least 1", self.updates)
+        rising = list(self.step_epochs) == sorted(set(self.step_epochs)) and min(self.step_epochs, default=1) >= 1
+        self.expect(rising, "step_epochs", "rising epochs from 1 on", self.step_epochs)
+        said = self.schedule == "step" or not self.step_epochs
+        self.expect(said, "step_epochs", "schedule 'step' with them", self.schedule)
+        self.expect(self.power > 0, "power", "a positive number", self.power)
 
     @property
     def peak_lr(self) -> float:
@@ -192,6 +212,36 @@ class Optimisation(_RecipeRecord):
     def total_epochs(self) -> int:
         """Epochs with the cool-down."""
         return self.epochs + self.cooldown_epochs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense(_RecipeRecord):
+    """Detection and segmentation: which system, and the geometry of its pictures."""
+
+    system: Literal["retinanet", "mask_rcnn", "semantic_fpn"] | None = None
+    """What stands on the backbone; left out, Mask R-CNN where the objects have masks, RetinaNet where they do not."""
+    short_side: int | None = None
+    """Pixels that a picture's short side is resized to; 800 for detection and 512 for segmentation where left out."""
+    long_side: int | None = None
+    """Most pixels of the long side; 1333 and 2048 for those short sides, and in proportion."""
+    square: bool = False
+    """Resize to a square of the short side whatever the shape: for mixers that are tied to a grid."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """A training picture's size is multiplied by a random factor between these."""
+    crop: int | None = None
+    """Side of the square that a segmenter is trained on; the short side where left out."""
+    class_share: float = 0.75
+    """A crop with more than this share of one class is drawn again, ten times at most."""
+    photometric: bool = False
+    """Vary brightness, contrast, saturation and hue of training pictures."""
+
+    def check(self) -> None:
+        """Sizes and shares are possible."""
+        for name in ("short_side", "long_side", "crop"):
+            side = getattr(self, name)
+            self.expect(side is None or side >= 32, name, "at least 32 pixels", side)
+        self.expect(0 < self.scale[0] <= self.scale[1], "scale", "two rising positive factors", self.scale)
+        self.expect(0 < self.class_share <= 1, "class_share", "a share in (0, 1]", self.class_share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,14 +266,18 @@ class Machine(_RecipeRecord):
 class Recipe(_RecipeRecord):
     """A whole run: ``metaformer train`` with nothing else trains PoolFormer-S12 on the digits."""
 
+    task: Literal["classification", "detection", "segmentation"] = "classification"
+    """What is learned: a class for each picture, boxes (and masks) of objects, or a class for each pixel."""
     model: ModelChoice = field(default_factory=ModelChoice)
-    """Which model."""
+    """Which model; for detection and segmentation, which backbone."""
     data: DataChoice = field(default_factory=DataChoice)
     """Which pictures."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """How pictures are varied."""
     optimisation: Optimisation = field(default_factory=Optimisation)
     """How weights move."""
+    dense: Dense = field(default_factory=Dense)
+    """What detection and segmentation have beside."""
     machine: Machine = field(default_factory=Machine)
     """Where it runs."""
     seed: int = 42

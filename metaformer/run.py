@@ -266,7 +266,7 @@ class _Opening(Observer):
         self.clock = time.perf_counter()
 
     def started(self, trainer: Trainer) -> None:
-        self.was_finished = trainer.position.epoch >= trainer.recipe.optimisation.total_epochs
+        self.was_finished = trainer.position.epoch >= trainer.total_epochs
         if not self.resume:
             run_folder.start_over(self.folder)
             write_config(self.folder, self.config)

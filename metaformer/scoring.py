@@ -87,7 +87,7 @@ def score(
         result = evaluate(model.to(device), task, loader, device=device, autocast=autocast, each_batch=each_batch)
     finally:
         loader.close()
-    confusion = task.remembered.confusion(result.total)
+    confusion = task.remembered.confusion(result.parts)
     return Score(
         figures=result.figures,
         classes=tuple(classes),

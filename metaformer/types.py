@@ -5,10 +5,10 @@ Letters used for shapes everywhere: B batch, C channels (the width), H and W row
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .records import Record
 
@@ -50,22 +50,35 @@ class Preprocessing(Record):
 
 @dataclass
 class Batch:
-    """Pictures and what is known of them."""
+    """Pictures and what is known of them: tensors where all pictures share a size, lists of B where they do not."""
 
-    images: Tensor
-    """(B, C, H, W), normalised float32."""
-    targets: Tensor
-    """(B,) class indices, or (B, K) class probabilities once pictures were mixed."""
+    images: Any
+    """(B, C, H, W) float32, or (C, H, W) each; normalised for classifiers and segmenters, in [0, 1] for detectors."""
+    targets: Any
+    """(B,) class indices, or (B, K) class probabilities once pictures were mixed; label maps (B, H, W) or (H, W) each;
+    for detectors a mapping for each picture (``Objects``)."""
 
     def to(self, device: object) -> Batch:
         """The same batch on another device."""
-        return Batch(
-            self.images.to(device, non_blocking=True),  # type: ignore[call-overload]
-            self.targets.to(device, non_blocking=True),  # type: ignore[call-overload]
-        )
+        return Batch(_moved(self.images, device), _moved(self.targets, device))
 
     def __len__(self) -> int:
-        return self.images.shape[0]
+        return len(self.images)
+
+
+Objects = dict[str, "Tensor"]
+"""What is in one picture, for G objects: ``boxes`` (G, 4) float32, left, top, right, bottom in pixels of the picture;
+``labels`` (G,) int64 from 0 to K - 1; ``masks`` (G, H, W) uint8 where there are any; ``image_id`` () int64, the
+picture's index in its set. What a model found has ``scores`` (G,) beside, best first."""
+
+
+def _moved(value: Any, device: object) -> Any:
+    """Tensors in lists and mappings on another device."""
+    if isinstance(value, list):
+        return [_moved(item, device) for item in value]
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    return value.to(device, non_blocking=True)
 
 
 Pyramid = dict[str, "Tensor"]
@@ -73,17 +86,17 @@ Pyramid = dict[str, "Tensor"]
 
 
 class Metric(Protocol):
-    """Accumulates over batches into one tensor, so that processes are joined by a sum."""
+    """Accumulates over batches; the parts of several processes together are the whole set's."""
 
-    def update(self, outputs: Tensor, batch: Batch) -> None:
+    def update(self, outputs: Any, batch: Batch) -> None:
         """Take one batch of raw model outputs into account."""
 
     @property
-    def total(self) -> Tensor:
-        """Everything seen so far as one float64 tensor; the sum over processes is the whole set's."""
+    def part(self) -> Any:
+        """Everything this process has seen so far, as something that can be pickled."""
 
-    def compute(self, total: Tensor) -> Mapping[str, float]:
-        """Named figures from a total, such as ``{"loss": 0.4, "top1": 0.91}``."""
+    def compute(self, parts: Sequence[Any]) -> Mapping[str, float]:
+        """Named figures from the parts of all processes, such as ``{"loss": 0.4, "top1": 0.91}``."""
 
 
 class Task(Protocol):
@@ -92,10 +105,13 @@ class Task(Protocol):
     best: str
     """The figure that decides which weights are the best, larger is better (``"top1"``)."""
 
-    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """The mean loss over the batch, a scalar."""
+    def outputs(self, model: Any, batch: Batch) -> Any:
+        """What the model says of a batch, in the mode it is in: the call itself, as this task's models want it."""
 
-    def correct(self, outputs: Tensor, batch: Batch) -> Tensor | None:
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """The mean loss over the batch, a scalar, of what the model said in training mode."""
+
+    def correct(self, outputs: Any, batch: Batch) -> Tensor | None:
         """How many of the batch are answered right, a scalar; nothing where that has no meaning."""
 
     def metric(self) -> Metric:

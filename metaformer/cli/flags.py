@@ -34,6 +34,7 @@ ALIASES = {
     "machine.device": "--device",
     "machine.precision": "--precision",
     "seed": "--seed",
+    "task": "--task",
 }
 """Short names of the fields that are set most often; the dotted names always work too."""
 

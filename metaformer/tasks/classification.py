@@ -7,6 +7,9 @@ Shapes: B batch, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,6 +29,10 @@ class Classification:
     def __init__(self, num_classes: int, label_smoothing: float = 0.0) -> None:
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
+
+    def outputs(self, model: Any, batch: Batch) -> Tensor:
+        """Logits (B, K) of pictures (B, C, H, W)."""
+        return model(batch.images)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Mean cross entropy of logits (B, K) against class indices (B,), smoothed, or against probabilities (B, K).
@@ -69,19 +76,20 @@ class ClassificationMetric:
             self._total[4:] += torch.bincount(cells, minlength=self.num_classes**2)
 
     @property
-    def total(self) -> Tensor:
-        """Everything counted so far, (4 + K²,) in float64 on the CPU; totals of disjoint parts add up."""
+    def part(self) -> Tensor:
+        """Everything counted so far, (4 + K²,) in float64 on the CPU; disjoint parts add up."""
         return self._total
 
-    def compute(self, total: Tensor) -> dict[str, float]:
+    def compute(self, parts: Sequence[Tensor]) -> dict[str, float]:
         """``loss`` (nats), ``top1`` and ``top5`` (shares in [0, 1]; top5 is top-K below five classes)."""
-        loss, top1, top5, count = total[:4].tolist()
+        loss, top1, top5, count = sum(part[:4] for part in parts).tolist()  # type: ignore[union-attr]
         if count == 0:
             raise DataError("expected at least one picture to evaluate, got none")
         return {"loss": loss / count, "top1": top1 / count, "top5": top5 / count}
 
-    def confusion(self, total: Tensor) -> Tensor | None:
+    def confusion(self, parts: Sequence[Tensor]) -> Tensor | None:
         """(K, K) counts, rows are true classes and columns predicted ones; nothing above ``CONFUSION_LIMIT``."""
+        total = torch.stack(list(parts)).sum(dim=0)
         if len(total) == 4:
             return None
         return total[4:].reshape(self.num_classes, self.num_classes).long()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from ..recipe import Recipe
@@ -108,7 +109,7 @@ class Engine:
             loader,
             device=self.accelerator.device,
             autocast=self.accelerator.autocast,
-            join=self._sum,
+            gather=self._gathered,
             each_batch=each_batch,
         )
 
@@ -142,10 +143,14 @@ class Engine:
         if self.mixing is not None:
             batch = self.mixing(batch)
         with self.accelerator.autocast():
-            outputs = self._wrapped(batch.images)
+            outputs = self.task.outputs(self._wrapped, batch)
             loss = self.task.loss(outputs, batch)
         self.accelerator.backward(loss * (share * self.world))  # data parallelism averages over the processes
         return loss.detach(), self.task.correct(outputs, batch)
+
+    def _gathered(self, part: Any) -> list[Any]:
+        """The parts of all processes, in every process."""
+        return [part] if self.world == 1 else gather_object([part])
 
     def _sum(self, total: Tensor) -> Tensor:
         if self.world == 1:

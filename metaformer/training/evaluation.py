@@ -1,17 +1,17 @@
 """A model's figures on a set of pictures: the one loop without gradients, for the trainer and for ``eval``.
 
-In: a plain module, a task, batches. Out: the task's figures and the total they come from.
+In: a plain module, a task, batches. Out: the task's figures and the parts they come from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..types import Batch, Task
 
@@ -32,8 +32,8 @@ class Evaluation:
 
     figures: Mapping[str, float]
     """By name, such as ``{"loss": 0.4, "top1": 0.91, "top5": 0.99}``."""
-    total: Tensor
-    """The metric's total over all pictures, float64 on the CPU; the metric can read more from it."""
+    parts: Sequence[Any]
+    """The metric's parts, one a process, over all pictures; the metric can read more from them."""
     images: int
     """Pictures that were evaluated, over all processes."""
 
@@ -46,16 +46,16 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     autocast: Callable[[], AbstractContextManager] = nullcontext,
-    join: Callable[[Tensor], Tensor] = lambda total: total,
+    gather: Callable[[Any], list[Any]] = lambda part: [part],
     each_batch: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Figures of ``model`` over all of ``loader``; the model comes back in the mode it had.
 
-    ``join`` sums a total over processes, ``each_batch`` is called after each batch (a progress bar, a request to
+    ``gather`` gives the parts of all processes, ``each_batch`` is called after each batch (a progress bar, a request to
     stop), ``autocast`` gives the context of the forward pass.
     """
     metric = task.metric()
-    training, images = model.training, torch.zeros(1, dtype=torch.float64)
+    training, images = model.training, 0
     model.eval()
     try:
         for batch in loader.batches(0):
@@ -63,10 +63,10 @@ def evaluate(
             if len(batch):
                 here = batch.to(device)
                 with autocast():
-                    outputs = model(here.images)
+                    outputs = task.outputs(model, here)
                 metric.update(outputs, here)
             each_batch()
     finally:
         model.train(training)
-    total = join(metric.total)
-    return Evaluation(figures=metric.compute(total), total=total, images=int(join(images)))
+    parts = gather(metric.part)
+    return Evaluation(figures=metric.compute(parts), parts=parts, images=sum(gather(images)))

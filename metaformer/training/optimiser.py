@@ -20,9 +20,10 @@ from ..recipe import Optimisation
 def build_optimiser(model: nn.Module, optimisation: Optimisation, device: torch.device | str = "cpu") -> Optimizer:
     """The optimiser named in ``optimisation`` over the trainable tensors of ``model``.
 
-    One-dimensional tensors, biases and ``model.no_weight_decay()`` are not decayed. ``layer_decay`` multiplies the
-    rate once more for each layer further from the head, in the order of ``model.group_matcher()``. ``device`` is where
-    the model is going to be trained. Raises ``RunError`` for an unknown optimiser, with the nearest names.
+    One-dimensional tensors, biases and ``model.no_weight_decay()`` are not decayed, unless everything is to be.
+    ``layer_decay`` multiplies the rate once more for each layer further from the head, in the order of
+    ``model.group_matcher()``. ``device`` is where the model is going to be trained. Raises ``RunError`` for an unknown
+    optimiser, with the nearest names.
     """
     _expect_known(optimisation.optimiser)
     moments: dict[str, Any] = {"betas": optimisation.betas, "eps": optimisation.eps}
@@ -37,6 +38,7 @@ def build_optimiser(model: nn.Module, optimisation: Optimisation, device: torch.
             lr=optimisation.peak_lr,
             weight_decay=optimisation.weight_decay,
             layer_decay=optimisation.layer_decay,
+            filter_bias_and_bn=not optimisation.decay_everything,
             **{name: value for name, value in moments.items() if value is not None},
         )
     except (TypeError, ValueError, AssertionError, ImportError) as error:

@@ -30,7 +30,7 @@ class ProgressBars(Observer):
 
     def started(self, trainer: Trainer) -> None:
         """Draw the bars where the run begins or goes on."""
-        self._epochs = trainer.recipe.optimisation.total_epochs
+        self._epochs = trainer.total_epochs
         if not self.console.is_terminal:
             return
         self._bars = Progress(

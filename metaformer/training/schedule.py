@@ -1,7 +1,8 @@
 """The learning rate as a pure function of the update number: nothing to save, nothing to resume.
 
 Linear warm-up, then a cosine (or a constant), then a cool-down: MetaFormer section 4.1, MetaFormer Baselines
-section 4.1. The published code steps once an epoch; here the rate changes at every update.
+section 4.1. The published code steps once an epoch; here the rate changes at every update. Detection steps down after
+given epochs, segmentation falls by a power (MetaFormer, sections 4.2 and 4.3).
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ def learning_rate(update: int, optimisation: Optimisation, updates_per_epoch: in
     """
     peak = optimisation.peak_lr
     floor = min(optimisation.min_lr, peak)
-    warmup = round(optimisation.warmup_epochs * updates_per_epoch)
-    total = optimisation.epochs * updates_per_epoch
+    warmup = optimisation.warmup_updates
+    if warmup is None:
+        warmup = round(optimisation.warmup_epochs * updates_per_epoch)
+    total = optimisation.updates or optimisation.epochs * updates_per_epoch
     if update < warmup:
         return optimisation.warmup_lr + (peak - optimisation.warmup_lr) * update / warmup
     if update >= total:
         return floor
     if optimisation.schedule == "constant":
         return peak
+    if optimisation.schedule == "step":
+        return peak * 0.1 ** sum(update >= epoch * updates_per_epoch for epoch in optimisation.step_epochs)
+    if optimisation.schedule == "poly":
+        return floor + (peak - floor) * (1 - update / total) ** optimisation.power
     return floor + (peak - floor) * (1 + cos(pi * (update - warmup) / (total - warmup))) / 2

@@ -85,7 +85,9 @@ class Trainer:
         self.folder, self.mixing, self.observers = Path(folder), mixing, tuple(observers)
         self.metadata = dict(metadata or {})
         self.updates_per_epoch = ceil(len(train_loader) / recipe.optimisation.accumulation)
-        self.total_updates = self.updates_per_epoch * recipe.optimisation.total_epochs
+        updates = recipe.optimisation.updates
+        self.total_updates = updates or self.updates_per_epoch * recipe.optimisation.total_epochs
+        self.total_epochs = ceil(self.total_updates / self.updates_per_epoch)
         self.position = Position()
         self.checkpoints = Checkpoints(self.folder)
 
@@ -96,7 +98,7 @@ class Trainer:
         loss is not finite, the disk is full or the state in the folder is damaged or of another run.
         """
         with self._running(resume):
-            for epoch in range(self.position.epoch, self.recipe.optimisation.total_epochs):
+            for epoch in range(self.position.epoch, self.total_epochs):
                 for window in self._windows(epoch):
                     sums = self.engine.gradients(window, self.position.update)
                     self._stop_unless(isfinite(sums.loss), f"the loss is {sums.loss}")
@@ -147,7 +149,7 @@ class Trainer:
         start = self.position.window * size
         if start < len(self.train_loader):
             batches = self.train_loader.batches(epoch, start)
-            while window := list(islice(batches, size)):
+            while self.position.update < self.total_updates and (window := list(islice(batches, size))):
                 yield window
 
     def _rate(self) -> float:

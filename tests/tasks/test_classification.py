@@ -37,7 +37,7 @@ def test_the_evaluation_loss_is_not_smoothed() -> None:
     logits, batch = some()
     metric = Classification(7, label_smoothing=0.3).metric()
     metric.update(logits, batch)
-    assert metric.compute(metric.total)["loss"] == pytest.approx(F.cross_entropy(logits, batch.targets).item())
+    assert metric.compute([metric.part])["loss"] == pytest.approx(F.cross_entropy(logits, batch.targets).item())
 
 
 @pytest.mark.parametrize("cut", [1, 5, 11])
@@ -48,8 +48,8 @@ def test_totals_of_parts_add_up_to_the_total_of_the_whole(cut: int) -> None:
     whole.update(logits, batch)
     first.update(logits[:cut], Batch(batch.images[:cut], batch.targets[:cut]))
     rest.update(logits[cut:], Batch(batch.images[cut:], batch.targets[cut:]))
-    torch.testing.assert_close(first.total + rest.total, whole.total)
-    assert whole.total.dtype == torch.float64
+    torch.testing.assert_close(first.part + rest.part, whole.part)
+    assert whole.part.dtype == torch.float64
 
 
 def test_figures_and_confusions_of_known_answers() -> None:
@@ -58,10 +58,10 @@ def test_figures_and_confusions_of_known_answers() -> None:
     task = Classification(6)
     metric = task.metric()
     metric.update(logits, batch)
-    figures = metric.compute(metric.total)
+    figures = metric.compute([metric.part])
     assert figures["top1"] == 0.5
     assert 0.5 < figures["top5"] <= 1
-    confusion = metric.confusion(metric.total)
+    confusion = metric.confusion([metric.part])
     assert confusion is not None
     assert confusion.sum() == 4
     assert confusion[2, 1] == confusion[4, 5] == confusion[0, 0] == confusion[1, 1] == 1
@@ -72,7 +72,7 @@ def test_top5_is_top_k_below_five_classes() -> None:
     logits, batch = some(classes=3)
     metric = Classification(3).metric()
     metric.update(logits, batch)
-    assert metric.compute(metric.total)["top5"] == 1
+    assert metric.compute([metric.part])["top5"] == 1
 
 
 def test_half_precision_logits_lose_only_their_own_digits() -> None:
@@ -107,12 +107,12 @@ def test_probabilities_over_another_number_of_classes_are_said() -> None:
 def test_an_empty_evaluation_is_said() -> None:
     metric = Classification(7).metric()
     with pytest.raises(DataError, match="at least one picture"):
-        metric.compute(metric.total)
+        metric.compute([metric.part])
 
 
 def test_very_many_classes_are_counted_without_confusions() -> None:
     classes = CONFUSION_LIMIT + 1
     metric = Classification(classes).metric()
     metric.update(torch.zeros(2, classes), Batch(torch.zeros(2, 1, 1, 1), torch.tensor([0, 1])))
-    assert len(metric.total) == 4
-    assert metric.confusion(metric.total) is None
+    assert len(metric.part) == 4
+    assert metric.confusion([metric.part]) is None

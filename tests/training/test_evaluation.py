@@ -15,7 +15,7 @@ def test_figures_do_not_depend_on_the_batch_size() -> None:
     results = [evaluate(model, task, TinyLoader(15, size)) for size in (1, 4, 15)]
     for result in results:
         assert result.figures == pytest.approx(results[0].figures, rel=1e-6)
-        assert result.total[3] == result.images == 15
+        assert result.parts[0][3] == result.images == 15
 
 
 def test_the_model_keeps_its_mode_and_its_numbers() -> None:
@@ -33,5 +33,5 @@ def test_shares_of_two_processes_add_up() -> None:
     model, task = TinyNet(), Classification(CLASSES)
     whole = evaluate(model, task, TinyLoader(15, 4))
     parts = [evaluate(model, task, TinyLoader(15, 4, rank=rank, world=2)) for rank in range(2)]
-    torch.testing.assert_close(parts[0].total + parts[1].total, whole.total)
+    torch.testing.assert_close(parts[0].parts[0] + parts[1].parts[0], whole.parts[0])
     assert sum(part.images for part in parts) == whole.images == 15
