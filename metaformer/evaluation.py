@@ -19,6 +19,7 @@ from .run_folder import CONFIG, EVALUATION, class_difference, stored_recipe
 from .scoring import Score, score
 from .trained import Trained, imagenet_classes, open_trained
 from .training.device import chosen_device
+from .work.kind import work_of
 
 Part = Literal["val", "train", "all"]
 
@@ -52,7 +53,7 @@ def evaluate(
     """
     console = console or Console(stderr=True)
     choice = data or _own_data(source)
-    sets = open_pictures(choice, console)
+    sets = open_pictures(work_of("classification"), choice, console)
     trained = open_trained(source, name, num_classes=len(sets.classes))
     _expect_classes(trained, sets)
     if part is None:

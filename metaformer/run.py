@@ -1,7 +1,8 @@
 """Where the rooms meet: a recipe in, a trained model and a run folder out.
 
 ``train`` opens the pictures, builds the model for them, hands both to the trainer, and at the end evaluates and
-writes the report. It prints what it decided by itself. Works alone and under ``torchrun``.
+writes the report. What that means for a task is said in ``work/``. It prints what it decided by itself. Works alone and
+under ``torchrun``.
 """
 
 from __future__ import annotations
@@ -17,34 +18,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from . import run_folder
-from .data.loader import MemoryLoader, evaluation_loader, training_loader
-from .data.memory import kept_in_memory
-from .data.mixing import Mixing
-from .data.sets import PictureSets
-from .data.sources import open_source
-from .factory import create_model
-from .model.build import Model
 from .recipe import DataChoice, Recipe
 from .run_config import described, write_config
 from .run_folder import EVALUATION
-from .scoring import Score, score
 from .spec import AnySpec
-from .tasks.classification import Classification
-from .training.device import place_of, processes
+from .training.device import processes
 from .training.journal import Events, MetricsFile
 from .training.observer import Observer
 from .training.progress import ProgressBars
-from .training.randomness import reseed
 from .training.trainer import BEST, LAST, Trainer
 from .weights.description import describe
 from .weights.files import read_tensors
-from .zoo.catalogue import find
+from .work.kind import Work, work_of
 
 if TYPE_CHECKING:
     from .training.trainer import FitResult
-
-SMALL = 64
-"""Pictures up to this side, all of one size, are trained at their own size unless the recipe says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +45,7 @@ class RunResult:
     last: Mapping[str, float]
     """Everything measured in the last epoch, as in ``metrics.csv``."""
     best: float
-    """The best top-1 of any epoch, a share."""
+    """The best of any epoch in the task's own figure, such as top-1: a share."""
     best_epoch: int
     """The epoch it came from; the first is 1."""
     seconds: float
@@ -78,7 +66,7 @@ def train(
     overwrite: bool = False,
     command: str = "",
     spec: AnySpec | None = None,
-    sets: PictureSets | None = None,
+    sets: Any = None,
     judged: Literal["best", "last"] = "best",
     title: str = "",
     page: bool = True,
@@ -113,17 +101,30 @@ def train(
     if resume:
         recipe = run_folder.resumed(folder, recipe)
     recipe = recipe or Recipe()
-    sets = sets or open_pictures(recipe.data, console)
+    work = work_of(recipe.task)
+    sets = sets or open_pictures(work, recipe.data, console)
     if resume:
         run_folder.expect_same_data(folder, sets.classes, len(sets.train), len(sets.val))
-    model, notes = fitted_model(recipe, sets, spec)
+    model, notes = work.fitted_model(recipe, sets, spec)
     if spec is not None:
         model.name = title or "custom"
     config = described(recipe, model, sets, command)
     _introduce(console, title, folder, config, notes, resume)
     opening = _Opening(folder, config, resume)
     observers = [opening, MetricsFile(), Events(), ProgressBars(title, console, lines=not title)]
-    trainer = _trainer(recipe, sets, model, folder, observers, console)
+    with progress_bars(console) as show:
+        equipment = work.equipment(recipe, sets, model, show)
+    trainer = Trainer(
+        model,
+        equipment.task,
+        recipe,
+        equipment.train_loader,
+        equipment.val_loader,
+        folder,
+        equipment.mixing,
+        observers,
+        describe(model, sets.classes).header,
+    )
     try:
         fit = trainer.fit(resume=resume)
     finally:
@@ -131,13 +132,13 @@ def train(
             loader.close()  # type: ignore[attr-defined]
     if not is_main:
         return None
-    return _closed(trainer, fit, opening, sets, judged, page, console)
+    return _closed(work, trainer, fit, opening, sets, judged, page, console)
 
 
-def open_pictures(choice: DataChoice, console: Console) -> PictureSets:
+def open_pictures(work: Work, choice: DataChoice, console: Console) -> Any:
     """Open a data set with a bar while its files are checked, and say what was left out."""
-    with _bar(console) as show:
-        sets = open_source(choice, show)
+    with progress_bars(console) as show:
+        sets = work.open(choice, show)
     if sets.skipped:
         console.print(f"{len(sets.skipped)} files left out, they cannot be used:", style="yellow", highlight=False)
         for bad in sets.skipped[:5]:
@@ -146,7 +147,8 @@ def open_pictures(choice: DataChoice, console: Console) -> PictureSets:
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A function that is told what is done, how many of how many, and shows it on a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bars: dict[str, Any] = {}
@@ -157,104 +159,6 @@ def _bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
             progress.update(bars[what], completed=done, total=total)
 
         yield show
-
-
-def fitted_model(recipe: Recipe, sets: PictureSets, spec: AnySpec | None = None) -> tuple[Model, list[str]]:
-    """The recipe's model for these pictures, and what was decided for it, in sentences.
-
-    The recipe's own values are obeyed. Where it leaves them open: as many classes and channels as the data has; the
-    pictures' own size when they share a small one; a stem that steps by less, because the published step would leave
-    nothing of a small picture.
-    """
-    choice, notes, native = recipe.model, [], sets.native_size
-    own = spec or find(choice.name).spec
-    size = (choice.img_size, choice.img_size) if choice.img_size else None
-    stride = choice.stem_stride
-    if spec is None and size is None and native is not None and max(native) <= SMALL:
-        size = native
-        notes.append(f"input {_by(size)}: the pictures' own size")
-        if recipe.augmentation.policy == "imagenet":
-            notes.append("random crops leave little of pictures this small; --recipe small shifts them instead")
-    if spec is None and stride is None:
-        stride = fitting_stride(own, size or own.img_size)
-        if stride is not None:
-            notes.append(f"stem stride {stride} instead of {own.stem_stride}: the input is small")
-    reseed(recipe.seed, 0, 0, 0)  # the same initial weights in every process and every repetition
-    model: Model = create_model(
-        spec or choice.name,
-        pretrained=choice.pretrained and choice.weights is None,
-        weights=choice.weights,
-        num_classes=len(sets.classes),
-        in_chans=choice.in_chans or sets.channels,
-        img_size=size,
-        drop_path_rate=choice.drop_path_rate,
-        drop_rate=choice.drop_rate,
-        mixers=None if choice.mixers is None else list(choice.mixers),
-        stem_stride=stride,
-    )
-    _set_crop(model, recipe, native)
-    return model, notes
-
-
-def fitting_stride(spec: AnySpec, size: tuple[int, int]) -> int | None:
-    """The stem's step for pictures of ``size`` (height, width); nothing where the published one stays.
-
-    A pyramid steps by 1 up to 40 pixels and by 2 up to 96; a model of one grid wants 8 patches a side.
-    """
-    published = spec.stem_stride
-    if published is None:
-        return None
-    if len(spec.mixers) == 1:
-        wanted = max(1, min(size) // 8)
-    else:
-        wanted = 1 if min(size) <= 40 else 2 if min(size) <= 96 else published
-    return wanted if wanted < published else None
-
-
-def _set_crop(model: Model, recipe: Recipe, native: tuple[int, int] | None) -> None:
-    """The recipe's evaluation crop; pictures that have the input's size already are taken whole."""
-    crop = recipe.augmentation.crop
-    if crop is None and native == model.preprocessing.size:
-        crop = 1.0
-    if crop is not None:
-        model.preprocessing = model.preprocessing.with_changes(crop=crop)
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]} × {size[1]}"
-
-
-def _trainer(
-    recipe: Recipe, sets: PictureSets, model: Model, folder: Path, observers: list[Observer], console: Console
-) -> Trainer:
-    rank, world = processes()
-    moves, varied, channels = recipe.optimisation, recipe.augmentation, model.spec.in_chans
-    pixels, classes = model.preprocessing, len(sets.classes)
-    memory = kept_in_memory(recipe.data, varied, len(sets.train) + len(sets.val), pixels.size, channels)
-    with _bar(console) as show:
-        shared: dict[str, Any] = {
-            "memory": memory,
-            "device": place_of(recipe.machine) if memory else "cpu",
-            "workers": recipe.data.workers,
-            "progress": show,
-            "batch_size": moves.batch_size // moves.accumulation,
-            "rank": rank,
-            "world": world,
-            "seed": recipe.seed,
-        }
-        train_loader = training_loader(sets.train, pixels, varied, channels, **shared)
-        val_loader = evaluation_loader(sets.val, pixels, channels, **shared)
-    return Trainer(
-        model,
-        Classification(classes, moves.label_smoothing),
-        recipe,
-        train_loader,
-        val_loader,
-        folder,
-        Mixing(varied, classes, moves.label_smoothing) if varied.mixes else None,
-        observers,
-        describe(model, sets.classes).header,
-    )
 
 
 class _Opening(Observer):
@@ -274,10 +178,11 @@ class _Opening(Observer):
 
 
 def _closed(
+    work: Work,
     trainer: Trainer,
     fit: FitResult,
     opening: _Opening,
-    sets: PictureSets,
+    sets: Any,
     judged: str,
     page: bool,
     console: Console,
@@ -290,7 +195,7 @@ def _closed(
     kept = read_evaluation(folder) if opening.was_finished else None
     if kept is None:
         with console.status("evaluating"):
-            figures = _judge(trainer, sets, BEST if judged == "best" else LAST).figures
+            figures = _judge(work, trainer, sets, BEST if judged == "best" else LAST)
     else:
         figures = kept.figures
     return RunResult(
@@ -313,25 +218,12 @@ def _page(folder: Path) -> Path:
     return write_run_page(folder)
 
 
-def _judge(trainer: Trainer, sets: PictureSets, name: str) -> Score:
+def _judge(work: Work, trainer: Trainer, sets: Any, name: str) -> Mapping[str, float]:
     """Evaluate the weights in one of the run's files and write evaluation.json."""
-    model, engine, recipe = trainer.model, trainer.engine, trainer.recipe
-    assert isinstance(model, Model)
-    model.load_state_dict(read_tensors(trainer.folder / name)[0])
-    result = score(
-        model,
-        sets.val,
-        sets.classes,
-        model.preprocessing,
-        channels=model.spec.in_chans,
-        batch_size=recipe.optimisation.batch_size // recipe.optimisation.accumulation,
-        workers=recipe.data.workers,
-        memory=isinstance(trainer.val_loader, MemoryLoader),
-        device=engine.accelerator.device,
-        autocast=engine.accelerator.autocast,
-    )
+    trainer.model.load_state_dict(read_tensors(trainer.folder / name)[0])
+    result = work.score(trainer, sets)
     result.write(trainer.folder / EVALUATION, weights=name)
-    return result
+    return result.figures
 
 
 def _introduce(

@@ -18,16 +18,18 @@ from timm.models import group_parameters
 
 from metaformer import InputError, SpecError, build, count_macs, count_parameters, create_model, find
 from metaformer.cli import main
+from metaformer.data.sources import open_source
 from metaformer.evaluation import evaluate
 from metaformer.model.classifier import FeatureExtractor
 from metaformer.model.timm_cnn import PREFIX, TimmClassifier
 from metaformer.prediction import predict
 from metaformer.recipe import Augmentation, DataChoice, ModelChoice, Optimisation, Recipe
-from metaformer.run import fitted_model, open_pictures, train
+from metaformer.run import train
 from metaformer.spec import ModelSpec, TimmSpec
 from metaformer.trained import open_trained
 from metaformer.weights.description import Description, describe
 from metaformer.weights.load import load_weights
+from metaformer.work.classification import fitted_model
 from metaformer.zoo.catalogue import CATALOGUE
 
 QUIET = Console(quiet=True)
@@ -271,7 +273,7 @@ def test_a_run_from_pictures_to_an_answer(pictures: Path, tmp_path: Path) -> Non
 
 
 def test_a_recipe_names_a_cnn() -> None:
-    sets = open_pictures(DataChoice(source="digits"), QUIET)
+    sets = open_source(DataChoice(source="digits"))
     model, notes = fitted_model(Recipe(model=ModelChoice(name="resnet18")), sets)
     assert (model.spec.in_chans, model.spec.num_classes, model.spec.img_size) == (1, 10, (8, 8))
     assert not any("stem" in note for note in notes)

@@ -36,6 +36,7 @@ LAYERS = {
     "trained": 4,
     "evaluation": 4,
     "prediction": 4,
+    "work": 4,
     "run": 4,
     "ablation": 4,
     "report": 4,

@@ -13,14 +13,16 @@ from PIL import Image
 from rich.console import Console
 
 from metaformer import run_folder
+from metaformer.data.sources import open_source
 from metaformer.errors import DataError, InputError, RunError, WeightsError
 from metaformer.evaluation import Together, evaluate
 from metaformer.factory import create_model
 from metaformer.recipe import Augmentation, DataChoice, ModelChoice, Optimisation, Recipe
-from metaformer.run import RunResult, fitted_model, fitting_stride, open_pictures, train
+from metaformer.run import RunResult, train
 from metaformer.spec import EmbeddingSpec, ModelSpec, StageSpec
 from metaformer.trained import imagenet_classes, open_trained
 from metaformer.weights.files import read_tensors
+from metaformer.work.classification import fitted_model, fitting_stride
 from metaformer.zoo.catalogue import find
 
 QUIET = Console(quiet=True)
@@ -144,9 +146,9 @@ def test_pictures_from_memory_and_from_files_train_the_same_weights(run: RunResu
 def test_pictures_that_are_open_are_not_opened_again_nor_read_twice(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sets = open_pictures(DataChoice(source=str(pictures)), QUIET)
+    sets = open_source(DataChoice(source=str(pictures)))
     first = quick(plan(pictures, epochs=1), tmp_path / "first", sets=sets)
-    monkeypatch.setattr("metaformer.run.open_source", None)
+    monkeypatch.setattr("metaformer.work.classification.open_source", None)
     read: list[object] = []
     monkeypatch.setattr("metaformer.data.memory.readable", lambda *given: read.append(given))
     second = quick(plan(pictures, epochs=1), tmp_path / "second", sets=sets)
@@ -273,7 +275,7 @@ def test_patches_shrink_with_the_pictures(size: int, patch: int | None) -> None:
 
 
 def test_a_model_is_fitted_to_small_grey_pictures() -> None:
-    sets = open_pictures(DataChoice(source="digits"), QUIET)
+    sets = open_source(DataChoice(source="digits"))
     model, notes = fitted_model(Recipe(), sets)
     assert (model.spec.in_chans, model.spec.num_classes) == (1, 10)
     assert model.preprocessing.size == (8, 8)
@@ -329,7 +331,7 @@ def test_other_classes_are_told_apart(run: RunResult, tmp_path: Path) -> None:
 
 
 def test_two_parts_together_are_both(pictures: Path) -> None:
-    sets = open_pictures(DataChoice(source=str(pictures)), QUIET)
+    sets = open_source(DataChoice(source=str(pictures)))
     both = Together(sets.train, sets.val)
     names = [both.name(i) for i in range(len(both))]
     parts = [part.name(i) for part in (sets.train, sets.val) for i in range(len(part))]

@@ -11,6 +11,7 @@ from typing import Any
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 PRELOADED = [
     "metaformer.run",
+    "metaformer.work.classification",
     "metaformer.training.trainer",
     "torch.utils.flop_counter",
     "torch.utils.tensorboard",

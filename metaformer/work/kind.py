@@ -1,0 +1,56 @@
+"""What a run is about, as seen from ``run.py``: which pictures, which model, which loaders, how the outcome is judged.
+
+A task is a module of this folder; ``work_of`` is the one table of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+from ..data.sets import Progress
+from ..recipe import DataChoice, Recipe
+from ..training.evaluation import Batches
+from ..training.trainer import Trainer
+from ..types import Batch, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equipment:
+    """What a trainer is given beside model and recipe."""
+
+    task: Task
+    train_loader: Batches
+    val_loader: Batches
+    mixing: Callable[[Batch], Batch] | None = None
+
+
+class Work(Protocol):
+    """One kind of run."""
+
+    def open(self, choice: DataChoice, progress: Progress | None = None) -> Any:
+        """A data set with ``train``, ``val``, ``classes``, ``skipped`` and ``held_out_here``; raises ``DataError``."""
+
+    def fitted_model(self, recipe: Recipe, sets: Any, spec: Any = None) -> tuple[Any, list[str]]:
+        """The recipe's model for this data set, and what was decided for it, in sentences."""
+
+    def equipment(self, recipe: Recipe, sets: Any, model: Any, progress: Progress | None = None) -> Equipment:
+        """Loaders of this process's share, and the task."""
+
+    def score(self, trainer: Trainer, sets: Any) -> Any:
+        """What the weights in the model come to: a record with ``figures`` and ``write(path, **more)``."""
+
+
+_WORKS = {
+    "classification": ("classification", "ClassificationWork"),
+    "detection": ("dense", "DetectionWork"),
+    "segmentation": ("dense", "SegmentationWork"),
+}
+
+
+def work_of(task: str) -> Work:
+    """The kind of run for a recipe's task, its room imported now."""
+    module, name = _WORKS[task]
+    return getattr(import_module(f"{__package__}.{module}"), name)()
