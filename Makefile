@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 
 .PHONY: demo test test-all lint lock clean
 
@@ -18,7 +19,7 @@ demo: $(VENV)/.ready
 
 ## the default suite: under 15 minutes on 2 cores, no internet, no GPU
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -m "not slow and not gpu and not network"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not gpu and not network"
 
 test-all: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not gpu and not network"
