@@ -1,0 +1,50 @@
+"""Semantic FPN on ADE20K for 40,000 updates, with PoolFormer behind it (MetaFormer, section 4.3 and table 4).
+
+    metaformer train --recipe ade20k/fpn --model poolformer_s12 --data ADE20K
+
+    model            mIoU   parameters
+    poolformer_s12   37.2   15,669,846
+    poolformer_s24   40.3   25,143,638
+    poolformer_s36   42.0   34,617,430
+    poolformer_m36   42.4   59,778,006
+    poolformer_m48   42.7   77,078,934
+
+ADE20K is a folder with images/training, images/validation and annotations/ with the same parts: one PNG a picture, 0
+for what is no class and 1 to 150 for the classes. The mIoU is the paper's, in percent of the validation part; this
+project has not run it. Pictures are evaluated whole, at sides that are multiples of 32, which is worth about a point.
+"""
+
+from __future__ import annotations
+
+from metaformer.recipe import Augmentation, DataChoice, Dense, Machine, ModelChoice, Optimisation, Recipe
+
+
+def recipe(model: str = "poolformer_s12") -> Recipe:
+    """The published run; any backbone with published weights."""
+    return Recipe(
+        task="segmentation",
+        model=ModelChoice(name=model, pretrained=True, drop_path_rate=0.0),
+        data=DataChoice(source="ade20k", workers=4, verify="none", reduce_zero_label=True),
+        augmentation=Augmentation(policy="none", hflip=0.5),
+        optimisation=Optimisation(
+            updates=40_000,
+            batch_size=32,
+            optimiser="adamw",
+            lr=2e-4,
+            weight_decay=1e-4,
+            decay_everything=True,
+            schedule="poly",
+            power=0.9,
+            min_lr=0.0,
+        ),
+        dense=Dense(
+            system="semantic_fpn",
+            short_side=512,
+            long_side=2048,
+            scale=(0.5, 2.0),
+            crop=512,
+            class_share=0.75,
+            photometric=True,
+        ),
+        machine=Machine(precision="fp32"),
+    )

@@ -1,0 +1,35 @@
+"""A detector for pictures of your own, without published weights: small pictures, short training.
+
+    metaformer train --recipe detection --data PICTURES
+    metaformer train --recipe detection --data PICTURES --pretrained              # from ImageNet's weights
+    metaformer train --recipe detection --data PICTURES --model.weights runs/mine # from a classifier of your own
+
+PICTURES is a folder in COCO's layout: images/train, images/val and annotations/instances_train.json and
+instances_val.json; `metaformer data check PICTURES` looks at it. Mask R-CNN where the objects have masks, RetinaNet
+where they have boxes only (``--dense.system`` says otherwise). Pictures are resized to a short side of 320 pixels.
+"""
+
+from __future__ import annotations
+
+from metaformer.recipe import Augmentation, DataChoice, Dense, ModelChoice, Optimisation, Recipe
+
+
+def recipe(model: str = "poolformer_s12", epochs: int = 40) -> Recipe:
+    """Any backbone."""
+    return Recipe(
+        task="detection",
+        model=ModelChoice(name=model, drop_path_rate=0.0),
+        data=DataChoice(source="pictures"),
+        augmentation=Augmentation(policy="none", hflip=0.5),
+        optimisation=Optimisation(
+            epochs=epochs,
+            batch_size=8,
+            optimiser="adamw",
+            lr=5e-4,
+            weight_decay=0.05,
+            warmup_epochs=0.5,
+            min_lr=1e-6,
+            clip_grad=1.0,
+        ),
+        dense=Dense(short_side=320, long_side=533, scale=(0.8, 1.25)),
+    )

@@ -1,0 +1,36 @@
+"""A segmenter for pictures of your own, without published weights: small pictures, short training.
+
+    metaformer train --recipe segmentation --data PICTURES
+    metaformer train --recipe segmentation --data PICTURES --pretrained              # from ImageNet's weights
+    metaformer train --recipe segmentation --data PICTURES --model.weights runs/mine # from a classifier of your own
+
+PICTURES is a folder in ADE20K's layout: images/training, images/validation, and annotations/ with the same parts, one
+PNG a picture; `metaformer data check PICTURES` looks at it. As in ADE20K, label 0 is no class and the classes are
+counted from 1; ``--data.reduce-zero-label False`` takes 0 as a class, ``--data.ignore-label`` names another label that
+is none.
+"""
+
+from __future__ import annotations
+
+from metaformer.recipe import Augmentation, DataChoice, Dense, ModelChoice, Optimisation, Recipe
+
+
+def recipe(model: str = "poolformer_s12", epochs: int = 40) -> Recipe:
+    """Any backbone."""
+    return Recipe(
+        task="segmentation",
+        model=ModelChoice(name=model, drop_path_rate=0.0),
+        data=DataChoice(source="pictures"),
+        augmentation=Augmentation(policy="none", hflip=0.5),
+        optimisation=Optimisation(
+            epochs=epochs,
+            batch_size=8,
+            optimiser="adamw",
+            lr=1e-3,
+            weight_decay=0.05,
+            warmup_epochs=0.5,
+            min_lr=1e-6,
+            clip_grad=1.0,
+        ),
+        dense=Dense(short_side=256, long_side=1024, scale=(0.5, 2.0), crop=224, photometric=True),
+    )
