@@ -44,8 +44,10 @@ class RunResult:
     """Of the evaluation in ``evaluation.json``."""
     last: Mapping[str, float]
     """Everything measured in the last epoch, as in ``metrics.csv``."""
+    figure: str
+    """The figure by which weights are the best, such as ``top1``."""
     best: float
-    """The best of any epoch in the task's own figure, such as top-1: a share."""
+    """The best of any epoch, a share."""
     best_epoch: int
     """The epoch it came from; the first is 1."""
     seconds: float
@@ -202,6 +204,7 @@ def _closed(
         folder=folder,
         figures=figures,
         last=fit.figures,
+        figure=trainer.task.best,
         best=fit.best,
         best_epoch=fit.best_epoch,
         seconds=seconds,

@@ -104,6 +104,8 @@ class Task(Protocol):
 
     best: str
     """The figure that decides which weights are the best, larger is better (``"top1"``)."""
+    figures: tuple[str, ...]
+    """What its metric computes, by name and in the order of a run's ``metrics.csv``; some may be absent."""
 
     def outputs(self, model: Any, batch: Batch) -> Any:
         """What the model says of a batch, in the mode it is in: the call itself, as this task's models want it."""

@@ -20,6 +20,7 @@ LAYERS = {
     "spec": 0,
     "recipe": 0,
     "shipped": 0,
+    "figures": 0,
     "complexity": 1,
     "model": 1,
     "data": 1,

@@ -25,6 +25,7 @@ class Classification:
     """The task of naming one class for each picture; implements ``types.Task``."""
 
     best = "top1"
+    figures = ("loss", "top1", "top5")
 
     def __init__(self, num_classes: int, label_smoothing: float = 0.0) -> None:
         self.num_classes = num_classes

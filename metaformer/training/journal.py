@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,12 +30,14 @@ class MetricsFile(Observer):
     """``metrics.csv`` in the run's folder. The columns are the same in every run of a task; what was not measured
     stays empty."""
 
-    def __init__(self, figures: Sequence[str] = ("loss", "top1", "top5")) -> None:
-        self.columns = [*_TRAINED, *_EVALUATED, *figures, *(f"ema_{name}" for name in figures)]
+    def __init__(self) -> None:
+        self.columns: list[str] = []
         self.path = Path(METRICS)
 
     def started(self, trainer: Trainer) -> None:
         """Write the header, and the rows of the epochs that the state counts."""
+        figures = trainer.task.figures
+        self.columns = [*_TRAINED, *_EVALUATED, *figures, *(f"ema_{name}" for name in figures)]
         self.path = trainer.folder / METRICS
         kept = [row for row in self._rows() if int(row["epoch"]) <= trainer.position.epoch]
         text = io.StringIO()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ..figures import figure_name
 from .observer import EpochRecord, Observer, StepRecord
 
 if TYPE_CHECKING:
@@ -84,15 +85,20 @@ class ProgressBars(Observer):
             self._bars.stop()
 
 
+SHOWN = ("top1", "box_ap", "box_ap50", "mask_ap", "mask_ap50", "miou", "pixel_accuracy")
+"""Figures that an epoch's line has room for."""
+
+
 def _told(figures: Mapping[str, float]) -> str:
     """``train loss 0.412  loss 0.380  top-1 91.2%  averaged 92.0%  1,234 images/s  12 s``, what there is of it."""
     parts = [f"train loss {figures['train_loss']:.3f}"]
     if "loss" in figures:
         parts.append(f"loss {figures['loss']:.3f}")
-    if "top1" in figures:
-        parts.append(f"top-1 {figures['top1']:.1%}")
-    if "ema_top1" in figures:
-        parts.append(f"averaged {figures['ema_top1']:.1%}")
+    for name in SHOWN:
+        if name in figures:
+            parts.append(f"{figure_name(name)} {figures[name]:.1%}")
+        if f"ema_{name}" in figures:
+            parts.append(f"averaged {figures[f'ema_{name}']:.1%}")
     parts.append(f"{figures['images_per_second']:,.0f} images/s")
     parts.append(f"{figures['seconds']:.1f} s")
     return "  ".join(parts)
