@@ -71,6 +71,24 @@ def read_size(path: str | Path) -> tuple[int, int]:
         raise UnreadablePicture(str(path), _reason(path, error)) from None
 
 
+def read_label_map(path: str | Path) -> np.ndarray:
+    """The numbers in a label map, (H, W) int32 as stored: grey values, or the indices of a palette.
+
+    Raises ``UnreadablePicture`` with the path and the reason, such as a picture of colours.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            mode, values = image.mode, np.asarray(image)
+    except Exception as error:  # as above
+        raise UnreadablePicture(str(path), _reason(path, error)) from None
+    if values.ndim != 2 or values.dtype.kind not in "bui":
+        raise UnreadablePicture(str(path), f"expected one channel of whole class numbers, got Pillow's mode {mode}")
+    if values.size and not 0 <= values.min() <= values.max() < 2**16:
+        raise UnreadablePicture(str(path), f"expected numbers of 16 bits, got {values.min()} to {values.max()}")
+    return values.astype(np.int32)
+
+
 def as_mode(image: Image.Image, mode: Mode) -> Image.Image:
     """Any decoded picture as ``L`` or ``RGB``: transparent parts on white, 16 bits scaled to 8."""
     if image.mode.startswith(("I", "F")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from PIL import Image
@@ -15,6 +16,8 @@ from .decode import UnreadablePicture
 from .order import seed_sample
 from .sets import Pictures
 
+_Loaded = TypeVar("_Loaded", covariant=True)
+
 Position = tuple[int, int]
 """An epoch and the index of a picture: all that decides a training sample."""
 
@@ -23,8 +26,10 @@ Position = tuple[int, int]
 class Parcel:
     """What a worker sends: a batch, or the words of a failure."""
 
-    images: Tensor
-    targets: Tensor
+    images: Any
+    """(B, C, H, W), or a list of pictures where they differ in size."""
+    targets: Any
+    """(B,), or a list."""
     replaced: list[tuple[str, str]]
     """The name of each unreadable picture, and what to say of it."""
     failure: str = ""
@@ -53,7 +58,20 @@ class Samples(Dataset[Parcel]):
         return self.transform(picture), self.pictures.labels[used]
 
 
-def readable(pictures: Pictures, index: int, replaced: list[tuple[str, str]]) -> tuple[Image.Image, int]:
+class Readable(Protocol, Generic[_Loaded]):
+    """What can be read one by one: pictures, or pictures with what is known of them."""
+
+    @property
+    def skips_bad(self) -> bool:
+        """Whether one that turns out unreadable may be passed over."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: int) -> _Loaded:
+        """Raises ``UnreadablePicture``."""
+
+
+def readable(pictures: Readable[_Loaded], index: int, replaced: list[tuple[str, str]]) -> tuple[_Loaded, int]:
     """The picture at ``index``, or where that may be skipped the next readable one, with the index used.
 
     Those that were passed over are added to ``replaced``: a name, and what to say. Raises ``DataError``.
@@ -64,8 +82,11 @@ def readable(pictures: Pictures, index: int, replaced: list[tuple[str, str]]) ->
             return pictures.load(used), used
         except UnreadablePicture as error:
             if not pictures.skips_bad:
-                raise DataError(
-                    f"{error}. Repair or remove it, or leave such files out with --data.on-bad-image skip"
-                ) from None
+                raise refused(error) from None
             replaced.append((error.name, f"{error}; the next picture takes its place"))
     raise DataError("not one picture of the set is readable")
+
+
+def refused(error: UnreadablePicture) -> DataError:
+    """What to say where a picture that may not be left out turns out unreadable."""
+    return DataError(f"{error}. Repair or remove it, or leave such files out with --data.on-bad-image skip")

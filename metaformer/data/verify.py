@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import DataError
 from ..recipe import DataChoice
@@ -13,6 +14,7 @@ from .decode import UnreadablePicture, read_picture, read_size
 from .sets import BadPicture, Progress
 
 Size = tuple[int, int]
+_Found = TypeVar("_Found")
 
 _SLICE = 128  # pictures in flight at a time, and between two words of progress
 
@@ -29,17 +31,24 @@ def look_at(
     sizes: dict[Path, Size] = {}
     bad: list[BadPicture] = []
     look = _decoded_size if choice.verify == "full" else _header_size
+    for path, found in looked_through(paths, look, "checking pictures", progress):
+        if isinstance(found, BadPicture):
+            bad.append(found)
+        else:
+            sizes[path] = found
+    return sizes, bad
+
+
+def looked_through(
+    paths: Sequence[Path], look: Callable[[Path], _Found], doing: str, progress: Progress | None = None
+) -> Iterator[tuple[Path, _Found]]:
+    """What ``look`` says of each file, in their order, several at a time."""
     with ThreadPoolExecutor(min(16, (os.cpu_count() or 1) + 1)) as pool:  # Pillow decodes outside Python's lock
         for start in range(0, len(paths), _SLICE):
             part = paths[start : start + _SLICE]
-            for path, found in zip(part, pool.map(look, part), strict=True):
-                if isinstance(found, BadPicture):
-                    bad.append(found)
-                else:
-                    sizes[path] = found
+            yield from zip(part, pool.map(look, part), strict=True)
             if progress:
-                progress("checking pictures", start + len(part), len(paths))
-    return sizes, bad
+                progress(doing, start + len(part), len(paths))
 
 
 def _decoded_size(path: Path) -> Size | BadPicture:
