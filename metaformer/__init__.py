@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .complexity import count_macs, count_parameters
+    from .dense import create_detector, create_segmenter
+    from .dense_spec import DenseSpec
     from .errors import DataError, InputError, MissingExtraError, RunError, SpecError, WeightsError
     from .factory import create_model
     from .model.build import MIXERS, build
@@ -35,6 +37,8 @@ __version__ = "0.1.0"
 
 _CONTENTS = {
     "complexity": ("count_macs", "count_parameters"),
+    "dense": ("create_detector", "create_segmenter"),
+    "dense_spec": ("DenseSpec",),
     "errors": ("DataError", "InputError", "MissingExtraError", "RunError", "SpecError", "WeightsError"),
     "factory": ("create_model",),
     "model.build": ("MIXERS", "build"),

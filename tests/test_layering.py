@@ -18,6 +18,7 @@ LAYERS = {
     "records": 0,
     "types": 0,
     "spec": 0,
+    "dense_spec": 0,
     "recipe": 0,
     "shipped": 0,
     "figures": 0,
@@ -30,6 +31,7 @@ LAYERS = {
     "training": 3,
     "fast": 3,
     "factory": 3,
+    "dense": 3,
     "bridge": 4,
     "run_folder": 4,
     "run_config": 4,
@@ -46,7 +48,7 @@ LAYERS = {
 }
 """Every module or folder at the top of the library; docs/architecture.md says why they stand where they stand."""
 
-TORCH_FREE = ("errors", "records", "types", "spec", "recipe", "zoo.catalogue", "cli")
+TORCH_FREE = ("errors", "records", "types", "spec", "dense_spec", "recipe", "zoo.catalogue", "cli")
 """What ``metaformer --help`` and the tools around it import; PyTorch costs seconds."""
 
 

@@ -130,7 +130,7 @@ def _embedding(stage: StageSpec, in_dim: int) -> nn.Module:
             raise SpecError(f"embedding.kind: 'none' keeps the width {in_dim}, but the stage has {stage.width}")
         return NoEmbedding()
     if spec.kind == "merge":
-        return MergeEmbedding(in_dim, stage.width, norm=_norm(spec.norm, 4 * in_dim))
+        return MergeEmbedding(in_dim, stage.width, norm=build_norm(spec.norm, 4 * in_dim))
     before = spec.norm if spec.norm_position == "before" else None
     after = spec.norm if spec.norm_position == "after" else None
     return ConvEmbedding(
@@ -139,8 +139,8 @@ def _embedding(stage: StageSpec, in_dim: int) -> nn.Module:
         kernel=spec.kernel,
         stride=spec.stride,
         padding=spec.padding,
-        pre_norm=_norm(before, in_dim),
-        post_norm=_norm(after, stage.width),
+        pre_norm=build_norm(before, in_dim),
+        post_norm=build_norm(after, stage.width),
     )
 
 
@@ -167,14 +167,15 @@ def _residual(spec: ResidualSpec, norm: NormSpec, dim: int, rate: float) -> dict
     shortcut = nn.Identity() if spec.skip_scale is None else Scale(dim, spec.skip_scale)
     before = spec.norm_position == "before"
     return {
-        "norm": _norm(norm if before else None, dim),
-        "out_norm": _norm(None if before else norm, dim),
+        "norm": build_norm(norm if before else None, dim),
+        "out_norm": build_norm(None if before else norm, dim),
         "branch": Branch(OrderedDict(branch)),
         "skip": shortcut if spec.on else NoSkip(),
     }
 
 
-def _norm(spec: NormSpec | None, dim: int) -> nn.Module:
+def build_norm(spec: NormSpec | None, dim: int) -> nn.Module:
+    """A norm over so many channels; nothing gives an identity."""
     return nn.Identity() if spec is None else NORMS[spec.kind](dim, eps=spec.eps, bias=spec.bias)
 
 
@@ -262,9 +263,9 @@ def build_head(spec: ModelSpec) -> Head:
     after = head.norm if head.norm_position == "after" else None
     prefix = sum(stage.prefix_tokens for stage in spec.stages)
     built = Head(
-        pre_norm=_norm(before, dim),
+        pre_norm=build_norm(before, dim),
         readout=_readout(head, prefix),
-        norm=_norm(after, dim),
+        norm=build_norm(after, dim),
         hidden=_hidden(spec),
         fc=_last_layer(spec, prefix),
     )

@@ -178,7 +178,7 @@ class TimmClassifier(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Parameter names to layers, for layer-wise learning rates: timm's patterns for the names here."""
-        return {key: _prefixed(pattern) for key, pattern in self.cnn.group_matcher(coarse=coarse).items()}
+        return {key: prefixed(pattern, PREFIX) for key, pattern in self.cnn.group_matcher(coarse=coarse).items()}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass: less memory, more time."""
@@ -228,8 +228,8 @@ def _in_order(chosen: Sequence[int], found: Sequence[Tensor]) -> list[Tensor]:
     return [by_index[i] for i in chosen]
 
 
-def _prefixed(pattern: Any) -> Any:
-    """A pattern of timm's, or a list of (pattern, order), for names with the prefix."""
+def prefixed(pattern: Any, prefix: str) -> Any:
+    """A pattern of timm's, or a list of (pattern, order), for names with a prefix."""
     if isinstance(pattern, str):
-        return rf"^{re.escape(PREFIX)}(?:{pattern.replace('^', '')})"
-    return [(_prefixed(one), order) for one, order in pattern]
+        return rf"^{re.escape(prefix)}(?:{pattern.replace('^', '')})"
+    return [(prefixed(one, prefix), order) for one, order in pattern]

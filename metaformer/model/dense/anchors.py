@@ -1,0 +1,60 @@
+"""The boxes that a detector starts from: exact sizes at fixed steps.
+
+torchvision rounds its anchors to whole pixels and works the steps out from the padded picture; published heads were
+trained with neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+
+RATIOS = (0.5, 1.0, 2.0)
+"""Height over width."""
+RETINANET_SCALES = tuple(4 * 2 ** (i / 3) for i in range(3))
+"""Side over stride: three steps in an octave, the first 4 strides wide (Lin et al., "Focal Loss", section 4)."""
+PROPOSAL_SCALES = (8.0,)
+"""Side over stride in a region proposal network."""
+
+
+class Anchors(AnchorGenerator):
+    """Anchors at every place of every map: ratios one after another, for each all scales."""
+
+    def __init__(self, strides: Sequence[int], scales: Sequence[float]) -> None:
+        self.strides = tuple(strides)
+        super().__init__(tuple(tuple(scale * s for scale in scales) for s in strides), (RATIOS,) * len(strides))
+
+    def generate_anchors(
+        self,
+        scales: Sequence[float],
+        aspect_ratios: Sequence[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device = torch.device("cpu"),  # noqa: B008 - torchvision's signature
+    ) -> Tensor:
+        """Boxes (A, 4) around the origin for sides ``scales`` in pixels."""
+        sides = torch.tensor(scales, dtype=dtype, device=device)
+        heights = torch.tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
+        width, height = (sides / heights[:, None]).flatten(), (sides * heights[:, None]).flatten()
+        return torch.stack([-width, -height, width, height], dim=1) / 2
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """Boxes (N, 4) for each picture, in float32 whatever the maps are computed in."""
+        device = feature_maps[0].device
+        self.set_cell_anchors(torch.float32, device)
+        boxes = [
+            _spread(cell, (one.shape[2], one.shape[3]), stride)
+            for cell, one, stride in zip(self.cell_anchors, feature_maps, self.strides, strict=True)
+        ]
+        return [torch.cat(boxes)] * len(image_list.image_sizes)
+
+
+def _spread(cell: Tensor, grid: tuple[int, int], stride: int) -> Tensor:
+    """Boxes (A, 4) around the origin to (H·W·A, 4), around every place of a map, row by row."""
+    rows, columns = (torch.arange(side, device=cell.device, dtype=cell.dtype) * stride for side in grid)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    places = torch.stack([x, y, x, y], dim=-1).reshape(-1, 1, 4)
+    return (places + cell).reshape(-1, 4)

@@ -1,0 +1,62 @@
+"""A dense spec to modules: backbone, pyramid, pyramid network, heads."""
+
+from __future__ import annotations
+
+from math import log2
+
+from ...dense_spec import DenseSpec
+from ...errors import SpecError
+from ...types import Preprocessing
+from ..mixers.gating import GatingUnit
+from ..mixers.spatial import RandomMixing, SpatialFC, SpatialMLP
+from ..mixers.window import Window
+from .detector import Detector, Segmenter
+from .mask_rcnn import build_mask_rcnn
+from .neck import NoExtraLevels, PyramidNetwork
+from .pyramid import Pyramid, build_pyramid
+from .retinanet import build_retinanet
+from .semantic_fpn import SemanticHead
+
+TIED = (SpatialFC, SpatialMLP, GatingUnit, RandomMixing)
+"""Mixers that only fit the grid they were built for."""
+
+
+def build_dense(
+    spec: DenseSpec, name: str = "", preprocessing: Preprocessing | None = None, backbone_name: str = ""
+) -> Detector | Segmenter:
+    """A detector or a segmenter from its description, freshly initialised.
+
+    Args:
+        spec: the description.
+        name: what the model is called.
+        preprocessing: mean and standard deviation of the pictures' channels.
+        backbone_name: the zoo's name of the classifier that the backbone is of, for its published weights.
+
+    Raises:
+        SpecError: a part that cannot be built, or a backbone whose mixers need pictures of one size.
+    """
+    preprocessing = preprocessing or Preprocessing(size=spec.img_size, crop=1.0, interpolation="bilinear")
+    body = build_pyramid(spec.backbone, backbone_name, preprocessing, skip_finest=spec.system == "retinanet")
+    if not spec.square:
+        _refuse_tied(body, spec)
+    if spec.system == "semantic_fpn":
+        doublings = [round(log2(stride / body.strides[0])) for stride in body.strides]
+        neck = PyramidNetwork(body, NoExtraLevels())
+        head = SemanticHead(neck.out_channels, doublings, spec.num_classes)
+        return Segmenter(neck, head, spec, name=name, preprocessing=preprocessing)
+    masks = spec.finds_masks
+    net = (build_mask_rcnn if masks else build_retinanet)(spec, body, preprocessing)
+    return Detector(net, spec, name=name, preprocessing=preprocessing, first_label=int(masks))
+
+
+def _refuse_tied(body: Pyramid, spec: DenseSpec) -> None:
+    """Mixers that are matrices over the positions cannot see pictures of different shapes."""
+    inside = {part for window in body.modules() if isinstance(window, Window) for part in window.modules()}
+    for name, part in body.named_modules():
+        if isinstance(part, TIED) and part not in inside:
+            side = max(spec.backbone.img_size)
+            raise SpecError(
+                f"backbone.{name}: {type(part).__name__} mixes a fixed grid of tokens and cannot take pictures of "
+                f"different shapes: bring them all to one square with square=True, short_side={side} (or another "
+                "multiple of 32), or choose another mixer with mixers=..."
+            )

@@ -1,0 +1,196 @@
+"""Models for dense prediction with the conventions of this library around the networks.
+
+In: pictures. Out: losses or objects (``Detector``), scores for every pixel (``Segmenter``). Labels are 0 to K - 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...dense_spec import DenseSpec
+from ...errors import InputError
+from ...types import Objects, Preprocessing
+from ..backbone import check_images
+from ..timm_cnn import prefixed
+from .neck import PyramidNetwork
+from .pyramid import CNNPyramid, Pyramid
+from .semantic_fpn import SemanticHead, resized
+
+TABLES = ("position.table", "prefix.tokens", "relative.table")
+
+
+class DenseModel(nn.Module):
+    """What detectors and segmenters share: a spec, a name, preprocessing, groups of parameters."""
+
+    neck_name: str
+    """Where the backbone and the pyramid network stand."""
+    last_layers: tuple[str, ...]
+    """Names of the layers whose shape depends on the classes."""
+
+    def __init__(self, spec: DenseSpec, *, name: str, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.spec, self.name, self.preprocessing = spec, name, preprocessing
+
+    @property
+    def num_classes(self) -> int:
+        """Real classes; background is none of them."""
+        return self.spec.num_classes
+
+    @property
+    def neck(self) -> PyramidNetwork:
+        """The pyramid network with the backbone in it."""
+        neck = self.get_submodule(self.neck_name)
+        assert isinstance(neck, PyramidNetwork)
+        return neck
+
+    @property
+    def body(self) -> Pyramid:
+        """The backbone, with what makes it a pyramid."""
+        return self.neck.body
+
+    @property
+    def body_name(self) -> str:
+        """What the names of the backbone's parameters begin with."""
+        return f"{self.neck_name}.body."
+
+    @property
+    def first_conv(self) -> str:
+        """Name of the first convolution."""
+        inner = self.body.first_conv if isinstance(self.body, CNNPyramid) else "stages.0.embed.conv"
+        return self.body_name + inner
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that optimisers should not decay beyond the one-dimensional ones: positions and prefix tokens."""
+        if isinstance(self.body, CNNPyramid):
+            theirs = self.body.cnn.no_weight_decay() if hasattr(self.body.cnn, "no_weight_decay") else ()
+            return {f"{self.body_name}cnn.{name}" for name in theirs}
+        return {name for name, _ in self.named_parameters() if name.endswith(TABLES)}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Parameter names to layers, for layer-wise learning rates; everything behind the backbone is the last one."""
+        if isinstance(self.body, CNNPyramid):
+            theirs = self.body.cnn.group_matcher(coarse=coarse)
+            return {key: prefixed(pattern, f"{self.body_name}cnn.") for key, pattern in theirs.items()}
+        body = re.escape(self.body_name)
+        block = rf"^{body}stages\.(\d+)" if coarse else rf"^{body}stages\.(\d+)\.blocks\.(\d+)"
+        inner = [(rf"^{body}stages\.(\d+)\.(?:embed|prefix|position)", (0,)), (block, None)]
+        return {"stem": rf"^{body}stages\.0\.(?:embed|prefix|position)", "blocks": block if coarse else inner}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the backbone's activations in the backward pass: less memory, more time."""
+        self.body.set_grad_checkpointing(enable)
+
+
+class Detector(DenseModel):
+    """Pictures (C, H, W) of any sizes, in [0, 1], to the objects in them.
+
+    The pictures are resized and normalised inside. ``net`` is torchvision's network; its classes begin at
+    ``first_label``.
+    """
+
+    neck_name = "net.backbone"
+
+    def __init__(
+        self, net: nn.Module, spec: DenseSpec, *, name: str, preprocessing: Preprocessing, first_label: int
+    ) -> None:
+        super().__init__(spec, name=name, preprocessing=preprocessing)
+        self.net, self.first_label = net, first_label
+        heads = {
+            "retinanet": ("net.head.classification_head.cls_logits",),
+            "mask_rcnn": (
+                "net.roi_heads.box_predictor.cls_score",
+                "net.roi_heads.box_predictor.bbox_pred",
+                "net.roi_heads.mask_predictor.mask_fcn_logits",
+            ),
+        }
+        self.last_layers = heads[spec.system]
+
+    def forward(self, images: Sequence[Tensor], targets: Sequence[Objects] | None = None) -> Any:
+        """Losses by their names while training, else the objects in each picture, best first.
+
+        Args:
+            images: pictures (C, H, W), floating-point numbers in [0, 1].
+            targets: while training what is in each picture: ``boxes``, ``labels`` and, for Mask R-CNN, ``masks``.
+
+        Returns:
+            A mapping of scalars; in evaluation a list of mappings with ``boxes`` (G, 4) in pixels of the picture,
+            ``labels`` (G,), ``scores`` (G,) and, from Mask R-CNN, ``masks`` (G, H, W) as probabilities.
+
+        Raises:
+            InputError: no pictures, of other channels, or targets that do not go with them.
+        """
+        self._check(images, targets)
+        if not self.training:
+            return [self._ours(found) for found in self.net(list(images))]
+        return self.net(list(images), [self._theirs(target) for target in targets or ()])
+
+    def _theirs(self, target: Objects) -> dict[str, Tensor]:
+        kept = ("boxes", "labels", "masks") if self.spec.finds_masks else ("boxes", "labels")
+        return {**{key: target[key] for key in kept}, "labels": target["labels"] + self.first_label}
+
+    def _ours(self, found: dict[str, Tensor]) -> Objects:
+        return {**found, "labels": found["labels"] - self.first_label}
+
+    def _check(self, images: Sequence[Tensor], targets: Sequence[Objects] | None) -> None:
+        if isinstance(images, Tensor) and images.ndim != 4:
+            raise InputError(f"images: expected a list of (C, H, W), got one tensor of shape {tuple(images.shape)}")
+        if not len(images):
+            raise InputError("images: expected at least one picture, got none")
+        for image in images:
+            check_images(image[None], self.spec.in_chans)
+        if not self.training:
+            return
+        if targets is None:
+            raise InputError("targets: expected what is in each picture while training; model.eval() needs none")
+        if len(targets) != len(images):
+            raise InputError(f"targets: expected one for each of {len(images)} pictures, got {len(targets)}")
+        for i, (image, target) in enumerate(zip(images, targets, strict=True)):
+            self._check_target(target, tuple(image.shape[1:]), f"targets[{i}]")
+
+    def _check_target(self, target: Objects, size: tuple[int, ...], path: str) -> None:
+        wanted = ("boxes", "labels", "masks") if self.spec.finds_masks else ("boxes", "labels")
+        for key in wanted:
+            if key not in target:
+                raise InputError(f"{path}: expected {', '.join(wanted)}, got {', '.join(target) or 'nothing'}")
+        boxes, labels = target["boxes"], target["labels"]
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) != len(labels):
+            raise InputError(
+                f"{path}: expected boxes (G, 4) and labels (G,), got {tuple(boxes.shape)} and {tuple(labels.shape)}"
+            )
+        if self.spec.finds_masks and tuple(target["masks"].shape) != (len(boxes), *size):
+            raise InputError(
+                f"{path}.masks: expected {(len(boxes), *size)}, one of the picture's size for each box, got "
+                f"{tuple(target['masks'].shape)}"
+            )
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise InputError(
+                f"{path}.labels: expected 0 to {self.num_classes - 1}, got {int(labels.min())} to {int(labels.max())}"
+            )
+
+
+class Segmenter(DenseModel):
+    """Pictures (B, C, H, W), normalised as ``preprocessing`` says, to scores (B, K, H, W)."""
+
+    neck_name = "backbone"
+    last_layers = ("head.classify",)
+
+    def __init__(
+        self, backbone: PyramidNetwork, head: SemanticHead, spec: DenseSpec, *, name: str, preprocessing: Preprocessing
+    ) -> None:
+        super().__init__(spec, name=name, preprocessing=preprocessing)
+        self.backbone, self.head = backbone, head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, K, H, W)."""
+        check_images(images, self.spec.in_chans)
+        if self.spec.square and tuple(images.shape[2:]) != self.spec.img_size:
+            raise InputError(
+                f"images: expected {self.spec.short_side} × {self.spec.short_side} pixels, for which this square model "
+                f"was built, got {images.shape[2]} × {images.shape[3]}"
+            )
+        scores = self.head(list(self.backbone(images).values()))
+        return resized(scores, images.shape[2:])

@@ -1,0 +1,64 @@
+"""How a detector sees a picture, and how what it found comes back: resized and normalised, boxes and masks undone.
+
+In: pictures (C, H, W) in [0, 1] of any sizes and their objects. Out: one batch, and later boxes and masks in the
+pictures' own pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+
+from ...dense_spec import MULTIPLE, DenseSpec
+from ...types import Preprocessing
+
+
+class PictureTransform(GeneralizedRCNNTransform):
+    """torchvision's resizing and padding, with masks that are laid into the picture to a fraction of a pixel."""
+
+    def __init__(self, spec: DenseSpec, preprocessing: Preprocessing, coarsest: int) -> None:
+        super().__init__(
+            spec.short_side,
+            spec.long_side,
+            list(preprocessing.mean),
+            list(preprocessing.std),
+            size_divisible=max(MULTIPLE, coarsest),
+            fixed_size=spec.img_size if spec.square else None,
+        )
+
+    def postprocess(
+        self,
+        result: list[dict[str, Any]],
+        image_shapes: list[tuple[int, int]],
+        original_image_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Any]]:
+        """What was found in the resized pictures as it stands in the original ones; masks become (G, H, W)."""
+        if self.training:
+            return result
+        for found, seen, original in zip(result, image_shapes, original_image_sizes, strict=True):
+            found["boxes"] = resize_boxes(found["boxes"], list(seen), list(original))
+            if "masks" in found:
+                found["masks"] = laid_in(found["masks"][:, 0], found["boxes"], original)
+        return result
+
+
+def laid_in(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks (G, M, M) of boxes (G, 4) as (G, H, W) in the picture, bilinear between the masks' cells, 0 outside."""
+    height, width = size
+    canvas = masks.new_zeros(len(masks), height, width)
+    for layer, mask, box in zip(canvas, masks, boxes, strict=True):
+        left, top, right, bottom = box.tolist()
+        x0, y0 = max(int(left), 0), max(int(top), 0)
+        x1, y1 = min(int(right) + 1, width), min(int(bottom) + 1, height)
+        if x1 <= x0 or y1 <= y0:
+            continue
+        x = (torch.arange(x0, x1, device=mask.device) + 0.5 - left) / max(right - left, 1e-6)
+        y = (torch.arange(y0, y1, device=mask.device) + 0.5 - top) / max(bottom - top, 1e-6)
+        rows, columns = torch.meshgrid(2 * y - 1, 2 * x - 1, indexing="ij")
+        grid = torch.stack([columns, rows], dim=-1)[None]
+        layer[y0:y1, x0:x1] = F.grid_sample(mask[None, None], grid.to(mask.dtype), align_corners=False)[0, 0]
+    return canvas

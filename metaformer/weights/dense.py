@@ -1,0 +1,55 @@
+"""A classifier's weights into the backbone of a model for dense prediction.
+
+In: a detector or a segmenter, and weights in any layout that a classifier's come in. Out: its stages filled; the head
+is left out, but for the final norm of a model of a single stride, on which its pyramid stands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from ..model.backbone import Backbone
+from ..model.build import build_head
+from ..model.classifier import Classifier
+from ..model.dense.detector import DenseModel
+from ..model.dense.pyramid import CNNPyramid, SimplePyramid
+from ..spec import ModelSpec
+from .load import LoadReport, StateDict, load_pretrained, load_weights
+
+
+def load_backbone(model: DenseModel, source: StateDict | str | Path | None = None) -> LoadReport:
+    """Fill a backbone with a classifier's weights; its published ones where no source is given.
+
+    Args:
+        model: a detector or a segmenter.
+        source: a classifier's state dict, file, run folder or hub id.
+
+    Raises:
+        WeightsError: cut, unsafe, of another model, or not to be found. The model is then as it was.
+    """
+    view = _as_classifier(model)
+    return load_pretrained(view) if source is None else load_weights(view, source)
+
+
+def _as_classifier(model: DenseModel) -> nn.Module:
+    """The backbone's own modules where a classifier has them; a head that is thrown away stands behind."""
+    body, spec = model.body, model.spec.backbone
+    if isinstance(body, CNNPyramid):
+        return body
+    assert isinstance(spec, ModelSpec)
+    spec = spec.with_changes(num_classes=0)
+    head = build_head(spec)
+    if isinstance(body, SimplePyramid):
+        place = "pre_norm" if spec.head.norm_position == "before" else "norm"
+        setattr(head, place, body.norm)
+    name = model.name.removeprefix(f"{model.spec.system}_")
+    return Classifier(
+        Backbone(list(body.stages), body.in_chans),  # type: ignore[arg-type]
+        head,
+        spec=spec,
+        name=name,
+        preprocessing=model.preprocessing,
+        make_head=build_head,
+    )
