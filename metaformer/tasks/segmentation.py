@@ -27,7 +27,6 @@ class Segmentation:
 
     best = "miou"
     figures = ("loss", "miou", "pixel_accuracy", "mean_accuracy")
-    figures = ("loss", "miou", "pixel_accuracy", "mean_accuracy")
 
     def __init__(self, num_classes: int, classes: Sequence[str] = ()) -> None:
         self.num_classes, self.classes = num_classes, tuple(classes)
