@@ -102,10 +102,13 @@ class Metric(Protocol):
 class Task(Protocol):
     """Predictions and labels to a loss and to figures. A task never builds a layer."""
 
-    best: str
-    """The figure that decides which weights are the best, larger is better (``"top1"``)."""
-    figures: tuple[str, ...]
-    """What its metric computes, by name and in the order of a run's ``metrics.csv``; some may be absent."""
+    @property
+    def best(self) -> str:
+        """The figure that decides which weights are the best, larger is better (``"top1"``)."""
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What its metric computes, by name and in the order of a run's ``metrics.csv``; some may be absent."""
 
     def outputs(self, model: Any, batch: Batch) -> Any:
         """What the model says of a batch, in the mode it is in: the call itself, as this task's models want it."""

@@ -100,3 +100,9 @@ def test_an_unknown_optimiser_names_the_nearest() -> None:
         build_optimiser(Deep(), Optimisation(optimiser="adamww"))
     with pytest.raises(InputError, match="got 'lookahead_adamv'"):
         build_optimiser(Deep(), Optimisation(optimiser="lookahead_adamv"))
+
+
+def test_everything_is_decayed_where_the_recipe_says_so() -> None:
+    groups = build_optimiser(nn.Linear(3, 2), Optimisation(weight_decay=0.1, decay_everything=True)).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.1]
+    assert sum(len(group["params"]) for group in groups) == 2

@@ -2,6 +2,7 @@
 
 import pytest
 
+from metaformer.errors import RunError
 from metaformer.recipe import Optimisation
 from metaformer.training.schedule import learning_rate
 
@@ -45,3 +46,27 @@ def test_a_floor_above_the_peak_never_raises_the_rate() -> None:
 def test_the_time_scale_does_not_matter() -> None:
     for epoch in range(10):
         assert learning_rate(epoch * 3, COSINE, 3) == pytest.approx(learning_rate(epoch * 300, COSINE, 300))
+
+
+def test_steps_take_the_rate_to_a_tenth_after_their_epochs() -> None:
+    steps = Optimisation(epochs=12, lr=1e-4, schedule="step", step_epochs=(8, 11), warmup_updates=50, warmup_lr=1e-7)
+    assert learning_rate(0, steps, 100) == 1e-7
+    assert learning_rate(25, steps, 100) == pytest.approx((1e-7 + 1e-4) / 2)
+    assert {learning_rate(update, steps, 100) for update in range(50, 800)} == {1e-4}
+    assert learning_rate(800, steps, 100) == learning_rate(1099, steps, 100) == pytest.approx(1e-5)
+    assert learning_rate(1100, steps, 100) == learning_rate(1199, steps, 100) == pytest.approx(1e-6)
+
+
+def test_a_power_of_what_is_left_ends_at_the_floor_after_so_many_updates() -> None:
+    poly = Optimisation(updates=40_000, lr=2e-4, schedule="poly", power=0.9, min_lr=0.0)
+    assert learning_rate(0, poly, 632) == 2e-4
+    assert learning_rate(20_000, poly, 632) == pytest.approx(2e-4 * 0.5**0.9)
+    assert 0 < learning_rate(39_999, poly, 632) < 2e-8
+    assert learning_rate(40_000, poly, 632) == 0
+
+
+def test_steps_without_their_schedule_are_refused() -> None:
+    with pytest.raises(RunError, match="step_epochs: expected schedule 'step' with them"):
+        Optimisation(step_epochs=(8,))
+    with pytest.raises(RunError, match="step_epochs: expected rising epochs"):
+        Optimisation(schedule="step", step_epochs=(11, 8))

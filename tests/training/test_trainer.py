@@ -14,6 +14,7 @@ from metaformer.errors import RunError
 from metaformer.recipe import Machine, Recipe
 from metaformer.tasks.classification import Classification
 from metaformer.training.checkpoint import read_tree
+from metaformer.training.observer import Observer, StepRecord
 from metaformer.training.trainer import BEST, LAST, TIMING, Trainer
 from metaformer.types import Batch
 from metaformer.weights.files import read_tensors
@@ -292,3 +293,23 @@ def test_states_are_saved_by_the_clock(tmp_path: Path) -> None:
     told = Losses()
     tiny_trainer(tmp_path, epochs=1, machine=Machine(device="cpu", save_minutes=0), observers=[told]).fit()
     assert told.calls.count("checkpoint.safetensors") == 4  # after each of 3 updates and after the epoch
+
+
+def test_a_run_counted_in_updates_ends_in_the_middle_of_an_epoch_and_resumes_there(tmp_path: Path) -> None:
+    class Counted(Observer):
+        def __init__(self) -> None:
+            self.steps: list[tuple[int, int]] = []
+
+        def stepped(self, step: StepRecord) -> None:
+            self.steps.append((step.epoch, step.update))
+
+    seen = Counted()
+    trainer = tiny_trainer(tmp_path / "whole", updates=5, observers=[seen])  # three an epoch
+    result = trainer.fit()
+    assert seen.steps == [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5)]
+    assert trainer.total_epochs == trainer.position.epoch == 2
+    assert result.figures["update"] == 5
+    again = tiny_trainer(tmp_path / "whole", updates=5)
+    again.fit(resume=True)  # nothing is left
+    assert again.position.update == 5
+    assert same_bits(weights_of(trainer), weights_of(again))
