@@ -20,7 +20,7 @@ from ..types import Batch, Preprocessing
 from .memory import PictureMemory
 from .order import generators_kept
 from .plan import Plan
-from .samples import Parcel, Position, Samples
+from .samples import Parcel, Parcels, Position, Samples
 from .sets import Pictures, Progress
 from .transforms import Transform, evaluation_transform, normalised, training_cut, training_transform
 from .variation import Variation
@@ -31,33 +31,23 @@ class BadPictureWarning(UserWarning):
     """A picture could not be read during training and another took its place."""
 
 
-class Loader:
-    """Batches of one process, as its ``Plan`` of ``seed``, ``shuffle``, ``rank``, ``world`` and ``drop_last`` has them.
+class ParcelLoader:
+    """Batches of one process, as its ``Plan`` has them, made by ``parcels``.
 
     ``workers`` processes read ahead; batches do not depend on their number.
     """
 
-    def __init__(
-        self,
-        pictures: Pictures,
-        transform: Callable[[Image.Image], Tensor],
-        *,
-        batch_size: int,
-        seed: int,
-        workers: int = 0,
-        **plan: Any,
-    ) -> None:
-        self.plan = Plan(count=len(pictures), batch_size=batch_size, seed=seed, **plan)
-        self.pictures = pictures
-        self._samples = Samples(pictures, transform, seed)
-        self._workers = Workers(self._samples, workers) if workers else None
+    def __init__(self, parcels: Parcels, plan: Plan, workers: int = 0) -> None:
+        self.plan = plan
+        self._parcels = parcels
+        self._workers = Workers(parcels, workers) if workers else None
         self._named: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of ``epoch`` from number ``start`` on: images (B/w, C, H, W) float32, targets (B/w,) int64.
+        """The batches of ``epoch`` from number ``start`` on.
 
         Raises ``DataError`` with the path of an unreadable picture. With workers, one epoch is read at a time.
         """
@@ -76,8 +66,29 @@ class Loader:
     def _here(self, plan: Iterable[list[Position]]) -> Iterator[Parcel]:
         for positions in plan:
             with generators_kept():
-                parcel = self._samples[positions]
+                parcel = self._parcels[positions]
             yield parcel
+
+
+class Loader(ParcelLoader):
+    """Batches of pictures with a class each: images (B/w, C, H, W) float32, targets (B/w,) int64.
+
+    ``plan`` is the ``Plan``'s: ``shuffle``, and ``rank``, ``world`` and ``drop_last`` where they are not its own.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        transform: Callable[[Image.Image], Tensor],
+        *,
+        batch_size: int,
+        seed: int,
+        workers: int = 0,
+        **plan: Any,
+    ) -> None:
+        whole = Plan(count=len(pictures), batch_size=batch_size, seed=seed, **plan)
+        super().__init__(Samples(pictures, transform, seed), whole, workers)
+        self.pictures = pictures
 
 
 class MemoryLoader:

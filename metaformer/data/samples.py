@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import DataError
+from ..errors import DataError, InputError
 from .decode import UnreadablePicture
 from .order import seed_sample
 from .sets import Pictures
@@ -35,20 +36,32 @@ class Parcel:
     failure: str = ""
 
 
-class Samples(Dataset[Parcel]):
-    """Reads one batch of positions; runs in the training process or in a worker."""
+class Parcels(ABC, Dataset[Parcel]):
+    """Makes one parcel of positions, in the training process or in a worker."""
+
+    def __getitem__(self, positions: list[Position]) -> Parcel:
+        try:
+            return self.packed(positions)
+        except InputError as error:  # an exception would reach the training process wrapped in a worker's traceback
+            return Parcel(torch.empty(0), torch.empty(0), [], failure=str(error))
+
+    @abstractmethod
+    def packed(self, positions: list[Position]) -> Parcel:
+        """The batch of these positions; raises ``InputError``."""
+
+
+class Samples(Parcels):
+    """Reads, varies and stacks pictures that have a class each."""
 
     def __init__(self, pictures: Pictures, transform: Callable[[Image.Image], Tensor], seed: int) -> None:
         self.pictures = pictures
         self.transform = transform
         self.seed = seed
 
-    def __getitem__(self, positions: list[Position]) -> Parcel:
+    def packed(self, positions: list[Position]) -> Parcel:
+        """Images (B, C, H, W) and class indices (B,)."""
         replaced: list[tuple[str, str]] = []
-        try:
-            samples = [self._sample(epoch, index, replaced) for epoch, index in positions]
-        except DataError as error:  # an exception would reach the training process wrapped in a worker's traceback
-            return Parcel(torch.empty(0), torch.empty(0), [], failure=str(error))
+        samples = [self._sample(epoch, index, replaced) for epoch, index in positions]
         images = torch.stack([image for image, _ in samples])
         return Parcel(images, torch.tensor([label for _, label in samples]), replaced)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from .samples import Parcel, Position, Samples
+from .samples import Parcel, Parcels, Position
 
 HELD = {signal.SIGINT, signal.SIGTERM}
 
@@ -20,8 +20,8 @@ HELD = {signal.SIGINT, signal.SIGTERM}
 class Workers:
     """``count`` processes that stay alive between epochs, begun at the first ``read`` and ended by ``close``."""
 
-    def __init__(self, samples: Samples, count: int) -> None:
-        self.samples = samples
+    def __init__(self, parcels: Parcels, count: int) -> None:
+        self.parcels = parcels
         self.count = count
         self._plan = _Plan()
         self._loader: DataLoader[Parcel] | None = None
@@ -47,7 +47,7 @@ class Workers:
         if self._loader is not None:
             return iter(self._loader)  # the same reader and processes, begun again
         self._loader = DataLoader(
-            self.samples,
+            self.parcels,
             sampler=self._plan,
             batch_size=None,  # a whole batch is one item, so that it is made where its pictures are read
             collate_fn=_as_it_is,
