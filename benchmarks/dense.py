@@ -231,6 +231,8 @@ def drawn(pictures: int, rng: np.random.Generator) -> tuple[dict[str, Any], list
         for place, (label, corner, side) in enumerate(zip(labels, corners, sides, strict=True), start=1):
             box = {"bbox": [*corner.tolist(), *side.tolist()], "area": float(side.prod()), "iscrowd": 0}
             objects.append({"id": 7 * index + place, "image_id": index, "category_id": int(label) + 1, **box})
+        places = rng.integers(7, size=20)
+        near = np.concatenate([corners, corners + sides], axis=1)[places] + rng.normal(0, 8, (20, 4))
         answers.append(
             {
                 "boxes": torch.from_numpy(near).float(),
