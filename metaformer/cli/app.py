@@ -25,6 +25,7 @@ from ..errors import InputError
 from ..training.interrupt import RunInterrupted, SweepInterrupted
 from . import commands
 from .ablate import ablate
+from .data import data
 
 MISTAKE = 2
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -45,6 +46,7 @@ app.command(commands.evaluate, name="eval")
 app.command(commands.predict)
 app.command(commands.models)
 app.command(commands.report)
+app.command(data)
 app.register_install_completion_command()
 
 

@@ -89,11 +89,11 @@ class DetectionTraining:
         pixels = pixels_of(image)
         if _drawn(self.augmentation.hflip):
             pixels, objects = flipped(pixels, objects)
+        if self.dense.photometric:
+            pixels = varied_colours(pixels)
         low, high = self.dense.scale
         if (low, high) != (1.0, 1.0):
             pixels, objects = zoomed(pixels, objects, _between(low, high), self.preprocessing.mean)
-        if self.dense.photometric:
-            pixels = varied_colours(pixels)
         return pixels.to(torch.float32).div_(255), objects
 
 

@@ -1,0 +1,218 @@
+"""A data set in, what is in it out: counts, sizes, a histogram of its classes, and everything that cannot be right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import DataError
+from ..recipe import DataChoice
+from .annotated import IGNORED
+from .coco import CocoPictures, is_coco_folder, open_detection
+from .decode import UnreadablePicture, read_size
+from .label_maps import LabelledPictures, is_label_map_folder, open_segmentation
+from .sets import ArrayPictures, BadPicture, FilePictures, Pictures, Progress
+from .sources import open_source
+from .verify import Size
+
+TaskName = Literal["classification", "detection", "segmentation"]
+
+SMALL, MEDIUM = 32**2, 96**2
+"""Pixels of an object's area below which COCO calls it small, and medium."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectFigures:
+    """What is in the pictures of a detector's part; crowds are counted apart."""
+
+    objects: int
+    crowds: int
+    empty_pictures: int
+    """Pictures without an object."""
+    mean: float
+    """Objects in a picture."""
+    most: int
+    small: float
+    """Share of the objects below 32² pixels."""
+    medium: float
+    """Share from there to 96²."""
+    large: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFigures:
+    """What is in one part of a set."""
+
+    name: Literal["train", "val"]
+    pictures: int
+    smallest: Size | None
+    """Height and width of the picture with the fewest pixels; nothing where no size is known."""
+    median: Size | None
+    """The median height and the median width."""
+    largest: Size | None
+    counts: tuple[int, ...]
+    """By label: pictures, objects or pixels, as the task has them."""
+    occurs_in: tuple[int, ...]
+    """By label: pictures that it occurs in."""
+    objects: ObjectFigures | None = None
+    ignored: float | None = None
+    """Share of the pixels that belong to no class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """A data set, looked at from end to end."""
+
+    source: str
+    task: TaskName
+    classes: tuple[str, ...]
+    has_masks: bool
+    held_out_here: bool
+    """Whether the set came in one piece, and the parts are drawn."""
+    parts: tuple[PartFigures, ...]
+    broken: tuple[BadPicture, ...]
+    """What cannot be right, and why."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+def guessed_task(choice: DataChoice) -> TaskName:
+    """What a source is laid out for."""
+    root = Path(choice.source).expanduser()
+    if is_coco_folder(root):
+        return "detection"
+    return "segmentation" if is_label_map_folder(root) else "classification"
+
+
+def inspected(choice: DataChoice, task: TaskName | None = None, progress: Progress | None = None) -> Inspection:
+    """Everything worth knowing of a data set before a model is trained on it; ``task`` is guessed where left out.
+
+    Faults are collected, whatever ``choice.on_bad_image`` says. Raises ``DataError`` where the set as a whole cannot be
+    opened.
+    """
+    task = task or guessed_task(choice)
+    opening: Callable[..., Any] = {
+        "classification": open_source,
+        "detection": open_detection,
+        "segmentation": open_segmentation,
+    }[task]
+    try:
+        sets = opening(replace(choice, on_bad_image="skip"), progress)
+    except DataError:
+        opening(replace(choice, on_bad_image="refuse"), None)  # says what is wrong one by one, where that is the reason
+        raise
+    broken = list(sets.skipped)
+    figures: dict[TaskName, Callable[..., PartFigures]] = {
+        "classification": _class_figures,
+        "detection": _object_figures,
+        "segmentation": _pixel_figures,
+    }
+    parts = tuple(
+        figures[task](name, pictures, len(sets.classes), broken, progress)
+        for name, pictures in (("train", sets.train), ("val", sets.val))
+    )
+    return Inspection(
+        source=choice.source,
+        task=task,
+        classes=sets.classes,
+        has_masks=getattr(sets, "has_masks", False),
+        held_out_here=sets.held_out_here,
+        parts=parts,
+        broken=tuple(broken),
+    )
+
+
+def _class_figures(
+    name: Literal["train", "val"], pictures: Pictures, classes: int, broken: list[BadPicture], _: Progress | None
+) -> PartFigures:
+    sizes: list[Size] = []
+    if isinstance(pictures, ArrayPictures):
+        sizes = [(pictures.pixels.shape[1], pictures.pixels.shape[2])] * len(pictures)
+    elif isinstance(pictures, FilePictures):
+        for path in pictures.paths:
+            try:
+                sizes.append(read_size(path))
+            except UnreadablePicture as error:
+                broken.append(BadPicture(error.name, error.reason))
+    counts = _counted(pictures.labels, classes)
+    return PartFigures(name=name, pictures=len(pictures), counts=counts, occurs_in=counts, **_extremes(sizes))
+
+
+def _object_figures(
+    name: Literal["train", "val"], pictures: CocoPictures, classes: int, _: list[BadPicture], __: Progress | None
+) -> PartFigures:
+    truth = pictures.ground_truth()["annotations"]
+    objects = [annotation for annotation in truth if not annotation["iscrowd"]]
+    labels = [annotation["category_id"] - 1 for annotation in objects]
+    places = {(annotation["image_id"], annotation["category_id"] - 1) for annotation in objects}
+    in_each = np.bincount([annotation["image_id"] for annotation in objects], minlength=len(pictures))
+    areas = np.array([annotation["area"] for annotation in objects])
+    figures = ObjectFigures(
+        objects=len(objects),
+        crowds=len(truth) - len(objects),
+        empty_pictures=int((in_each == 0).sum()),
+        mean=float(in_each.mean()),
+        most=int(in_each.max()),
+        small=float((areas < SMALL).mean()),
+        medium=float(((areas >= SMALL) & (areas < MEDIUM)).mean()),
+        large=float((areas >= MEDIUM).mean()),
+    )
+    return PartFigures(
+        name=name,
+        pictures=len(pictures),
+        counts=_counted(labels, classes),
+        occurs_in=_counted((label for _, label in places), classes),
+        objects=figures,
+        **_extremes([(int(height), int(width)) for height, width in pictures.sizes]),
+    )
+
+
+def _pixel_figures(
+    name: Literal["train", "val"],
+    pictures: LabelledPictures,
+    classes: int,
+    broken: list[BadPicture],
+    progress: Progress | None,
+) -> PartFigures:
+    counts, occurs_in = np.zeros(IGNORED + 1, np.int64), np.zeros(IGNORED + 1, np.int64)
+    sizes: list[Size] = []
+    for index in range(len(pictures)):
+        try:
+            label_map = pictures.label_map(index).numpy()
+        except UnreadablePicture as error:
+            broken.append(BadPicture(error.name, error.reason))
+            continue
+        here = np.bincount(label_map.ravel(), minlength=IGNORED + 1)
+        counts, occurs_in = counts + here, occurs_in + (here > 0)
+        sizes.append((label_map.shape[0], label_map.shape[1]))
+        if progress and (index + 1 == len(pictures) or index % 64 == 63):
+            progress(f"counting pixels of {name}", index + 1, len(pictures))
+    return PartFigures(
+        name=name,
+        pictures=len(pictures),
+        counts=tuple(map(int, counts[:classes])),
+        occurs_in=tuple(map(int, occurs_in[:classes])),
+        ignored=float(counts[IGNORED] / counts.sum()) if counts.sum() else None,
+        **_extremes(sizes),
+    )
+
+
+def _counted(labels: Iterable[int], classes: int) -> tuple[int, ...]:
+    """How often each label occurs."""
+    return tuple(map(int, np.bincount(np.fromiter(labels, np.int64), minlength=classes)))
+
+
+def _extremes(sizes: Sequence[Size]) -> dict[str, Any]:
+    """The smallest, median and largest of pictures' heights and widths."""
+    if not sizes:
+        return {"smallest": None, "median": None, "largest": None}
+    middle = round(median(height for height, _ in sizes)), round(median(width for _, width in sizes))
+    rising = sorted(sizes, key=lambda size: size[0] * size[1])
+    return {"smallest": rising[0], "median": middle, "largest": rising[-1]}
