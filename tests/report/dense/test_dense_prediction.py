@@ -39,7 +39,7 @@ def test_objects_are_drawn_and_written_as_coco_results(tmp_path: Path) -> None:
     assert first.objects[0].box == (4.0, 6.0, 24.0, 30.0)
     drawn = np.asarray(Image.open(tmp_path / "out" / "a.png"))
     assert drawn.shape == (made.HEIGHT, made.WIDTH, 3)
-    assert tuple(drawn[22, 4]) == class_colour(0)
+    assert {class_colour(0), class_colour(1)} <= {tuple(pixel) for pixel in drawn.reshape(-1, 3).tolist()}
     assert predictions.results is not None
     results = json.loads(predictions.results.read_text())
     assert [(entry["image_id"], entry["file_name"], entry["category_id"]) for entry in results] == [
