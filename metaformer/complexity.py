@@ -28,8 +28,9 @@ def count_macs(model: nn.Module, size: tuple[int, int] | None = None, in_chans: 
     """Multiply-adds for one picture; of a large one only shapes are followed, nothing is computed.
 
     Args:
-        model: a classifier, or any module of pictures.
-        size: height and width; the model's own where left out.
+        model: a classifier, a segmenter, or any module of pictures; of a detector, what it computes at every place.
+        size: height and width; the model's own where left out, a square of the short side for detection and
+            segmentation.
         in_chans: channels; the model's own, or 3.
     """
     spec = getattr(model, "spec", None)
@@ -40,5 +41,6 @@ def count_macs(model: nn.Module, size: tuple[int, int] | None = None, in_chans: 
     if height * width > _COMPUTED:
         shadow, device = shadow.to("meta"), torch.device("meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        shadow(torch.zeros(1, channels, height, width, device=device))
+        run = getattr(shadow, "everywhere", shadow)
+        run(torch.zeros(1, channels, height, width, device=device))
     return counter.get_total_flops() // 2

@@ -223,3 +223,12 @@ def _drawn_labels(
     shares = (pixels[order] / labels.size).tolist()
     seen = tuple(SeenClass(names[label], label, share) for label, share in zip(largest, shares, strict=True))
     return DensePrediction(file=file, drawing=out / f"{name}.png", shares=seen, labels=out / f"{name}.labels.png")
+
+
+def lines(prediction: DensePrediction) -> str:
+    """One answer for a terminal: the file, where its drawing is, and what is in it, surest or largest first."""
+    if prediction.labels is None:
+        seen = [f"  {one.score:7.2%}  {one.name}" for one in prediction.objects] or ["  nothing above the score"]
+    else:
+        seen = [f"  {one.share:7.2%}  {one.name}" for one in prediction.shares]
+    return "\n".join([f"{prediction.file} → {prediction.drawing}", *seen, ""])

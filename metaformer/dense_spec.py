@@ -101,7 +101,7 @@ class DenseSpec(Record):
         The backbone of a square model follows ``short_side``.
         """
         own = {field.name for field in fields(self)}
-        backbone = changes.get("backbone", self.backbone)
+        backbone = changes.pop("backbone", self.backbone)
         inner = {name: changes.pop(name) for name in list(changes) if name not in own and hasattr(backbone, name)}
         if changes.get("square", self.square):
             side = changes.get("short_side", self.short_side)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 from rich.console import Console
@@ -16,8 +16,7 @@ from .recipe import DataChoice, Machine
 from .report.numbers import count
 from .run import open_pictures
 from .run_folder import CONFIG, EVALUATION, class_difference, stored_recipe
-from .scoring import Score, score
-from .trained import Trained, imagenet_classes, open_trained
+from .trained import Trained, imagenet_classes, open_trained, task_of
 from .training.device import chosen_device
 from .work.kind import work_of
 
@@ -34,7 +33,7 @@ def evaluate(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     out: Path | None = None,
     console: Console | None = None,
-) -> Score:
+) -> Any:
     """Figures of a trained model on a data set.
 
     Args:
@@ -48,12 +47,16 @@ def evaluate(
         out: a folder for evaluation.json, confusion.png and predictions.png.
         console: where to say what is being done.
 
+    Returns:
+        ``Score``, or ``DenseScore`` for a detector or a segmenter.
+
     Raises:
         InputError: weights or pictures that cannot be read, or classes that are not the model's.
     """
     console = console or Console(stderr=True)
     choice = data or _own_data(source)
-    sets = open_pictures(work_of("classification"), choice, console)
+    work = work_of(task_of(source))
+    sets = open_pictures(work, choice, console)
     trained = open_trained(source, name, num_classes=len(sets.classes))
     _expect_classes(trained, sets)
     if part is None:
@@ -61,12 +64,10 @@ def evaluate(
     pictures = _part(sets, part)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("evaluating", total=-(-len(pictures) // batch_size))
-        result = score(
+        result = work.score(
             trained.model,
             pictures,
             sets.classes,
-            trained.model.preprocessing,
-            channels=trained.model.spec.in_chans,
             batch_size=batch_size,
             workers=choice.workers,
             device=chosen_device(Machine(device=device)),
@@ -154,7 +155,7 @@ class Together:
         return (self.second, beyond) if beyond >= 0 else (self.first, index)
 
 
-def _write(result: Score, folder: Path) -> None:
+def _write(result: Any, folder: Path) -> None:
     from .report.page import evaluation_parts
     from .report.run_files import read_evaluation
 

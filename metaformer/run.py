@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from . import run_folder
+from .data.loader import MemoryLoader
 from .recipe import DataChoice, Recipe
 from .run_config import described, write_config
 from .run_folder import EVALUATION
@@ -224,7 +225,17 @@ def _page(folder: Path) -> Path:
 def _judge(work: Work, trainer: Trainer, sets: Any, name: str) -> Mapping[str, float]:
     """Evaluate the weights in one of the run's files and write evaluation.json."""
     trainer.model.load_state_dict(read_tensors(trainer.folder / name)[0])
-    result = work.score(trainer, sets)
+    accelerator, recipe = trainer.engine.accelerator, trainer.recipe
+    result = work.score(
+        trainer.model,
+        sets.val,
+        sets.classes,
+        batch_size=recipe.optimisation.batch_size // recipe.optimisation.accumulation,
+        workers=recipe.data.workers,
+        memory=isinstance(trainer.val_loader, MemoryLoader),
+        device=accelerator.device,
+        autocast=accelerator.autocast,
+    )
     result.write(trainer.folder / EVALUATION, weights=name)
     return result.figures
 

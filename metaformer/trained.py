@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from .dense_spec import DenseSpec
 from .errors import WeightsError, did_you_mean
 from .factory import create_model
 from .model.build import Model
@@ -32,6 +33,14 @@ class Trained:
         """The name of a class; ImageNet's where the weights have none but as many classes as ImageNet."""
         names = self.classes or imagenet_classes(self.model.num_classes)
         return names[index] if names else f"class {index}"
+
+
+def task_of(source: str | Path | None) -> str:
+    """What a run's folder, a weights file or a hub id was trained for; ``classification`` where it does not say."""
+    description = None if source is None or str(source) in CATALOGUE else _description_or_none(source)
+    if description is None or not isinstance(description.spec, DenseSpec):
+        return "classification"
+    return "detection" if description.spec.finds_objects else "segmentation"
 
 
 def open_trained(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import DataError, InputError, did_you_mean
+from ..figures import figure_name
 from ..recipe import DataChoice, Recipe
 from ..records import merged
 from .flags import COMMON, RUN, nested, with_flags
@@ -43,7 +44,7 @@ def train(
     ] = False,
     **flags: Any,
 ) -> None:
-    """Train a classifier on a folder of pictures.
+    """Train a classifier on a folder of pictures; with --task, a detector or a segmenter.
 
     A recipe file sets the start, a YAML file goes over it, flags go over both. Every field has a dotted flag; the
     everyday ones have a short one too.
@@ -88,8 +89,8 @@ def _print_result(result: Any) -> None:
         console.print("this run was finished already; there is nothing left to train")
     time = f", {duration(result.seconds)}" if result.seconds else ""
     console.print(
-        f"[bold]best top-1 {percent(result.best)}[/] (epoch {result.best_epoch}), "
-        f"last {percent(result.last.get('top1'))}{time}"
+        f"[bold]best {figure_name(result.figure)} {percent(result.best)}[/] (epoch {result.best_epoch}), "
+        f"last {percent(result.last.get(result.figure))}{time}"
     )
     console.print(f"report   {result.report}", markup=False, soft_wrap=True)
     console.print(f"predict  metaformer predict --weights {result.folder} PICTURES", markup=False, soft_wrap=True)
@@ -128,7 +129,7 @@ def evaluate(
 
     table = Table(show_header=False, box=None)
     for name, value in result.figures.items():
-        table.add_row(name, percent(value) if name.startswith("top") else figure(value))
+        table.add_row(figure_name(name), figure(value) if name == "loss" else percent(value))
     table.add_row("pictures", count(result.pictures))
     Console().print(table)
 
@@ -164,6 +165,10 @@ def predict(
     weights: Annotated[str | None, _option("A run's folder, a weights file or a hub id.")] = None,
     model: Annotated[str | None, _option("A row of the zoo: for published weights and files of others.")] = None,
     top: Annotated[int, _option("Classes for each picture.")] = 5,
+    out: Annotated[
+        Path, _option("Folder for the drawings and results of a detector or a segmenter; classifiers write none.")
+    ] = Path("predictions"),
+    score: Annotated[float, _option("Least score of an object that a detector shows.")] = 0.5,
     batch_size: Annotated[int, _option("Pictures at a time.")] = 32,
     device: Annotated[Device, _option("Where to compute.")] = "auto",
     on_bad_image: Annotated[
@@ -171,34 +176,62 @@ def predict(
     ] = "refuse",
     as_json: Annotated[bool, _option("Print one JSON document.", "--json", negative=(), show_default=False)] = False,
 ) -> None:
-    """Name what is in pictures: the likeliest classes of each, with bars."""
+    """Say what is in pictures.
+
+    A classifier names the likeliest classes of each, with bars. A detector draws its boxes and masks on each and writes
+    COCO's results.json, a segmenter its label maps as PNG, both into --out.
+    """
     from .. import prediction
     from ..recipe import Machine
-    from ..trained import open_trained
+    from ..trained import open_trained, task_of
     from ..training.device import chosen_device
 
     if top < 1:
         raise DataError(f"--top: expected at least 1, got {top}")
+    if not 0 <= score <= 1:
+        raise DataError(f"--score: expected a number from 0 to 1, got {score}")
     prediction.expanded(pictures)  # a wrong path is told before weights are read or downloaded
-    answers = prediction.predict(
-        open_trained(weights, model),
-        pictures,
-        top=top,
-        batch_size=_at_least_one(batch_size),
-        device=chosen_device(Machine(device=device)),
-        on_bad_image=on_bad_image,
-    )
+    trained = open_trained(weights, model)
+    place = chosen_device(Machine(device=device))
+    if task_of(weights) == "classification":
+        answers: Any = prediction.predict(
+            trained, pictures, top=top, batch_size=_at_least_one(batch_size), device=place, on_bad_image=on_bad_image
+        )
+        shown = prediction.bars
+    else:
+        answers, shown = _drawn(trained, pictures, out, score, place, on_bad_image)
     if as_json:
         print(json.dumps([answer.to_dict() for answer in answers.answers], indent=2, ensure_ascii=False))
     else:
         console = Console(highlight=False)
         for answer in answers.answers:
-            console.print(prediction.bars(answer))
+            console.print(shown(answer))
     if answers.skipped:
         told = Console(stderr=True, highlight=False)
         told.print(f"{len(answers.skipped)} files left out, they are no readable pictures:", style="yellow")
         for bad in answers.skipped:
             told.print(f"  {bad.path}: {bad.reason}", markup=False, soft_wrap=True)
+
+
+def _drawn(trained: Any, pictures: Any, out: Path, score: float, device: str, on_bad_image: Any) -> tuple[Any, Any]:
+    """The answers of a detector or a segmenter, with a bar while they are drawn, and how one is shown."""
+    from rich.progress import Progress
+
+    from .. import dense_prediction
+
+    told = Console(stderr=True)
+    with Progress(console=told, transient=True, disable=not told.is_terminal) as progress:
+        bar = progress.add_task("drawing", total=None)
+        answers = dense_prediction.predict_dense(
+            trained,
+            pictures,
+            out,
+            score=score,
+            device=device,
+            on_bad_image=on_bad_image,
+            each_picture=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    return answers, dense_prediction.lines
 
 
 def models(

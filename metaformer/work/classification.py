@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ..data.loader import MemoryLoader, evaluation_loader, training_loader
+from ..data.loader import evaluation_loader, training_loader
 from ..data.memory import kept_in_memory
 from ..data.mixing import Mixing
-from ..data.sets import PictureSets, Progress
+from ..data.sets import Pictures, PictureSets, Progress
 from ..data.sources import open_source
 from ..factory import create_model
 from ..model.build import Model
@@ -17,7 +18,6 @@ from ..spec import AnySpec
 from ..tasks.classification import Classification
 from ..training.device import place_of, processes
 from ..training.randomness import reseed
-from ..training.trainer import Trainer
 from ..zoo.catalogue import find
 from .kind import Equipment
 
@@ -59,22 +59,10 @@ class ClassificationWork:
             mixing=Mixing(varied, classes, moves.label_smoothing) if varied.mixes else None,
         )
 
-    def score(self, trainer: Trainer, sets: PictureSets) -> Score:
-        """Top-1, top-5, confusions and samples of the weights that are in the model."""
-        model, engine, recipe = trainer.model, trainer.engine, trainer.recipe
-        assert isinstance(model, Model)
-        return score(
-            model,
-            sets.val,
-            sets.classes,
-            model.preprocessing,
-            channels=model.spec.in_chans,
-            batch_size=recipe.optimisation.batch_size // recipe.optimisation.accumulation,
-            workers=recipe.data.workers,
-            memory=isinstance(trainer.val_loader, MemoryLoader),
-            device=engine.accelerator.device,
-            autocast=engine.accelerator.autocast,
-        )
+    def score(self, model: Model, pictures: Pictures, classes: Sequence[str], *, batch_size: int, **more: Any) -> Score:
+        """Top-1, top-5, confusions and samples."""
+        channels = model.spec.in_chans
+        return score(model, pictures, classes, model.preprocessing, channels=channels, batch_size=batch_size, **more)
 
 
 def fitted_model(recipe: Recipe, sets: PictureSets, spec: AnySpec | None = None) -> tuple[Model, list[str]]:

@@ -5,7 +5,8 @@ A task is a module of this folder; ``work_of`` is the one table of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -13,7 +14,6 @@ from typing import Any, Protocol
 from ..data.sets import Progress
 from ..recipe import DataChoice, Recipe
 from ..training.evaluation import Batches
-from ..training.trainer import Trainer
 from ..types import Batch, Task
 
 
@@ -39,8 +39,23 @@ class Work(Protocol):
     def equipment(self, recipe: Recipe, sets: Any, model: Any, progress: Progress | None = None) -> Equipment:
         """Loaders of this process's share, and the task."""
 
-    def score(self, trainer: Trainer, sets: Any) -> Any:
-        """What the weights in the model come to: a record with ``figures`` and ``write(path, **more)``."""
+    def score(
+        self,
+        model: Any,
+        pictures: Any,
+        classes: Sequence[str],
+        *,
+        batch_size: int,
+        workers: int = 0,
+        memory: bool = False,
+        device: Any = "cpu",
+        autocast: Callable[[], AbstractContextManager] = nullcontext,
+        each_batch: Callable[[], None] = lambda: None,
+    ) -> Any:
+        """What a model comes to on one part of a data set: a record with ``figures`` and ``write(path, **more)``.
+
+        ``memory``: the pictures are kept decoded in this process already. ``each_batch`` is called after each batch.
+        """
 
 
 _WORKS = {

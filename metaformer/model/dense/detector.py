@@ -128,6 +128,15 @@ class Detector(DenseModel):
             return [self._ours(found) for found in self.net(list(images))]
         return self.net(list(images), [self._theirs(target) for target in targets or ()])
 
+    def everywhere(self, images: Tensor) -> Any:
+        """What is computed at every place of (B, C, H, W), whatever is found there: backbone, pyramid, dense heads.
+
+        Mask R-CNN's heads on single regions are left out; their cost grows with the regions.
+        """
+        maps = list(self.neck(images).values())
+        head = self.net.get_submodule("rpn.head" if self.spec.finds_masks else "head")
+        return head(maps)
+
     def _theirs(self, target: Objects) -> dict[str, Tensor]:
         kept = ("boxes", "labels", "masks") if self.spec.finds_masks else ("boxes", "labels")
         return {**{key: target[key] for key in kept}, "labels": target["labels"] + self.first_label}
