@@ -1,0 +1,129 @@
+"""``metaformer data check`` counts what is in a data set, names what is broken, and says so by its exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_annotated import annotation, coco_set, document, label_map_set
+from tiny_pictures import noise
+
+from metaformer.cli.app import main
+from metaformer.data.inspection import guessed_task, inspected
+from metaformer.errors import DataError
+from metaformer.recipe import DataChoice
+
+
+def class_folders(root: Path) -> Path:
+    for part, count in (("train", 3), ("val", 2)):
+        for name in ("cat", "dog"):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count + (name == "dog")):
+                noise(i, 12 + i, 10).save(root / part / name / f"{i}.png")
+    return root
+
+
+def crowded(root: Path) -> Path:
+    """With a crowd, a large object and one category that nothing belongs to."""
+    content = document(4)
+    content["categories"] = [*content["categories"], {"id": 9, "name": "ghost"}]
+    content["annotations"].append(annotation(400, 10, iscrowd=1))
+    content["annotations"][0]["area"] = 5000
+    return coco_set(root, content)
+
+
+def test_a_detection_set_in_figures(tmp_path: Path) -> None:
+    found = inspected(DataChoice(source=str(crowded(tmp_path))))
+    assert (found.task, found.classes, found.has_masks) == ("detection", ("cat", "ball", "ghost"), True)
+    train, val = found.parts
+    assert (train.pictures, train.counts, train.occurs_in) == (4, (3, 1, 0), (3, 1, 0))
+    assert (train.smallest, train.median, train.largest) == ((16, 20),) * 3
+    objects = train.objects
+    assert objects is not None
+    assert (objects.objects, objects.crowds, objects.empty_pictures, objects.most) == (4, 1, 1, 2)
+    assert (objects.mean, objects.small, objects.medium, objects.large) == (1.0, 0.75, 0.25, 0.0)
+    assert val.counts == (1, 1, 0)
+    assert not found.broken
+
+
+def test_a_segmentation_set_in_figures(tmp_path: Path) -> None:
+    root = label_map_set(tmp_path)
+    for i in range(3):
+        stored = Image.new("L", (20, 16), 1)
+        stored.paste(2, (0, 0, 10, 16))
+        stored.paste(0, (0, 0, 5, 16))
+        stored.save(root / "annotations" / "training" / f"{i}.png")
+    found = inspected(DataChoice(source=str(root)))
+    train = found.parts[0]
+    assert found.task == "segmentation"
+    assert (train.counts, train.occurs_in, train.ignored) == ((480, 240, 0), (3, 3, 0), 0.25)
+    assert train.median == (16, 20)
+
+
+def test_a_classification_set_in_figures(tmp_path: Path) -> None:
+    found = inspected(DataChoice(source=str(class_folders(tmp_path))))
+    train, val = found.parts
+    assert (found.task, found.classes) == ("classification", ("cat", "dog"))
+    assert (train.counts, val.counts) == ((3, 4), (2, 3))
+    assert (train.smallest, train.median, train.largest) == ((12, 10), (13, 10), (15, 10))
+
+
+def test_the_task_is_guessed_from_the_layout(tmp_path: Path) -> None:
+    roots = [crowded(tmp_path / "a"), label_map_set(tmp_path / "b"), class_folders(tmp_path / "c")]
+    guessed = [guessed_task(DataChoice(source=str(root))) for root in roots]
+    assert guessed == ["detection", "segmentation", "classification"]
+    with pytest.raises(DataError, match="ADE20K's layout"):
+        inspected(DataChoice(source=str(roots[0])), "segmentation")
+
+
+def test_it_prints_figures_and_bars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(crowded(tmp_path))]) == 0
+    said = capsys.readouterr().out
+    assert "detection with masks, 3 classes" in said
+    assert "nothing is broken" in said
+    assert "not in train: ghost" in said
+    bars = {line.split()[0]: line.count("━") for line in said.splitlines() if line.split()[:1] in (["cat"], ["ball"])}
+    assert bars["cat"] > bars["ball"] > 0
+    assert "20 × 16" in said
+
+
+def spoiled(root: Path) -> Path:
+    content = document()
+    content["annotations"].append(annotation(500, 11, bbox=[2, 2, 0, 0]))
+    coco_set(root, content)
+    picture = root / "images" / "val2017" / "50.png"
+    picture.write_bytes(picture.read_bytes()[:100])
+    return root
+
+
+def test_what_is_broken_is_named_and_ends_with_status_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = spoiled(tmp_path)
+    coco = json.loads((root / "annotations" / "instances_val2017.json").read_text())
+    coco["annotations"].append(annotation(600, 51))
+    (root / "annotations" / "instances_val2017.json").write_text(json.dumps(coco))
+    assert main(["data", "check", str(root)]) == 2
+    said = capsys.readouterr()
+    assert "broken: 2" in said.out
+    assert f"{root / 'images/train2017/11.png'}: annotation 500 of image 11: its box [2, 2, 0, 0]" in said.out
+    assert f"{root / 'images/val2017/50.png'}: image 50:" in said.out
+    assert "2 faults in" in said.err
+
+    assert main(["data", "check", str(root), "--on-bad-image", "skip", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [Path(fault["path"]).name for fault in found["broken"]] == ["11.png", "50.png"]
+    assert [part["pictures"] for part in found["parts"]] == [3, 1]
+
+
+def test_a_set_of_which_nothing_is_left_still_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(spoiled(tmp_path)), "--on-bad-image", "skip"]) == 2
+    told = capsys.readouterr().err
+    assert "50.png: image 50:" in told.replace("\n", "")
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(tmp_path / "absent")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+    assert main(["data", "check", str(tmp_path), "--task", "detection"]) == 2
+    assert "instances_train" in capsys.readouterr().err

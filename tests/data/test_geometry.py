@@ -1,0 +1,204 @@
+"""Boxes, masks and label maps move with their picture; a segmenter's pictures have the sizes that they should."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from tiny_pictures import noise
+from torch import Tensor
+
+from metaformer.data import geometry
+from metaformer.data.transforms import pixels_of
+from metaformer.recipe import Augmentation, Dense
+from metaformer.types import Objects, Preprocessing
+
+
+def sizes(**changes: Any) -> Any:
+    return SimpleNamespace(**{"system": "semantic_fpn", "short_side": 64, "long_side": 128, "square": False, **changes})
+
+
+def scene() -> tuple[Tensor, Objects]:
+    """A black picture of 40 × 30 with a red and a green rectangle, each an object with its mask."""
+    pixels = torch.zeros(3, 30, 40, dtype=torch.uint8)
+    boxes = [[4, 6, 14, 26], [20, 2, 36, 12]]
+    masks = torch.zeros(2, 30, 40, dtype=torch.uint8)
+    for layer, (left, top, right, bottom) in enumerate(boxes):
+        masks[layer, top:bottom, left:right] = 1
+        pixels[layer, top:bottom, left:right] = 255
+    labels = torch.tensor([5, 7])
+    return pixels, {"boxes": torch.tensor(boxes).float(), "labels": labels, "masks": masks, "image_id": torch.tensor(9)}
+
+
+def colour_under(pixels: Tensor, label: int) -> Tensor:
+    return pixels[{5: 0, 7: 1}[label]]
+
+
+def test_a_flip_takes_boxes_and_masks_along() -> None:
+    pixels, objects = scene()
+    mirrored, moved = geometry.flipped(pixels, objects)
+    assert moved["boxes"].tolist() == [[26, 6, 36, 26], [4, 2, 20, 12]]
+    assert torch.equal(mirrored[:2] > 0, moved["masks"].bool())
+    back, again = geometry.flipped(mirrored, moved)
+    assert torch.equal(back, pixels)
+    assert all(torch.equal(again[name], objects[name]) for name in objects)
+    assert all(type(value) is Tensor for value in moved.values())
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.73, 1.0, 1.4, 2.0])
+def test_a_zoom_keeps_the_canvas_and_takes_boxes_and_masks_along(factor: float) -> None:
+    pixels, objects = scene()
+    seen = 0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        zoomed, moved = geometry.zoomed(pixels, objects, factor, (0.0, 0.0, 0.0))
+        assert zoomed.shape == pixels.shape
+        assert moved["masks"].shape[1:] == pixels.shape[1:]
+        assert int(moved["image_id"]) == 9
+        assert len(moved["labels"]) == len(moved["boxes"]) == len(moved["masks"])
+        for label, box, mask in zip(moved["labels"].tolist(), moved["boxes"], moved["masks"], strict=True):
+            rows, columns = torch.nonzero(mask, as_tuple=True)
+            around = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            assert (around - box).abs().max() <= 1, "a box is around its mask"
+            assert (box >= 0).all()
+            assert (box <= torch.tensor([40, 30, 40, 30])).all()
+            assert ((colour_under(zoomed, label) > 127) == mask.bool()).float().mean() > 0.97
+            seen += 1
+    assert seen >= 20
+
+
+def test_what_a_zoom_leaves_out_is_dropped_with_its_label() -> None:
+    pixels, objects = scene()
+    kept = set()
+    for seed in range(40):
+        torch.manual_seed(seed)
+        _, moved = geometry.zoomed(pixels, objects, 4.0, (0.0, 0.0, 0.0))
+        kept.add(tuple(moved["labels"].tolist()))
+        assert ((moved["boxes"][:, 2:] - moved["boxes"][:, :2]) >= 1).all()
+    assert {(), (5,), (7,)} <= kept
+
+
+def test_a_smaller_picture_stands_on_the_colour_that_was_asked_for() -> None:
+    pixels, objects = scene()
+    zoomed, _ = geometry.zoomed(pixels + 9, objects, 0.5, (0.2, 0.4, 0.6))
+    around = (zoomed == torch.tensor([51, 102, 153], dtype=torch.uint8).view(3, 1, 1)).all(0)
+    assert int(around.sum()) == 30 * 40 - 15 * 20
+
+
+def test_detection_training_without_an_object() -> None:
+    objects: Objects = {
+        "boxes": torch.zeros(0, 4),
+        "labels": torch.zeros(0, dtype=torch.int64),
+        "masks": torch.zeros(0, 12, 10, dtype=torch.uint8),
+        "image_id": torch.tensor(0),
+    }
+    for factor in (0.5, 2.0):
+        vary = geometry.DetectionTraining(Augmentation(hflip=1.0), Dense(scale=(factor, factor)), Preprocessing())
+        picture, moved = vary(noise(1), objects)
+        assert (picture.shape, picture.dtype) == ((3, 12, 10), torch.float32)
+        assert [tuple(moved[name].shape) for name in ("boxes", "labels", "masks")] == [(0, 4), (0,), (0, 12, 10)]
+
+
+def test_detection_without_variation_is_the_picture_itself() -> None:
+    pixels, objects = scene()
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    vary = geometry.DetectionTraining(Augmentation(hflip=0.0), Dense(), Preprocessing())
+    for picture, same in (vary(image, objects), geometry.DetectionEvaluation()(image, objects)):
+        assert torch.equal(picture, pixels / 255)
+        assert all(torch.equal(same[name], objects[name]) for name in objects)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "changes", "expected"),
+    [
+        (100, 150, {}, (64, 96)),
+        (100, 300, {}, (43, 128)),  # the long side decides
+        (300, 100, {}, (128, 43)),
+        (20, 20, {}, (64, 64)),
+        (100, 300, {"square": True}, (64, 64)),
+    ],
+)
+def test_a_picture_is_fitted(height: int, width: int, changes: dict[str, Any], expected: tuple[int, int]) -> None:
+    assert geometry.fitted_size(height, width, sizes(**changes)) == expected
+
+
+def test_the_papers_evaluation_size() -> None:
+    assert geometry.fitted_size(512, 683, sizes(short_side=512, long_side=2048), 2.0) == (1024, 1366)
+    assert geometry.segmenter_size(512, 683, sizes(short_side=512, long_side=2048)) == (512, 704)
+    assert geometry.segmenter_size(300, 100, sizes()) == (128, 64)
+
+
+def test_a_picture_for_a_segmenter_is_aligned_and_normalised() -> None:
+    image = Image.new("RGB", (90, 60), (124, 116, 104))
+    picture = geometry.picture_for_segmenter(image, sizes(), Preprocessing())
+    assert (picture.shape, picture.dtype) == ((3, 64, 96), torch.float32)
+    assert picture.abs().max() < 0.01, "the mean's colour becomes 0"
+    square = geometry.picture_for_segmenter(image, sizes(square=True), Preprocessing())
+    assert square.shape == (3, 64, 64)
+
+
+def painted(label_map: Tensor) -> Image.Image:
+    """A picture whose red says the label."""
+    red = (label_map.clamp(max=5) * 50).to(torch.uint8)
+    return Image.fromarray(torch.stack([red, red, red], -1).numpy())
+
+
+def test_segmentation_training_moves_labels_with_their_pixels() -> None:
+    blocks = torch.arange(4).repeat_interleave(12).repeat(36, 1)  # four upright stripes
+    blocks[30:] = 4
+    plain = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    vary = geometry.SegmentationTraining(
+        sizes(short_side=36, long_side=200), Augmentation(), Dense(scale=(0.5, 2.0), crop=32), plain
+    )
+    sizes_seen, first = set(), set()
+    for seed in range(24):
+        torch.manual_seed(seed)
+        picture, labels = vary(painted(blocks), blocks)
+        assert (picture.shape, labels.shape, labels.dtype) == ((3, 32, 32), (32, 32), torch.int64)
+        said = labels != 255
+        agree = (picture[0] * 255 / 50 - labels).abs() < 0.5
+        assert agree[said].float().mean() > 0.9
+        assert (picture[:, ~said] == 0).all()
+        sizes_seen.add(int(said.sum()))
+        first.add(int(labels[0, 0]))
+    assert len(sizes_seen) > 3
+    assert min(sizes_seen) < 32 * 32
+    assert {0, 3} <= first, "some are flipped"
+
+
+def test_a_crop_with_too_much_of_one_class_is_drawn_again() -> None:
+    labels = torch.zeros(64, 64, dtype=torch.uint8)
+    labels[:, 56:] = 1
+    labels[:8] = 255
+
+    def largest(share: float) -> list[float]:
+        shares = []
+        for seed in range(60):
+            torch.manual_seed(seed)
+            top, left = geometry.crop_corner(labels, 16, share)
+            cut = labels[top : top + 16, left : left + 16]
+            counts = torch.bincount(cut[cut != 255].flatten(), minlength=2)
+            shares.append(float(counts.max() / counts.sum()))
+        return shares
+
+    free, bound = largest(1.0), largest(0.75)
+    assert sum(share > 0.75 for share in free) > 40
+    assert sum(share > 0.75 for share in bound) < 25
+    labels[:] = 3
+    assert len(geometry.crop_corner(labels, 16, 0.75)) == 2, "where there is no other crop, one with too much is taken"
+
+
+def test_colours_vary_within_bounds_and_follow_from_the_seed() -> None:
+    pixels = pixels_of(noise(3, 24, 24))
+    seen = set()
+    for seed in range(16):
+        torch.manual_seed(seed)
+        varied = geometry.varied_colours(pixels)
+        torch.manual_seed(seed)
+        assert torch.equal(varied, geometry.varied_colours(pixels))
+        assert (varied.dtype, varied.shape) == (torch.uint8, pixels.shape)
+        seen.add(round(float(varied.float().mean()), 3))
+    assert len(seen) > 10
