@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from .. import __version__
+from ..dense_spec import DenseSpec
 from ..errors import InputError, WeightsError, did_you_mean
 from ..model.build import Model, build
+from ..model.dense.build import build_dense
+from ..model.dense.detector import Detector, Segmenter
 from ..records import Record
 from ..spec import AnySpec, MixerSpec
 from ..types import Preprocessing
@@ -23,6 +26,11 @@ HEADER_KEY = "metaformer"
 PYTHON_MIXER = "python_object"
 """Name that stands for a mixer without a name of its own."""
 CHANGES = ("num_classes", "img_size", "drop_path_rate", "drop_path_rule")
+DENSE_CHANGES = ("num_classes", "short_side", "long_side", "square", "drop_path_rate")
+
+Spec = TypeVar("Spec", bound=AnySpec | DenseSpec)
+AnyModel = Model | Detector | Segmenter
+"""Whatever can be saved with its description."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +41,7 @@ class Description(Record):
 
     name: str
     """What ``create_model`` called it, or ``custom``."""
-    spec: AnySpec
+    spec: AnySpec | DenseSpec
     """Everything that decides its shape and arithmetic."""
     preprocessing: Preprocessing
     """How pictures are prepared for it."""
@@ -53,18 +61,22 @@ class Description(Record):
         """The text header of a safetensors file."""
         return {"format": "pt", HEADER_KEY: self.to_json(indent=None)}
 
-    def build(self, mixers: object = None, **changes: Any) -> Model:
+    def build(self, mixers: object = None, **changes: Any) -> AnyModel:
         """The model, freshly initialised.
 
         Args:
             mixers: needed where one was a Python object; replaces the saved ones.
-            changes: fields of the spec: num_classes, img_size, drop_path_rate.
+            changes: fields of the spec: num_classes, img_size, drop_path_rate; for a detector or a segmenter
+                num_classes, short_side, long_side, square, drop_path_rate.
         """
         spec = self._with_mixers(mixers)
         spec = spec.with_changes(**_checked(changes, spec))
-        return build(spec, self.name, self.preprocessing.with_changes(size=spec.img_size))
+        preprocessing = self.preprocessing.with_changes(size=spec.img_size)
+        if isinstance(spec, DenseSpec):
+            return build_dense(spec, self.name, preprocessing)
+        return build(spec, self.name, preprocessing)
 
-    def _with_mixers(self, mixers: object) -> AnySpec:
+    def _with_mixers(self, mixers: object) -> AnySpec | DenseSpec:
         if mixers is not None:
             return self.spec.with_mixers(mixers)
         lost = dict.fromkeys(
@@ -80,7 +92,7 @@ class Description(Record):
         return self.spec
 
 
-def describe(model: Model, classes: Sequence[str] | None = None) -> Description:
+def describe(model: AnyModel, classes: Sequence[str] | None = None) -> Description:
     """The description of a model; ``classes`` names its scores."""
     return Description(
         name=model.name,
@@ -107,7 +119,7 @@ def described_by(header: Mapping[str, str], label: str) -> Description:
         raise WeightsError(f"{label}: its description of the model cannot be read: {error}") from None
 
 
-def named_mixers(spec: AnySpec) -> AnySpec:
+def named_mixers(spec: Spec) -> Spec:
     """The spec with Python mixers replaced by their names, so that it can be written down."""
     named = [
         mixer
@@ -115,7 +127,7 @@ def named_mixers(spec: AnySpec) -> AnySpec:
         else MixerSpec(name=PYTHON_MIXER, args={"name": _name_of(mixer)})
         for mixer in spec.mixers
     ]
-    return spec.with_mixers(named) if named else spec
+    return spec.with_mixers(named) if named else spec  # type: ignore[return-value]
 
 
 def _python_inside(mixer: MixerSpec) -> list[object]:
@@ -135,8 +147,8 @@ def _name_of(mixer: object) -> str:
     return str(getattr(mixer, "__qualname__", type(mixer).__name__))
 
 
-def _checked(changes: dict[str, Any], spec: AnySpec) -> dict[str, Any]:
-    known = [key for key in CHANGES if hasattr(spec, key)]
+def _checked(changes: dict[str, Any], spec: AnySpec | DenseSpec) -> dict[str, Any]:
+    known = DENSE_CHANGES if isinstance(spec, DenseSpec) else [key for key in CHANGES if hasattr(spec, key)]
     for key in changes:
         if key not in known:
             raise InputError(f"{key}: cannot be changed when a saved model is loaded. {did_you_mean(key, known)}")

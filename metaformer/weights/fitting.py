@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..dense_spec import DenseSpec
 from ..model.classifier import FIRST_CONV, LAST_LAYER
 from ..model.embed import Position
 from ..model.mixers.attention import RelativePosition
@@ -70,15 +71,16 @@ def fit(found: Mapping[str, Tensor], model: nn.Module) -> Fitting:
             result.left_out.append(name)
         else:
             result.unexpected.append(name)
-    _note_fresh(found, wanted, last_layer(model), result)
+    _note_fresh(found, wanted, last_layers(model), result)
     known = {*found, *result.fresh}
     result.missing = [name for name in wanted if name not in known and not name.endswith(COUNTER)]
     return result
 
 
-def last_layer(model: nn.Module) -> str:
-    """What the names of a model's last layer begin with."""
-    return f"{getattr(model, 'last_layer', LAST_LAYER)}."
+def last_layers(model: nn.Module) -> tuple[str, ...]:
+    """What the names of the layers begin with whose shape depends on the classes: several in a detector."""
+    several = getattr(model, "last_layers", None)
+    return tuple(f"{name}." for name in several or (getattr(model, "last_layer", LAST_LAYER),))
 
 
 def first_conv(model: nn.Module) -> str:
@@ -90,7 +92,7 @@ def _fit_one(name: str, tensor: Tensor, wanted: Tensor, model: nn.Module, result
     same = _reshaped(tensor, wanted.shape)
     if same is not None:
         result.tensors[name] = same
-    elif name.startswith(last_layer(model)) and tensor.shape[1:] == wanted.shape[1:]:
+    elif name.startswith(last_layers(model)) and tensor.shape[1:] == wanted.shape[1:]:
         result.fresh.append(name)
     elif name == first_conv(model) and tensor.ndim == 4 and _but_channels(tensor) == _but_channels(wanted):
         result.tensors[name] = for_channels(tensor, wanted.shape[1])
@@ -166,7 +168,7 @@ def _positions(table: Tensor) -> int:
 
 def _is_left_out(name: str, wanted: Mapping[str, Tensor], model: nn.Module) -> bool:
     """A head for a model without one, or a stage (a block) behind the last that a feature extractor keeps."""
-    last = last_layer(model)
+    last = last_layers(model)
     if name.startswith(last):
         return not any(other.startswith(last) for other in wanted)
     if name in getattr(model, "pruned", ()):
@@ -182,8 +184,10 @@ def _is_left_out(name: str, wanted: Mapping[str, Tensor], model: nn.Module) -> b
     return headless and name.startswith("backbone.stages.") and name.split(".")[:depth][-1] not in kept
 
 
-def _note_fresh(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], start: str, result: Fitting) -> None:
-    """The last layer stays fresh as a whole, also where the checkpoint has none (it was saved without classes)."""
+def _note_fresh(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], start: tuple[str, ...], result: Fitting
+) -> None:
+    """The last layers stay fresh as a whole, also where the checkpoint has none (it was saved without classes)."""
     last = [name for name in wanted if name.startswith(start)]
     if result.fresh or not any(name.startswith(start) for name in found):
         result.fresh = last
@@ -237,8 +241,13 @@ def _of_grid(positions: int, name: str, model: nn.Module) -> str:
     side = isqrt(positions)
     sentence = f"a matrix over a fixed grid of {side}×{side} tokens cannot be resampled"
     spec = getattr(model, "spec", None)
-    return sentence if spec is None else f"{sentence}: build the model with img_size={_pixels(side, name, spec)}"
+    if spec is None:
+        return sentence
+    if isinstance(spec, DenseSpec):
+        return f"{sentence}: build the model with square=True, short_side={_pixels(side, name, spec.backbone)}"
+    return f"{sentence}: build the model with img_size={_pixels(side, name, spec)}"
 
 
 def _pixels(side: int, name: str, spec: Any) -> int:
-    return side * spec.reductions()[int(name.split(".")[2])]
+    words = name.split(".")
+    return side * spec.reductions()[int(words[words.index("stages") + 1])]

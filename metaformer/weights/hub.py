@@ -11,9 +11,10 @@ from typing import Any
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
 
+from ..dense_spec import DenseSpec
 from ..errors import WeightsError
-from ..model.build import Model
-from .description import Description, describe, described_by
+from ..spec import AnySpec
+from .description import AnyModel, Description, describe, described_by
 from .files import replace_file
 from .load import load_weights, locate
 from .save import read_description, save_weights
@@ -23,7 +24,7 @@ LIBRARY = "metaformer"
 
 
 def save_pretrained(
-    model: Model,
+    model: AnyModel,
     folder: str | Path,
     *,
     classes: Sequence[str] | None = None,
@@ -49,14 +50,18 @@ def save_pretrained(
     return target
 
 
-def from_pretrained(source: str | Path, *, mixers: object = None, **changes: Any) -> Model:
+def from_pretrained(source: str | Path, *, mixers: object = None, **changes: Any) -> Any:
     """The model that ``save_pretrained`` or ``push_to_hub`` wrote, with its weights, in evaluation mode.
 
     Args:
         source: a folder, a hub id ``owner/name``, or a weights file.
         mixers: the token mixers, where they were Python objects: one for all stages or one for each.
         changes: fields of the spec to change: ``num_classes`` (the last layer is then fresh), ``img_size``,
-            ``drop_path_rate``.
+            ``drop_path_rate``; for a detector or a segmenter ``num_classes``, ``short_side``, ``long_side``,
+            ``square``, ``drop_path_rate``.
+
+    Returns:
+        The kind of model that was saved: a classifier, ``Detector`` or ``Segmenter``.
 
     Raises:
         WeightsError: nothing there, or not written by this library.
@@ -88,7 +93,7 @@ def describe_source(source: str | Path) -> Description:
 
 
 def push_to_hub(
-    model: Model,
+    model: AnyModel,
     repo_id: str,
     *,
     classes: Sequence[str] | None = None,
@@ -146,26 +151,44 @@ def _config(description: Description) -> dict[str, Any]:
 def _card(description: Description, text: str | None) -> str:
     if text is not None and text.startswith("---"):
         return text
-    data = ModelCardData(
-        library_name=LIBRARY, pipeline_tag="image-classification", tags=["image-classification", LIBRARY]
-    )
+    purpose = _purpose(description)
+    data = ModelCardData(library_name=LIBRARY, pipeline_tag=purpose, tags=[purpose, LIBRARY])
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text or _short_card(description)}"))
+
+
+def _purpose(description: Description) -> str:
+    """What the model is for, in the hub's words."""
+    if not isinstance(description.spec, DenseSpec):
+        return "image-classification"
+    return "object-detection" if description.spec.finds_objects else "image-segmentation"
+
+
+def _use(spec: AnySpec | DenseSpec) -> str:
+    """A line of Python that asks the model."""
+    if isinstance(spec, DenseSpec) and spec.finds_objects:
+        return "found = model([image])  # (C, H, W) each, in [0, 1]; boxes, labels and scores for each picture"
+    if isinstance(spec, DenseSpec):
+        return "scores = model(images)  # (B, C, H, W) prepared as model.preprocessing says, to (B, K, H, W)"
+    return "scores = model(images)  # (B, C, H, W) prepared as model.preprocessing says"
 
 
 def _short_card(description: Description) -> str:
     spec = description.spec
     height, width = spec.img_size
+    pixels = f"of {height}×{width} pixels"
+    if isinstance(spec, DenseSpec) and not spec.square:
+        pixels = f"with a short side of {spec.short_side} pixels"
     lines = [
         f"# {description.name}",
         "",
-        f"{spec.summary[0].upper()}{spec.summary[1:]} for pictures of {height}×{width} pixels with {spec.in_chans} "
+        f"{spec.summary[0].upper()}{spec.summary[1:]} for pictures {pixels}, {spec.in_chans} "
         f"channels and {spec.num_classes} classes, saved by the Python library metaformer.",
         "",
         "```python",
         "import metaformer",
         "",
         'model = metaformer.from_pretrained("OWNER/NAME")  # a folder works too',
-        "scores = model(images)  # (B, C, H, W) prepared as model.preprocessing says",
+        _use(spec),
         "```",
     ]
     if description.classes:

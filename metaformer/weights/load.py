@@ -15,9 +15,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import WeightsError, did_you_mean
+from ..model.dense.detector import DenseModel
 from ..model.timm_cnn import PREFIX, TimmClassifier, TimmFeatures
 from ..zoo.catalogue import CATALOGUE
 from ..zoo.row import Row
+from .dense_layouts import background_first, dense_names, is_dense
 from .download import HUB_ID, USUAL_FILES, fetch, fetch_id
 from .fitting import Fitting, fit
 from .layouts import DERIVED, FINAL_NORM, FINAL_NORM_PLACES, recognise
@@ -168,6 +170,7 @@ def _neighbours(path: Path) -> str:
 def _load(model: nn.Module, state: Mapping[str, Tensor], label: str, strict: bool) -> LoadReport:
     derived = [name for name in state if DERIVED.fullmatch(name)]
     layout, spelled = _spelled(model, {name: value for name, value in state.items() if name not in derived})
+    state = background_first(state)
     theirs_of = {whole_name(ours): theirs for theirs, ours in spelled.items()}
     theirs_of |= {ours: theirs for theirs, ours in spelled.items()}
     found = joined({ours: state[theirs] for theirs, ours in spelled.items()})
@@ -193,6 +196,13 @@ def _load(model: nn.Module, state: Mapping[str, Tensor], label: str, strict: boo
 
 def _spelled(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
     """The layout of a checkpoint, and our name for each of its names."""
+    if isinstance(model, DenseModel):
+        return dense_names(model, state)
+    if is_dense(state):
+        raise WeightsError(
+            "these are the weights of a whole detector or segmenter, and the model is a classifier: expected "
+            "create_detector(..., weights=...) or create_segmenter(..., weights=...) for them"
+        )
     if isinstance(model, (TimmClassifier, TimmFeatures)):  # only timm's names mean anything to timm's model
         ours = any(name.startswith(PREFIX) for name in state)
         return ("metaformer", {name: name for name in state}) if ours else ("timm", {n: PREFIX + n for n in state})

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..model.build import Model
-from .description import Description, describe, described_by
+from .description import AnyModel, Description, describe, described_by
 from .files import read_metadata, write_tensors
 from .load import load_weights, locate
 
 
 def save_weights(
-    model: Model,
+    model: AnyModel,
     path: str | Path,
     *,
     classes: Sequence[str] | None = None,
@@ -36,13 +35,17 @@ def save_weights(
     return target
 
 
-def load_model(path: str | Path, *, mixers: object = None, **changes: Any) -> Model:
+def load_model(path: str | Path, *, mixers: object = None, **changes: Any) -> Any:
     """The model that ``save_weights`` wrote, with its weights, in evaluation mode.
 
     Args:
         path: the file.
         mixers: the token mixers, where they were Python objects: one for all stages or one for each.
-        changes: fields of the spec to change: ``num_classes``, ``img_size``, ``drop_path_rate``.
+        changes: fields of the spec to change: ``num_classes``, ``img_size``, ``drop_path_rate``; for a detector or a
+            segmenter ``num_classes``, ``short_side``, ``long_side``, ``square``, ``drop_path_rate``.
+
+    Returns:
+        The kind of model that was saved: a classifier, ``Detector`` or ``Segmenter``.
 
     Raises:
         WeightsError: cut, not a safetensors file, or without a description.

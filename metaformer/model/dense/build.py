@@ -7,6 +7,7 @@ from math import log2
 from ...dense_spec import DenseSpec
 from ...errors import SpecError
 from ...types import Preprocessing
+from ..mixers.attention import RelativePosition
 from ..mixers.gating import GatingUnit
 from ..mixers.spatial import RandomMixing, SpatialFC, SpatialMLP
 from ..mixers.window import Window
@@ -17,7 +18,7 @@ from .pyramid import Pyramid, build_pyramid
 from .retinanet import build_retinanet
 from .semantic_fpn import SemanticHead
 
-TIED = (SpatialFC, SpatialMLP, GatingUnit, RandomMixing)
+TIED = (SpatialFC, SpatialMLP, GatingUnit, RandomMixing, RelativePosition)
 """Mixers that only fit the grid they were built for."""
 
 

@@ -1,0 +1,115 @@
+"""The names of whole detectors and segmenters: ours, mmdet's and mmseg's.
+
+In: a model for dense prediction and the names of a state dict. Out: its layout, and our name for each of its names. The
+original project published its detectors in mmdet's layout and its segmenters in mmseg's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from ..errors import WeightsError
+from ..model.dense.detector import DenseModel
+from .layouts import Layout
+from .naming import our_names
+from .tables_metaformer import V1_BACKBONE, Pairs, inside
+
+MARK = "neck.lateral_convs."
+"""What names of mmdet's and mmseg's layouts begin with, among others."""
+OURS = ("net.backbone.body.", "backbone.body.")
+"""What our own begin with."""
+BACKGROUND_LAST = "roi_head.bbox_head.fc_cls."
+"""The layer whose last row is background there; here it is the first."""
+
+RETINANET: Pairs = (
+    ("bbox_head.cls_convs.{i}.conv.*", "net.head.classification_head.conv.{i}.0.*"),
+    ("bbox_head.reg_convs.{i}.conv.*", "net.head.regression_head.conv.{i}.0.*"),
+    ("bbox_head.retina_cls.*", "net.head.classification_head.cls_logits.*"),
+    ("bbox_head.retina_reg.*", "net.head.regression_head.bbox_reg.*"),
+)
+MASK_RCNN: Pairs = (
+    ("rpn_head.rpn_conv.*", "net.rpn.head.conv.0.0.*"),
+    ("rpn_head.rpn_cls.*", "net.rpn.head.cls_logits.*"),
+    ("rpn_head.rpn_reg.*", "net.rpn.head.bbox_pred.*"),
+    *inside(
+        "roi_head.bbox_head",
+        "net.roi_heads",
+        (
+            ("shared_fcs.0.*", "box_head.fc6.*"),
+            ("shared_fcs.1.*", "box_head.fc7.*"),
+            ("fc_cls.*", "box_predictor.cls_score.*"),
+            ("fc_reg.*", "box_predictor.bbox_pred.*"),
+        ),
+    ),
+    *inside(
+        "roi_head.mask_head",
+        "net.roi_heads",
+        (
+            ("convs.{i}.conv.*", "mask_head.{i}.0.*"),
+            ("upsample.*", "mask_predictor.conv5_mask.*"),
+            ("conv_logits.*", "mask_predictor.mask_fcn_logits.*"),
+        ),
+    ),
+)
+SEMANTIC_FPN: Pairs = (
+    ("decode_head.scale_heads.{i}.{j}.conv.*", "head.scales.{i}.{j}.conv.*"),
+    ("decode_head.scale_heads.{i}.{j}.bn.*", "head.scales.{i}.{j}.bn.*"),
+    ("decode_head.conv_seg.*", "head.classify.*"),
+)
+HEADS = {"retinanet": RETINANET, "mask_rcnn": MASK_RCNN, "semantic_fpn": SEMANTIC_FPN}
+
+
+def is_dense(names: Iterable[str]) -> bool:
+    """Whether names belong to a whole detector or segmenter, in any layout known here."""
+    return any(name.startswith((MARK, *OURS)) for name in names)
+
+
+def dense_names(model: DenseModel, names: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """The layout of a checkpoint, and our name for each of its names.
+
+    Raises:
+        WeightsError: it is of no detector or segmenter.
+    """
+    known = list(names)
+    if any(name.startswith(model.body_name) for name in known):
+        return "metaformer", {name: name for name in known}
+    if not is_dense(known):
+        raise WeightsError(
+            f"the names in this checkpoint ({', '.join(known[:3])}, ...) are of no detector or segmenter; a "
+            "classifier's weights go into the backbone alone: create_detector(..., backbone_weights=...) or "
+            "create_segmenter(..., backbone_weights=...)"
+        )
+    layout = open_mmlab(model)
+    return layout.name, our_names(layout, known)
+
+
+def open_mmlab(model: DenseModel) -> Layout:
+    """mmdet's layout for a detector, mmseg's for a segmenter."""
+    name = "mmdet" if model.spec.finds_objects else "mmseg"
+    pairs = (*_backbone(model), *_neck(model), *HEADS[model.spec.system])
+    return Layout(name=name, mark=MARK.replace(".", r"\."), pairs=pairs, running_number=True)
+
+
+def _backbone(model: DenseModel) -> Pairs:
+    """PoolFormer's stages; the norm of a stage's map has the number of the stage there, downsamplings counted."""
+    stages = tuple(
+        (f"backbone.{left}", model.body_name + right.removeprefix("backbone.")) for left, right in V1_BACKBONE
+    )
+    return (*stages, *((f"backbone.norm{2 * i}.*", f"{model.body_name}norms.{i}.*") for i in range(4)))
+
+
+def _neck(model: DenseModel) -> Pairs:
+    fpn, count = f"{model.neck_name}.fpn", len(model.body.channels)
+    return (
+        ("neck.lateral_convs.{i}.conv.*", f"{fpn}.inner_blocks.{{i}}.0.*"),
+        (f"neck.fpn_convs.{count}.conv.*", f"{fpn}.extra_blocks.p6.*"),
+        (f"neck.fpn_convs.{count + 1}.conv.*", f"{fpn}.extra_blocks.p7.*"),
+        ("neck.fpn_convs.{i}.conv.*", f"{fpn}.layer_blocks.{{i}}.0.*"),
+    )
+
+
+def background_first(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors with the row of background in front, where a detector's class scores have it at the end."""
+    return {name: tensor.roll(1, 0) if name.startswith(BACKGROUND_LAST) else tensor for name, tensor in state.items()}
