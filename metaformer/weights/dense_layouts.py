@@ -59,6 +59,12 @@ SEMANTIC_FPN: Pairs = (
     ("decode_head.conv_seg.*", "head.classify.*"),
 )
 HEADS = {"retinanet": RETINANET, "mask_rcnn": MASK_RCNN, "semantic_fpn": SEMANTIC_FPN}
+MARKS = {
+    "retinanet": ("bbox_head.", "net.head."),
+    "mask_rcnn": ("roi_head.", "net.roi_heads."),
+    "semantic_fpn": ("decode_head.", "head.scales."),
+}
+"""What the names of a system's heads begin with, there and here."""
 
 
 def is_dense(names: Iterable[str]) -> bool:
@@ -70,9 +76,15 @@ def dense_names(model: DenseModel, names: Iterable[str]) -> tuple[str, dict[str,
     """The layout of a checkpoint, and our name for each of its names.
 
     Raises:
-        WeightsError: it is of no detector or segmenter.
+        WeightsError: it is of no detector or segmenter, or of another system.
     """
     known = list(names)
+    other = next((name for name, marks in MARKS.items() if any(one.startswith(marks) for one in known)), None)
+    if is_dense(known) and other not in (None, model.spec.system):
+        raise WeightsError(
+            f"these are weights of a {other}, and the model is a {model.spec.system}: build it with "
+            f"{'create_segmenter' if other == 'semantic_fpn' else 'create_detector'}({other!r}, ..., weights=...)"
+        )
     if any(name.startswith(model.body_name) for name in known):
         return "metaformer", {name: name for name in known}
     if not is_dense(known):
