@@ -6,7 +6,7 @@
 
 PICTURES is a folder in ADE20K's layout: images/training, images/validation, and annotations/ with the same parts, one
 PNG a picture; `metaformer data check PICTURES` looks at it. As in ADE20K, label 0 is no class and the classes are
-counted from 1; ``--data.reduce-zero-label False`` takes 0 as a class, ``--data.ignore-label`` names another label that
+counted from 1; ``--data.no-reduce-zero-label`` takes 0 as a class, ``--data.ignore-label`` names another label that
 is none.
 """
 

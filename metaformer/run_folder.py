@@ -30,6 +30,7 @@ WRITTEN = (
     "curves.png",
     "confusion.png",
     "predictions.png",
+    "precision_recall.png",
     "report.html",
 )
 """Names of everything a run writes; a run that is started over removes these and nothing else."""

@@ -385,7 +385,7 @@ def test_every_recipe_survives_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("optimisation: {epoch: 3}", "optimisation.epoch: no such field. Did you mean 'epochs'?"),
+        ("optimisation: {batch_sise: 3}", "optimisation.batch_sise: no such field. Did you mean 'batch_size'?"),
         ("optimizer: adamw", "no such field"),
         ("optimisation: {epochs: [1}", "not valid YAML"),
         ("- a\n- b", "expected fields"),

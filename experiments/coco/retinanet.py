@@ -22,7 +22,7 @@ def recipe(model: str = "poolformer_s12") -> Recipe:
     return Recipe(
         task="detection",
         model=ModelChoice(name=model, pretrained=True, drop_path_rate=0.0),
-        data=DataChoice(source="coco", workers=4, verify="none"),
+        data=DataChoice(source="coco", workers=4, verify="none", on_bad_image="skip"),
         augmentation=Augmentation(policy="none", hflip=0.5),
         optimisation=Optimisation(
             epochs=12,

@@ -82,10 +82,13 @@ def worst_classes(confusion: NDArray[np.int64], classes: Sequence[str], limit: i
 
 
 @house_style()
-def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """The matrix with blue for found and orange for mistaken; for many classes an overview and the worst pairs."""
+def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str], *, pixels: bool = False) -> Figure:
+    """The matrix with blue for found and orange for mistaken; for many classes an overview and the worst pairs.
+
+    Where it counts ``pixels`` and no pictures, the numbers written are percents of the row.
+    """
     if len(classes) > NAMES_UP_TO:
-        return _overview(confusion, classes)
+        return _overview(confusion, classes, pixels)
     names = shorten_all(classes, 22)
     side = max(2.4, (0.44 if len(classes) <= COUNTS_UP_TO else 0.26) * len(classes))
     label = 0.08 * max(map(len, names), default=1)
@@ -100,14 +103,16 @@ def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str]) -> Fi
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(_headline(confusion))
+    axes.set_title(_headline(confusion, pixels))
     if len(classes) <= COUNTS_UP_TO:
-        _write_counts(axes, confusion)
+        _write_counts(axes, confusion, pixels)
     return figure
 
 
-def _headline(confusion: NDArray[np.int64]) -> str:
+def _headline(confusion: NDArray[np.int64], pixels: bool) -> str:
     right, total = int(np.trace(confusion)), int(confusion.sum())
+    if pixels:
+        return f"{percent(right / total if total else None)} of the pixels right"
     return f"{count(right)} of {count(total)} right ({percent(right / total if total else None)})"
 
 
@@ -127,23 +132,24 @@ def _cells(axes: Axes, shares: NDArray[np.float64]) -> None:
         axes.grid(True, which="minor", linewidth=0.6)
 
 
-def _write_counts(axes: Axes, confusion: NDArray[np.int64]) -> None:
+def _write_counts(axes: Axes, confusion: NDArray[np.int64], pixels: bool) -> None:
     shares = row_shares(confusion)
-    size = 8.5 if confusion.max(initial=0) < 10_000 else 6
+    size = 8.5 if pixels or confusion.max(initial=0) < 10_000 else 6
     for t, p in np.ndindex(confusion.shape):
         if confusion[t, p] or t == p:
             opacity = shares[t, p] if t == p else np.sqrt(shares[t, p])
             colour = "white" if opacity > 0.6 else INK
-            axes.text(p, t, str(confusion[t, p]), ha="center", va="center", color=colour, fontsize=size)
+            text = f"{100 * shares[t, p]:.0f}" if pixels else str(confusion[t, p])
+            axes.text(p, t, text, ha="center", va="center", color=colour, fontsize=size)
 
 
-def _overview(confusion: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+def _overview(confusion: NDArray[np.int64], classes: Sequence[str], pixels: bool) -> Figure:
     pairs = most_confused(confusion, classes, 20)
     figure = blank(10.4, max(4.6, 1.2 + 0.24 * len(pairs)))
     matrix, bars = figure.subplots(1, 2, width_ratios=(1, 1.15))
     _cells(matrix, _coarse(row_shares(confusion)))
     matrix.set(xticks=[], yticks=[], xlabel="predicted class", ylabel="true class")
-    matrix.set_title(f"{len(classes)} classes: {_headline(confusion)}")
+    matrix.set_title(f"{len(classes)} classes: {_headline(confusion, pixels)}")
     matrix.set_anchor("NW")
     bars.set_title("Most confused: true → predicted" if pairs else "No mistakes")
     bare(bars)
@@ -151,14 +157,14 @@ def _overview(confusion: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     names = dict(zip(classes, shorten_all(classes, 24), strict=True))
     largest = max((pair.share for pair in pairs), default=1.0)
     for row, pair in enumerate(pairs):
-        _pair_bar(bars, row, pair, f"{names[pair.true]} → {names[pair.predicted]}", 0.17 * pair.share / largest)
+        figures = percent(pair.share, 0) if pixels else f"{pair.count} of {pair.of} ({percent(pair.share, 0)})"
+        _pair_bar(bars, row, f"{names[pair.true]} → {names[pair.predicted]}", figures, 0.17 * pair.share / largest)
     return figure
 
 
-def _pair_bar(axes: Axes, row: int, pair: Pair, names: str, width: float) -> None:
+def _pair_bar(axes: Axes, row: int, names: str, figures: str, width: float) -> None:
     axes.text(0.6, row, names, ha="right", va="center", fontsize=8)
     axes.barh(row, width, left=0.62, height=0.6, color=WRONG)
-    figures = f"{pair.count} of {pair.of} ({percent(pair.share, 0)})"
     axes.text(0.635 + width, row, figures, va="center", fontsize=8, color=MUTED)
 
 

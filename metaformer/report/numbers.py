@@ -65,6 +65,11 @@ def duration(seconds: object) -> str:
     return f"{minutes // 60:,} h {minutes % 60:02d} min"
 
 
+def capital(word: str) -> str:
+    """With a capital in front, unless it has its own spelling (``mIoU``)."""
+    return f"{word[:1].upper()}{word[1:]}" if word.islower() or "-" in word or " " in word else word
+
+
 def shorten(text: object, width: int) -> str:
     """At most ``width`` characters on one line; the middle of a long name gives way, for its ends tell it apart."""
     line = " ".join(str(text).split())

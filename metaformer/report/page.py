@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from . import numbers
 from .confusion import confusion_figure, most_confused, worst_classes
+from .dense.parts import dense_parts
 from .predictions import predictions_figure
 from .run_files import Evaluation
 from .style import inline_svg, save_png
@@ -55,9 +56,13 @@ def drawing(figure: Figure, label: str, png: Path) -> Markup:
 
 
 def evaluation_parts(evaluation: Evaluation | None, folder: Path) -> dict[str, Any]:
-    """What a page shows of an evaluation; confusion.png and predictions.png are written to ``folder``."""
-    parts: dict[str, Any] = dict.fromkeys(("evaluation", "confusion", "pairs", "worst", "samples"))
+    """What a page shows of an evaluation; confusion.png, predictions.png and, of a detector, precision_recall.png are
+    written to ``folder``."""
+    parts: dict[str, Any] = dict.fromkeys(("evaluation", "confusion", "pairs", "worst", "samples", "dense"))
     if evaluation is None:
+        return parts
+    if evaluation.dense is not None:
+        parts["dense"] = dense_parts(evaluation.dense, evaluation.classes, evaluation.confusion, folder, drawing)
         return parts
     parts |= {"evaluation": evaluation, "samples": evaluation.wrong_first[:_SAMPLES]}
     if evaluation.confusion.size:

@@ -1,6 +1,6 @@
 """Learning curves of a run, and the axes that other curves share: metrics in, matplotlib figures out.
 
-Top-1 is drawn in percent. A figure never fails for want of data: what was not measured is simply not drawn.
+Shares are drawn in percent. A figure never fails for want of data: what was not measured is simply not drawn.
 """
 
 from __future__ import annotations
@@ -14,37 +14,63 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from .numbers import compact, known, percent
+from ..figures import figure_name
+from .numbers import capital, compact, known, percent
 from .run_files import Best, Figures, Metrics
-from .style import AMBER, BLUE, GREEN, GROUND, MUTED, SERIES, blank, house_style, tick_text
+from .style import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GROUND,
+    MUTED,
+    PURPLE,
+    SERIES,
+    SKY,
+    VERMILION,
+    blank,
+    house_style,
+    tick_text,
+)
 
 # One look for a set of pictures, in every panel.
 _TRAINING: dict[str, Any] = {"color": AMBER, "label": "training"}
 _VALIDATION: dict[str, Any] = {"color": BLUE, "label": "validation"}
 _AVERAGED: dict[str, Any] = {"color": GREEN, "label": "validation, averaged weights (EMA)", "linestyle": (0, (4, 2))}
+_BESIDE = {
+    "mask_ap": ("mask_ap50", "box_ap", "box_ap50"),
+    "box_ap": ("box_ap50", "box_ap75"),
+    "miou": ("pixel_accuracy", "mean_accuracy"),
+}
+"""What is drawn in thinner lines beside the figure that decides."""
 _BEST: dict[str, Any] = {"color": MUTED, "linestyle": (0, (1, 2)), "linewidth": 1.2}
 
 
 @house_style()
 def learning_curves(metrics: Metrics) -> Figure:
-    """Loss and top-1 (%) side by side over the epochs, the learning rate as a thin strip below."""
+    """Loss and the deciding figure (%) side by side over the epochs, the learning rate as a thin strip below."""
     figure = blank(9.2, 4.6)
     grid = figure.add_gridspec(2, 2, height_ratios=(5, 1), hspace=0.04)
-    loss, top1 = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
+    loss, shares = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
     rate = figure.add_subplot(grid[1, :])
     _panel(loss, metrics, "Loss", ("train_loss", "loss", "ema_loss"))
-    _panel(top1, metrics, "Top-1 (%)", ("train_top1", "top1", "ema_top1"), factor=100)
+    judged, word = metrics.judged, figure_name(metrics.judged)
+    names = (f"train_{judged}", judged, f"ema_{judged}")
+    _panel(shares, metrics, f"{capital(word)} (%)", names, factor=100)
+    for name, colour in zip(_BESIDE.get(judged, ()), (PURPLE, SKY, VERMILION), strict=False):
+        if metrics.has(name):
+            values = 100 * metrics.column(name)
+            _line(shares, metrics.epochs, values, color=colour, label=figure_name(name), linewidth=1.2)
     _line(rate, metrics.epochs, metrics.column("lr"), color=MUTED, linewidth=1.5)
     rate.set_title("Learning rate", fontsize=9)
     highest = np.nanmax(metrics.column("lr")) if metrics.has("lr") else 1.0
     rate.set_ylim(0, 1.08 * highest or 1.0)
     rate.set_yticks([0, float(f"{highest:.3g}")])
     tick_text(rate.yaxis, compact)
-    for axes in (loss, top1, rate):
+    for axes in (loss, shares, rate):
         _epoch_axis(axes, metrics.epochs)
     if metrics.best is not None:
-        _mark_best(metrics, metrics.best, top1, (loss, top1, rate))
-    _legend(figure, (loss, top1))
+        _mark_best(metrics, metrics.best, shares, (loss, shares, rate))
+    _legend(figure, (loss, shares))
     return figure
 
 
@@ -73,15 +99,15 @@ def _epoch_axis(axes: Axes, epochs: Figures) -> None:
         axes.set_xlim(epochs[0] - room, epochs[-1] + room)
 
 
-def _mark_best(metrics: Metrics, best: Best, top1: Axes, panels: Sequence[Axes]) -> None:
+def _mark_best(metrics: Metrics, best: Best, shares: Axes, panels: Sequence[Axes]) -> None:
     for axes in panels:
         axes.axvline(best.epoch, zorder=1, **_BEST)
     colour = GREEN if best.averaged else BLUE
-    top1.plot([best.epoch], [100 * best.top1], "o", color=colour, markersize=7, markeredgecolor=GROUND, zorder=5)
+    shares.plot([best.epoch], [100 * best.share], "o", color=colour, markersize=7, markeredgecolor=GROUND, zorder=5)
     late = best.epoch > np.mean(metrics.epochs[[0, -1]])
-    top1.annotate(
-        f"{percent(best.top1)}\nepoch {best.epoch}",
-        (best.epoch, 100 * best.top1),
+    shares.annotate(
+        f"{percent(best.share)}\nepoch {best.epoch}",
+        (best.epoch, 100 * best.share),
         xytext=(-10 if late else 10, -12),
         textcoords="offset points",
         ha="right" if late else "left",

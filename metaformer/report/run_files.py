@@ -22,17 +22,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import RunError
+from .dense.findings import Findings, findings_from
 from .numbers import known
 
 Figures = NDArray[np.float64]
+_DECIDING = ("top1", "mask_ap", "box_ap", "miou")  # of each task; where there are masks, they decide
 
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch with the highest validation accuracy."""
+    """The epoch with the highest of the figure that decides."""
 
     epoch: int
-    top1: float
+    figure: str
+    """``top1``, ``mask_ap``, ``box_ap`` or ``miou``."""
+    share: float
     averaged: bool
     """Whether the averaged weights (EMA) reached it."""
     row: int
@@ -67,15 +71,22 @@ class Metrics:
         return float(seen[-1]) if len(seen) else float("nan")
 
     @property
+    def judged(self) -> str:
+        """The figure that decides which epoch is the best."""
+        names = (name for name in _DECIDING if self.has(name) or self.has(f"ema_{name}"))
+        return next(names, "top1")
+
+    @property
     def best(self) -> Best | None:
-        """The first epoch at the highest top-1, plain weights before averaged ones; nothing without accuracies."""
+        """The first epoch at the highest of the deciding figure, plain weights before averaged ones; nothing where it
+        was never measured."""
         found = None
-        for name in ("top1", "ema_top1"):
+        for name in (self.judged, f"ema_{self.judged}"):
             if self.has(name):
                 row = int(np.nanargmax(np.where(np.isfinite(self.column(name)), self.column(name), -np.inf)))
                 share = float(self.column(name)[row])
-                if found is None or share > found.top1:
-                    found = Best(int(self.epochs[row]), share, name == "ema_top1", row)
+                if found is None or share > found.share:
+                    found = Best(int(self.epochs[row]), self.judged, share, name != self.judged, row)
         return found
 
 
@@ -121,6 +132,9 @@ class Evaluation:
     """How many were evaluated; 0 where that was not recorded."""
     weights: str = ""
     """The file whose weights were evaluated, where that was recorded."""
+    dense: Findings | None = None
+    """What a detector or a segmenter came to beside its figures; then ``confusion`` counts pixels, and ``samples`` are
+    there."""
 
     def class_name(self, index: int) -> str:
         """The class's name, or its number where the list of names is shorter."""
@@ -175,7 +189,8 @@ def evaluation_from(data: Mapping[str, Any], origin: str = "evaluation") -> Eval
     try:
         classes = tuple(str(name) for name in data.get("classes") or ())
         confusion = np.asarray(data.get("confusion") or np.zeros((0, 0)), dtype=np.int64)
-        samples = tuple(_sample(entry) for entry in data.get("samples") or ())
+        dense = findings_from(data)
+        samples = () if dense else tuple(_sample(entry) for entry in data.get("samples") or ())
         figures = {str(name): _number(value) for name, value in (data.get("figures") or {}).items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{origin}: not an evaluation as `metaformer eval` writes it ({error})") from None
@@ -186,7 +201,7 @@ def evaluation_from(data: Mapping[str, Any], origin: str = "evaluation") -> Eval
         )
     pictures = data.get("pictures")
     number = int(pictures) if known(pictures) else int(confusion.sum())
-    return Evaluation(figures, classes, confusion, samples, number, str(data.get("weights") or ""))
+    return Evaluation(figures, classes, confusion, samples, number, str(data.get("weights") or ""), dense)
 
 
 def _sample(entry: Mapping[str, Any]) -> Sample:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..figures import figure_name
 from . import run_results, run_setting
 from .page import drawing, evaluation_parts, write_page
 from .plots import learning_curves
@@ -36,6 +37,7 @@ def _story(run: RunFiles) -> dict[str, Any]:
         "title": run_results.title(run),
         "folder": run.folder.resolve().name,
         "verdict": run_results.verdict(run),
+        "judged": figure_name(run_results.judged(run)),
         "tiles": run_results.tiles(run),
         "notes": run_results.notes(run),
         "figure_heads": heads,

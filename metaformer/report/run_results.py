@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .numbers import count, duration, figure, known, percent, short
+from ..figures import figure_name
+from .numbers import capital, count, duration, figure, known, percent, short
 from .run_files import Best, Metrics, RunFiles, part
 
 Row = tuple[str, str]
@@ -16,7 +17,10 @@ _WORDS = {
     "top1": "Validation top-1", "top5": "Validation top-5", "ema_loss": "Validation loss (EMA)",
     "ema_top1": "Validation top-1 (EMA)", "ema_top5": "Validation top-5 (EMA)",
 }  # fmt: skip
-_EVALUATION_WORDS = {"loss": "Loss", "top1": "Top-1", "top5": "Top-5"}
+_DENSE = (
+    "box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "miou", "pixel_accuracy", "mean_accuracy",
+)  # fmt: skip
+"""What the table of epochs shows of detectors and segmenters; the evaluation's table has all of it."""
 _SOURCES = ("config.json", "metrics.csv", "evaluation.json")
 
 
@@ -30,15 +34,27 @@ def verdict(run: RunFiles) -> str:
     """The result in one sentence."""
     best = run.metrics.best
     if best is None:
-        measured = run.evaluation.figures.get("top1") if run.evaluation else None
-        return f"Evaluated at {percent(measured)} top-1." if known(measured) else "No accuracy was measured yet."
+        measured = run.evaluation.figures.get(judged(run)) if run.evaluation else None
+        word = figure_name(judged(run))
+        return f"Evaluated at {percent(measured)} {word}." if known(measured) else "No accuracy was measured yet."
     which = ", with averaged weights (EMA)" if best.averaged else ""
     size = [f"{short(run.config.get(key))} {word}" for key, word in _SIZES if known(run.config.get(key))]
     cost = f"; {' and '.join(size)}" if size else ""
-    return f"Best validation top-1 {percent(best.top1)} after epoch {best.epoch} of {_epochs(run)}{which}{cost}."
+    reached = f"{figure_name(best.figure)} {percent(best.share)} after epoch {best.epoch} of {_epochs(run)}"
+    return f"Best validation {reached}{which}{cost}."
 
 
 _SIZES = (("parameters", "parameters"), ("macs", "multiply-adds a picture"))
+
+
+def judged(run: RunFiles) -> str:
+    """The figure that decides, by what was measured or, before that, by the task."""
+    if run.metrics.best is not None:
+        return run.metrics.best.figure
+    measured = run.evaluation.figures if run.evaluation else {}
+    task = str(part(run.config, "recipe").get("task"))
+    usual = {"detection": "box_ap", "segmentation": "miou"}.get(task, "top1")
+    return next((name for name in ("mask_ap", "box_ap", "miou") if name in measured), usual)
 
 
 def _epochs(run: RunFiles) -> str:
@@ -56,7 +72,7 @@ def tiles(run: RunFiles) -> list[Row]:
     """The few figures that people look for first."""
     metrics, best = run.metrics, run.metrics.best
     return [
-        ("Best top-1", percent(best.top1 if best else None)),
+        (f"Best {figure_name(judged(run))}", percent(best.share if best else None)),
         ("Best epoch", count(best.epoch if best else None)),
         ("Parameters", short(run.config.get("parameters"))),
         ("MACs a picture", short(run.config.get("macs"))),
@@ -84,9 +100,10 @@ def notes(run: RunFiles) -> list[str]:
     if not len(run.metrics):
         said.append("metrics.csv has no epoch yet: learning curves come with the first finished epoch.")
     if run.evaluation is None:
-        said.append(
-            "evaluation.json is not there yet: the confusion matrix and sample predictions come with the evaluation."
-        )
+        what = "the confusion matrix and sample predictions"
+        if judged(run) != "top1":
+            what = "the table of classes and predictions beside the truth"
+        said.append(f"evaluation.json is not there yet: {what} come with the evaluation.")
     broken = _not_finite(run.metrics)
     if broken:
         said.append(f"The loss was not finite after epoch {broken}.")
@@ -108,12 +125,26 @@ def figure_table(metrics: Metrics) -> tuple[list[str], list[tuple[str, list[str]
     best: Best | None = metrics.best
     if best is not None:
         columns.insert(0, (f"Best epoch ({best.epoch})", best.row))
+    names = [*_WORDS, *(name for name in metrics.columns if name.removeprefix("ema_") in _DENSE)]
     rows = [
-        (word, [value_text(name, metrics.column(name)[row]) for _, row in columns])
-        for name, word in _WORDS.items()
+        (_word(name), [value_text(name, metrics.column(name)[row]) for _, row in columns])
+        for name in names
         if metrics.has(name)
     ]
     return [head for head, _ in columns], rows
+
+
+def _word(name: str) -> str:
+    if name in _WORDS:
+        return _WORDS[name]
+    averaged = " (EMA)" if name.startswith("ema_") else ""
+    return f"Validation {figure_name(name.removeprefix('ema_'))}{averaged}"
+
+
+def _is_dense(name: str) -> bool:
+    """Whether it is a share that detectors or segmenters are measured by."""
+    plain = name.removeprefix("ema_")
+    return plain.startswith(("box_", "mask_")) or plain in ("miou", "pixel_accuracy", "mean_accuracy")
 
 
 def epoch_table(metrics: Metrics) -> dict[str, list[Any]] | None:
@@ -130,14 +161,14 @@ def evaluation_rows(run: RunFiles) -> list[Row]:
     if run.evaluation is None:
         return []
     figures, pictures = run.evaluation.figures, run.evaluation.pictures
-    rows = [(_EVALUATION_WORDS.get(name, name.replace("_", " ")), value_text(name, figures[name])) for name in figures]
+    rows = [(capital(figure_name(name)), value_text(name, figures[name])) for name in figures]
     rows += [("Pictures", count(pictures))] if pictures else []
     return [*rows, ("Weights", run.evaluation.weights)] if run.evaluation.weights else rows
 
 
 def value_text(name: str, value: float) -> str:
     """A figure by its name: shares in percent, counts whole, the rest with four digits."""
-    if "top" in name or "accuracy" in name:
+    if "top" in name or "accuracy" in name or _is_dense(name):
         return percent(value)
     if name in ("epoch", "update"):
         return count(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..dense_spec import TITLES
 from ..recipe import Recipe
 from .numbers import compact, count, plain
 from .run_files import part
@@ -32,7 +33,7 @@ def _setting(name: str, value: Any, default: Any) -> dict[str, Any]:
 
 
 def stage_rows(spec: Mapping[str, Any] | None) -> list[dict[str, str]]:
-    """The stages of a model's spec."""
+    """The stages of a model's spec, or of its backbone's."""
     return [
         {
             "depth": plain(stage.get("depth")),
@@ -41,7 +42,7 @@ def stage_rows(spec: Mapping[str, Any] | None) -> list[dict[str, str]]:
             "mlp": plain((stage.get("mlp") or {}).get("ratio")),
             "embedding": _embedding(stage.get("embedding") or {}),
         }
-        for stage in (spec or {}).get("stages") or ()
+        for stage in ((spec or {}).get("backbone") or spec or {}).get("stages") or ()
     ]
 
 
@@ -69,7 +70,9 @@ def data_rows(config: Mapping[str, Any]) -> list[Row]:
         ("Classes", count(len(config.get("classes") or ()) or None)),
         ("Pictures left out", count(skipped_count(data))),
     ]
-    if preparation:
+    if "system" in part(config, "spec"):
+        rows += _dense_rows(part(config, "spec"))
+    elif preparation:
         size = " × ".join(plain(side) for side in preparation.get("size") or ())
         rows.append(
             (
@@ -78,6 +81,14 @@ def data_rows(config: Mapping[str, Any]) -> list[Row]:
             )
         )
     return rows
+
+
+def _dense_rows(spec: Mapping[str, Any]) -> list[Row]:
+    """What a detector or a segmenter is, and which sizes it sees."""
+    system = str(spec.get("system"))
+    short, long = plain(spec.get("short_side")), plain(spec.get("long_side"))
+    size = f"{short} × {short} pixels" if spec.get("square") else f"short side {short}, long side at most {long} pixels"
+    return [("System", TITLES.get(system, system)), ("Input", size)]
 
 
 _MACHINE_WORDS = {

@@ -35,7 +35,7 @@ def test_the_best_epoch_is_the_first_at_the_highest_accuracy(tmp_path: Path) -> 
     fake.write_metrics(tmp_path, top1=("nan", 0.5, 0.75, 0.75), ema_top1=0.75)
     best = read_metrics(tmp_path / "metrics.csv").best
     assert best is not None
-    assert (best.epoch, best.top1, best.averaged) == (3, 0.75, False)
+    assert (best.epoch, best.share, best.averaged) == (3, 0.75, False)
 
 
 @pytest.mark.parametrize("text", ["", "epoch,top1\n", "epoch,top1\n1,\n", "\x00\xff"])
