@@ -1,8 +1,9 @@
 """A detector for pictures of your own, without published weights: small pictures, short training.
 
-    metaformer train --recipe detection --data PICTURES
-    metaformer train --recipe detection --data PICTURES --pretrained              # from ImageNet's weights
-    metaformer train --recipe detection --data PICTURES --model.weights runs/mine # from a classifier of your own
+    metaformer train --recipe detection --model poolformer_s12 --data PICTURES
+
+With ``--pretrained`` the backbone starts from ImageNet's weights, with ``--model.weights runs/mine`` from a classifier
+of your own.
 
 PICTURES is a folder in COCO's layout: images/train, images/val and annotations/instances_train.json and
 instances_val.json; `metaformer data check PICTURES` looks at it. Mask R-CNN where the objects have masks, RetinaNet

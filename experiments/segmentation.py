@@ -1,8 +1,9 @@
 """A segmenter for pictures of your own, without published weights: small pictures, short training.
 
-    metaformer train --recipe segmentation --data PICTURES
-    metaformer train --recipe segmentation --data PICTURES --pretrained              # from ImageNet's weights
-    metaformer train --recipe segmentation --data PICTURES --model.weights runs/mine # from a classifier of your own
+    metaformer train --recipe segmentation --model poolformer_s12 --data PICTURES
+
+With ``--pretrained`` the backbone starts from ImageNet's weights, with ``--model.weights runs/mine`` from a classifier
+of your own.
 
 PICTURES is a folder in ADE20K's layout: images/training, images/validation, and annotations/ with the same parts, one
 PNG a picture; `metaformer data check PICTURES` looks at it. As in ADE20K, label 0 is no class and the classes are

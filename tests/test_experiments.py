@@ -1,4 +1,4 @@
-"""The shipped recipes: their values against the published ones, and two updates of each on a tiny image folder."""
+"""The shipped recipes: their values against the published ones, and two updates of each on tiny pictures."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dense_run import narrow
+from drawn_sets import ade20k_folder, coco_folder
 from PIL import Image
 from rich.console import Console
 
+from metaformer.complexity import count_parameters
+from metaformer.dense import create_detector, create_segmenter
 from metaformer.errors import InputError
-from metaformer.recipe import Augmentation, Recipe
+from metaformer.recipe import Augmentation, Dense, Recipe
 from metaformer.run import train
 from metaformer.shipped import shipped_recipes
 from metaformer.spec import ModelSpec
@@ -93,6 +97,26 @@ PUBLISHED: dict[str, dict[str, tuple[int, int, str, float, int, float, float]]] 
         "caformer_b36_384": (30, 1024, "lamb", 1e-4, 0, 0.8, 0.5),
     },
 }
+# model: average precision of boxes and of masks, or mean IoU, in percent ("MetaFormer", tables 3 and 4), and parameters
+PUBLISHED_DENSE: dict[str, dict[str, tuple[tuple[float, ...], int]]] = {
+    "coco/retinanet": {
+        "poolformer_s12": ((36.2,), 21_653_044),
+        "poolformer_s24": ((38.9,), 31_126_836),
+        "poolformer_s36": ((39.5,), 40_600_628),
+    },
+    "coco/mask_rcnn": {
+        "poolformer_s12": ((37.3, 34.6), 31_570_608),
+        "poolformer_s24": ((40.1, 37.0), 41_044_400),
+        "poolformer_s36": ((41.0, 37.7), 50_518_192),
+    },
+    "ade20k/fpn": {
+        "poolformer_s12": ((37.2,), 15_669_846),
+        "poolformer_s24": ((40.3,), 25_143_638),
+        "poolformer_s36": ((42.0,), 34_617_430),
+        "poolformer_m36": ((42.4,), 59_778_006),
+        "poolformer_m48": ((42.7,), 77_078_934),
+    },
+}
 MODELS = [(file, model) for file, models in PUBLISHED.items() for model in models]
 
 
@@ -107,7 +131,8 @@ def maker(file: str) -> Callable[..., Recipe]:
 
 
 def test_every_experiment_is_checked_here() -> None:
-    assert set(FILES) == {*PUBLISHED, "finetune", "short", "small"}
+    own = {"detection", "finetune", "segmentation", "short", "small"}
+    assert set(FILES) == {*PUBLISHED, *PUBLISHED_DENSE, *own}
     assert shipped_recipes() == FILES
 
 
@@ -157,6 +182,52 @@ def test_schedule_is_the_published_one(file: str) -> None:
         assert (moves.warmup_lr, moves.min_lr) == (1e-6, 1e-5)
 
 
+@pytest.mark.parametrize(("file", "peak"), [("coco/retinanet", 1e-4), ("coco/mask_rcnn", 2e-4)])
+def test_detection_is_the_published_one(file: str, peak: float) -> None:
+    made = maker(file)()
+    moves = made.optimisation
+    assert (made.task, made.dense.system) == ("detection", file.removeprefix("coco/"))
+    assert (moves.epochs, moves.updates, moves.total_epochs, moves.batch_size) == (12, None, 12, 16)
+    assert (moves.optimiser, moves.peak_lr, moves.weight_decay, moves.decay_everything) == ("adamw", peak, 1e-4, True)
+    assert (moves.schedule, moves.step_epochs) == ("step", (8, 11))
+    assert moves.warmup_updates == 500
+    assert moves.warmup_lr == pytest.approx(peak / 1000)
+    assert made.augmentation == Augmentation(policy="none", hflip=0.5)
+    assert made.dense == Dense(system=made.dense.system, short_side=800, long_side=1333)
+
+
+def test_segmentation_is_the_published_one() -> None:
+    made = maker("ade20k/fpn")()
+    moves = made.optimisation
+    assert (made.task, moves.updates, moves.batch_size, moves.accumulation) == ("segmentation", 40_000, 32, 1)
+    assert (moves.optimiser, moves.peak_lr, moves.weight_decay, moves.decay_everything) == ("adamw", 2e-4, 1e-4, True)
+    assert (moves.schedule, moves.power, moves.min_lr) == ("poly", 0.9, 0)
+    assert (moves.warmup_updates, moves.warmup_epochs) == (None, 0)
+    assert made.data.reduce_zero_label
+    assert made.augmentation == Augmentation(policy="none", hflip=0.5)
+    assert made.dense == Dense(
+        system="semantic_fpn",
+        short_side=512,
+        long_side=2048,
+        scale=(0.5, 2.0),
+        crop=512,
+        class_share=0.75,
+        photometric=True,
+    )
+
+
+@pytest.mark.parametrize("file", PUBLISHED_DENSE)
+def test_dense_recipes_train_whole_precision_from_imagenet_without_drop_path(file: str) -> None:
+    for model in PUBLISHED_DENSE[file]:
+        made = maker(file)(model)
+        assert (made.model.name, made.model.pretrained, made.model.drop_path_rate) == (model, True, 0)
+        assert (made.machine.precision, made.optimisation.clip_grad, made.optimisation.ema_decay) == (
+            "fp32",
+            None,
+            None,
+        )
+
+
 @pytest.mark.parametrize("model", ["convformer_m36_384", "caformer_s18_384"])
 def test_fine_tuning_starts_from_the_weights_of_224(model: str) -> None:
     family = model.split("_")[0]
@@ -195,6 +266,19 @@ def test_docstring_gives_accuracy_and_cost_of_every_model(file: str) -> None:
         assert float(cost) == pytest.approx(6 * find(model).macs * 1_281_167 * passes / 1e9, abs=0.05)
 
 
+@pytest.mark.parametrize("file", PUBLISHED_DENSE)
+def test_docstring_gives_the_published_figures_and_counts(file: str) -> None:
+    figures = r"^    (\w+)((?: +\d+\.\d)+) +([\d,]+)$"
+    rows = re.findall(figures, FILES[file].read_text(encoding="utf-8"), re.MULTILINE)
+    told = {model: (tuple(map(float, row.split())), int(count.replace(",", ""))) for model, row, count in rows}
+    assert told == PUBLISHED_DENSE[file]
+    for model, (_, parameters) in told.items():
+        system = maker(file)(model).dense.system
+        with torch.device("meta"):
+            built = create_segmenter(system, model) if file == "ade20k/fpn" else create_detector(system, model)
+        assert count_parameters(built) == parameters
+
+
 # --- two updates of each --------------------------------------------------------------------------------------
 
 
@@ -213,6 +297,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def folders(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small set for each task."""
+    root = tmp_path_factory.mktemp("annotated")
+    return {
+        "classification": pictures,
+        "detection": coco_folder(root / "coco"),
+        "segmentation": ade20k_folder(root / "ade20k"),
+    }
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -221,16 +316,24 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def for_two_updates(shipped: Recipe, pictures: Path) -> Recipe:
-    """A shipped recipe made small: two updates of eight pictures of 32 × 32 pixels, nothing downloaded."""
+def for_two_updates(shipped: Recipe, folder: Path) -> Recipe:
+    """A shipped recipe made small: two updates of small pictures, nothing downloaded."""
     moves = shipped.optimisation
-    return shipped.with_changes(
-        model=shipped.model.with_changes(img_size=32, stem_stride=4, pretrained=False, weights=None),
-        data=shipped.data.with_changes(source=str(pictures), workers=0),
+    choice = shipped.model.with_changes(pretrained=False, weights=None)
+    made = shipped.with_changes(
+        data=shipped.data.with_changes(source=str(folder), workers=0),
         optimisation=moves.with_changes(
-            epochs=1, cooldown_epochs=0, warmup_epochs=min(moves.warmup_epochs, 0.5), batch_size=8
+            epochs=1,
+            updates=moves.updates and 2,
+            cooldown_epochs=0,
+            warmup_epochs=min(moves.warmup_epochs, 0.5),
+            batch_size=8 if shipped.task == "classification" else 4,
         ),
     )
+    if shipped.task == "classification":
+        return made.with_changes(model=choice.with_changes(img_size=32, stem_stride=4))
+    crop = shipped.dense.crop and 64
+    return made.with_changes(model=choice, dense=shipped.dense.with_changes(short_side=64, long_side=128, crop=crop))
 
 
 def shallow(name: str) -> ModelSpec:
@@ -239,16 +342,22 @@ def shallow(name: str) -> ModelSpec:
     return spec.with_changes(stages=tuple(stage.with_changes(depth=1) for stage in spec.stages))
 
 
+FIGURES = {"classification": "top1", "detection": "box_ap", "segmentation": "miou"}
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("file", FILES)
-def test_recipe_runs_for_two_updates(file: str, pictures: Path, tmp_path: Path) -> None:
-    recipe = for_two_updates(maker(file)(), pictures)
+def test_recipe_runs_for_two_updates(file: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    shipped = maker(file)()
+    recipe = for_two_updates(shipped, folders[shipped.task])
     spec = shallow(recipe.model.name)
-    result = train(recipe, tmp_path / "run", spec=spec, console=Console(file=io.StringIO()))
+    with narrow():
+        result = train(recipe, tmp_path / "run", spec=spec, console=Console(file=io.StringIO()))
     assert result is not None
     with (tmp_path / "run" / "metrics.csv").open(newline="") as lines:
         (epoch,) = csv.DictReader(lines)
     assert int(epoch["update"]) == 2
-    assert 0 < float(epoch["train_loss"]) < 3
-    assert (epoch["ema_top1"] != "") == (recipe.optimisation.ema_decay is not None)
-    assert 0 <= result.figures["top1"] <= 1
+    assert 0 < float(epoch["train_loss"]) < (3 if recipe.task == "classification" else 6)
+    figure = FIGURES[recipe.task]
+    assert (epoch[f"ema_{figure}"] != "") == (recipe.optimisation.ema_decay is not None)
+    assert 0 <= result.figures[figure] <= 1

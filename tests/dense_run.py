@@ -1,0 +1,116 @@
+"""Quick runs of detectors and segmenters; as a script, one that can be killed or one of two that share the work.
+
+python dense_run.py waiting SYSTEM DATA FOLDER BATCH      trains, and waits for its end before batch number BATCH
+python dense_run.py shared MASK_RCNN_DATA FOLDER RUN ...  evaluates each run, then trains
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from dense_models import lightened, pyramid_spec
+from rich.console import Console
+
+from metaformer.model.dense import build, mask_rcnn, neck, semantic_fpn
+from metaformer.recipe import Augmentation, DataChoice, Dense, Machine, Optimisation, Recipe
+from metaformer.run import RunResult, train
+from metaformer.run_folder import stored_recipe
+from metaformer.tasks.detection import Detection
+from metaformer.trained import open_trained
+from metaformer.training.engine import Engine
+from metaformer.training.trainer import BEST
+from metaformer.work.kind import work_of
+
+SYSTEMS = ("retinanet", "mask_rcnn", "semantic_fpn")
+QUIET = Console(quiet=True)
+
+
+@contextmanager
+def narrow() -> Iterator[None]:
+    """Pyramid networks and heads of a few channels, and few regions: the published ones take seconds an update."""
+    whole = build.build_dense
+
+    def light(*given: Any) -> Any:
+        return lightened(whole(*given))
+
+    with (
+        patch.object(neck, "WIDTH", 32),
+        patch.object(mask_rcnn, "WIDTH", 32),
+        patch.object(mask_rcnn, "HIDDEN", 64),
+        patch.object(semantic_fpn, "HEAD_WIDTH", 32),
+        patch("metaformer.dense.build_dense", light),
+        patch("metaformer.weights.description.build_dense", light),
+    ):
+        yield
+
+
+def recipe_for(system: str, data: Path | str, **moves: Any) -> Recipe:
+    """Everything random that these runs have; 16 pictures are four batches an epoch, cut in two."""
+    usual = {"epochs": 4, "batch_size": 4, "accumulation": 2, "lr": 3e-3, "clip_grad": 1.0, "ema_decay": 0.5}
+    return Recipe(
+        task="segmentation" if system == "semantic_fpn" else "detection",
+        data=DataChoice(source=str(data)),
+        augmentation=Augmentation(policy="none", hflip=0.5),
+        optimisation=Optimisation(**{**usual, **moves}),
+        dense=Dense(system=system, short_side=56, long_side=112, scale=(0.9, 1.2), crop=64, photometric=True),  # type: ignore[arg-type]
+        machine=Machine(device="cpu", threads=1, save_steps=3),
+    )
+
+
+def quick(recipe: Recipe | None, folder: Path, **more: Any) -> RunResult | None:
+    """``train`` on a small backbone, silent."""
+    with narrow():
+        return train(recipe, folder, spec=pyramid_spec(), console=QUIET, **more)
+
+
+def wait_in_batch(number: int, system: str, data: str, folder: str) -> None:
+    """Train until a batch of training pictures, then say so and wait."""
+    numbers = count(1)
+
+    class Waiting(Detection):
+        def outputs(self, model: Any, batch: Any) -> Any:
+            if model.training and next(numbers) == number:
+                print("waiting", flush=True)
+                time.sleep(600)
+            return super().outputs(model, batch)
+
+    with patch("metaformer.work.dense.Detection", Waiting):
+        quick(recipe_for(system, data), Path(folder))
+
+
+def shared_figures(run: str) -> dict[str, float]:
+    """A run's best weights, evaluated by all processes together."""
+    recipe = stored_recipe(Path(run))
+    work = work_of(recipe.task)
+    sets = work.open(recipe.data)
+    with narrow():
+        model = open_trained(Path(run) / BEST).model
+    equipment = work.equipment(recipe, sets, model)
+    engine = Engine(model, equipment.task, recipe)
+    return dict(engine.evaluated(engine.module, equipment.val_loader, lambda: None).figures)
+
+
+def share_work(data: str, folder: str, *runs: str) -> None:
+    """Evaluate runs and train one; prints the figures of each."""
+    evaluated = [shared_figures(run) for run in runs]
+    quick(recipe_for("mask_rcnn", data, epochs=1), Path(folder), judged="last")
+    print(json.dumps(evaluated))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    command, *words = sys.argv[1:]
+    if command == "waiting":
+        wait_in_batch(int(words[3]), *words[:3])
+    else:
+        share_work(*words)
