@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
+import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from .data.sets import Pictures, PictureSets
+from .data.coco import CocoPictures
+from .data.sets import PictureSets
 from .errors import DataError, RunError
 from .recipe import DataChoice, Machine
 from .report.numbers import count
@@ -122,26 +124,33 @@ def _expect_classes(trained: Trained, sets: PictureSets) -> None:
         )
 
 
-def _part(sets: PictureSets, part: Part) -> Pictures:
-    return {"val": sets.val, "train": sets.train}.get(part) or Together(sets.train, sets.val)
+def _part(sets: Any, part: Part) -> Any:
+    """Pictures of one of the parts, or of both."""
+    if part != "all":
+        return {"val": sets.val, "train": sets.train}[part]
+    return (TogetherWithObjects if isinstance(sets.val, CocoPictures) else Together)(sets.train, sets.val)
 
 
 @dataclass
 class Together:
-    """Two sets of pictures as one."""
+    """Two sets of pictures as one, whatever is known of each picture."""
 
-    first: Pictures
-    second: Pictures
+    first: Any
+    second: Any
 
     def __post_init__(self) -> None:
-        self.labels = [*self.first.labels, *self.second.labels]
         self.skips_bad = self.first.skips_bad
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.first) + len(self.second)
 
-    def load(self, index: int) -> Image.Image:
-        """The picture; raises ``UnreadablePicture``."""
+    @cached_property
+    def labels(self) -> list[int]:
+        """Class indices, where each picture has one."""
+        return [*self.first.labels, *self.second.labels]
+
+    def load(self, index: int) -> Any:
+        """The picture, with its annotation where it has one; raises ``UnreadablePicture``."""
         part, index = self._place(index)
         return part.load(index)
 
@@ -150,9 +159,32 @@ class Together:
         part, index = self._place(index)
         return part.name(index)
 
-    def _place(self, index: int) -> tuple[Pictures, int]:
+    def _place(self, index: int) -> tuple[Any, int]:
         beyond = index - len(self.first)
         return (self.second, beyond) if beyond >= 0 else (self.first, index)
+
+
+@dataclass
+class TogetherWithObjects(Together):
+    """Two sets of pictures with objects: those of the second have other numbers then."""
+
+    first: CocoPictures
+    second: CocoPictures
+
+    def load(self, index: int) -> Any:
+        """The picture and its ``Objects``; raises ``UnreadablePicture``."""
+        image, objects = super().load(index)
+        return image, {**objects, "image_id": torch.tensor(index)}
+
+    def ground_truth(self) -> dict[str, Any]:
+        """As a set's own, over both."""
+        one, two = self.first.ground_truth(), self.second.ground_truth()
+        start, taken = len(self.first), len(one["annotations"])
+        images = [{**image, "id": image["id"] + start} for image in two["images"]]
+        objects = [
+            {**found, "id": found["id"] + taken, "image_id": found["image_id"] + start} for found in two["annotations"]
+        ]
+        return {**one, "images": one["images"] + images, "annotations": one["annotations"] + objects}
 
 
 def _write(result: Any, folder: Path) -> None:

@@ -20,7 +20,7 @@ import torch
 from dense_models import lightened, pyramid_spec
 from rich.console import Console
 
-from metaformer.model.dense import build, mask_rcnn, neck, semantic_fpn
+from metaformer.model.dense import build, mask_rcnn, neck
 from metaformer.recipe import Augmentation, DataChoice, Dense, Machine, Optimisation, Recipe
 from metaformer.run import RunResult, train
 from metaformer.run_folder import stored_recipe
@@ -46,7 +46,6 @@ def narrow() -> Iterator[None]:
         patch.object(neck, "WIDTH", 32),
         patch.object(mask_rcnn, "WIDTH", 32),
         patch.object(mask_rcnn, "HIDDEN", 64),
-        patch.object(semantic_fpn, "HEAD_WIDTH", 32),
         patch("metaformer.dense.build_dense", light),
         patch("metaformer.weights.description.build_dense", light),
     ):
