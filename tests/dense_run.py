@@ -65,10 +65,10 @@ def recipe_for(system: str, data: Path | str, **moves: Any) -> Recipe:
     )
 
 
-def quick(recipe: Recipe | None, folder: Path, **more: Any) -> RunResult | None:
-    """``train`` on a small backbone, silent."""
+def quick(recipe: Recipe | None, folder: Path, *, page: bool = False, **more: Any) -> RunResult | None:
+    """``train`` on a small backbone, silent; the report is left out, whose drawings take as long as the training."""
     with narrow():
-        return train(recipe, folder, spec=pyramid_spec(), console=QUIET, **more)
+        return train(recipe, folder, spec=pyramid_spec(), page=page, console=QUIET, **more)
 
 
 def wait_in_batch(number: int, system: str, data: str, folder: str) -> None:
@@ -98,18 +98,14 @@ def shared_figures(run: str) -> dict[str, float]:
     return dict(engine.evaluated(engine.module, equipment.val_loader, lambda: None).figures)
 
 
-def share_work(data: str, folder: str, *runs: str) -> None:
-    """Evaluate runs and train one; prints the figures of each."""
-    evaluated = [shared_figures(run) for run in runs]
-    quick(recipe_for("mask_rcnn", data, epochs=1), Path(folder), judged="last")
-    print(json.dumps(evaluated))
-    torch.distributed.destroy_process_group()
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
     command, *words = sys.argv[1:]
     if command == "waiting":
         wait_in_batch(int(words[3]), *words[:3])
+    elif command == "evaluated":
+        print(json.dumps([shared_figures(run) for run in words]))
     else:
-        share_work(*words)
+        quick(recipe_for(*words[:2], epochs=1), Path(words[2]), judged="last")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -46,6 +46,7 @@ BEST = {"retinanet": "box_ap", "mask_rcnn": "mask_ap", "semantic_fpn": "miou"}
 DECIDING = {"retinanet": ["box_ap"], "mask_rcnn": ["box_ap", "mask_ap"], "semantic_fpn": ["miou", "loss"]}
 FINDS_OBJECTS = ("retinanet", "mask_rcnn")
 
+not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL and no gloo")
 every_system = pytest.mark.parametrize("system", SYSTEMS)
 
 
@@ -69,7 +70,7 @@ def run_of(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
     def finished(system: str) -> RunResult:
         if system not in runs:
-            runs[system] = finished_run(recipe_for(system, folders[system]), root / system)
+            runs[system] = finished_run(recipe_for(system, folders[system]), root / system, page=True)
         return runs[system]
 
     return finished
@@ -263,7 +264,7 @@ def test_a_broken_run_goes_on_exactly(
     expect_same_run(run_of(system).folder, tmp_path / "run")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@not_on_windows
 def test_kill_9_in_the_middle_changes_nothing(
     run_of: Callable[[str], RunResult], folders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -282,20 +283,15 @@ def test_kill_9_in_the_middle_changes_nothing(
 # ---- several processes ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def together(
-    run_of: Callable[[str], RunResult], folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[list[list[dict[str, float]]], Path]:
-    """What two processes say of the three runs that they evaluated together, and the folder of one they trained."""
-    folder = tmp_path_factory.mktemp("together") / "run"
-    words = ["shared", str(folders["mask_rcnn"]), str(folder), *(str(run_of(system).folder) for system in SYSTEMS)]
+def together(*words: object) -> list[str]:
+    """What two processes print that share the work of a command of the script."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     place = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), *words],
+            [sys.executable, str(SCRIPT), *map(str, words)],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
@@ -304,21 +300,24 @@ def together(
     ]
     told = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    return [json.loads(text.splitlines()[-1]) for text in told], folder
+    return told
 
 
-@every_system
-def test_two_processes_evaluate_as_one(
-    system: str, together: tuple[list[list[dict[str, float]]], Path], run_of: Callable[[str], RunResult]
-) -> None:
-    expected = dict(run_of(system).figures)
-    for told in together[0]:
-        assert told[SYSTEMS.index(system)] == pytest.approx(expected, rel=1e-5)
+@not_on_windows
+def test_two_processes_evaluate_as_one(run_of: Callable[[str], RunResult]) -> None:
+    runs = [run_of(system) for system in SYSTEMS]
+    for told in together("evaluated", *(run.folder for run in runs)):
+        for run, figures in zip(runs, json.loads(told.splitlines()[-1]), strict=True):
+            assert figures == pytest.approx(dict(run.figures), rel=1e-5)
 
 
-def test_two_processes_train_together(together: tuple[list[list[dict[str, float]]], Path]) -> None:
+@not_on_windows
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["mask_rcnn", "semantic_fpn"])
+def test_two_processes_train_together(system: str, folders: dict[str, Path], tmp_path: Path) -> None:
     """The figures of the last epoch, by both, are those that the main process comes to alone in the end."""
-    (row,), written = table(together[1]), evaluation(together[1])
+    together("trained", system, folders[system], tmp_path / "run")
+    (row,), written = table(tmp_path / "run"), evaluation(tmp_path / "run")
     assert int(row["update"]) == 4
     assert 0 < float(row["train_loss"]) < 6
     for name, value in written["figures"].items():
