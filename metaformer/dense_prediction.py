@@ -7,6 +7,7 @@ detector's objects as COCO's results) or ``NAME.labels.png`` (a segmenter's clas
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ from .trained import Trained
 from .weights.files import replace_file
 
 RESULTS = "results.json"
+_LISTED = 10
+"""Objects of a picture that a terminal shows one by one; the drawing and the results have all."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +231,10 @@ def _drawn_labels(
 def lines(prediction: DensePrediction) -> str:
     """One answer for a terminal: the file, where its drawing is, and what is in it, surest or largest first."""
     if prediction.labels is None:
-        seen = [f"  {one.score:7.2%}  {one.name}" for one in prediction.objects] or ["  nothing above the score"]
+        seen = [f"  {one.score:7.2%}  {one.name}" for one in prediction.objects[:_LISTED]]
+        rest = Counter(one.name for one in prediction.objects[_LISTED:])
+        seen += [f"  and {', '.join(f'{number} × {name}' for name, number in rest.most_common())}"] if rest else []
+        seen = seen or ["  nothing above the score"]
     else:
         seen = [f"  {one.share:7.2%}  {one.name}" for one in prediction.shares]
     return "\n".join([f"{prediction.file} → {prediction.drawing}", *seen, ""])

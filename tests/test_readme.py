@@ -133,6 +133,11 @@ def test_the_comparison_is_what_is_counted(tmp_path: Path) -> None:
         assert drawn.count("<path") > 100
 
 
+def test_detectors_and_segmenters_are_what_is_counted() -> None:
+    dense = script("dense_page")
+    assert dense.page() == dense.PAGE.read_text(encoding="utf-8"), "run `python docs/dense_page.py`"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text(encoding="utf-8")):

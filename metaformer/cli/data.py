@@ -59,7 +59,7 @@ def check(
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     else:
-        _print(found)
+        _print(found, choice)
     if found.broken and choice.on_bad_image == "refuse":
         faults = "fault" if len(found.broken) == 1 else "faults"
         raise DataError(
@@ -68,7 +68,7 @@ def check(
         )
 
 
-def _print(found: Inspection) -> None:
+def _print(found: Inspection, choice: DataChoice) -> None:
     console = Console(highlight=False)
     masks = " with masks" if found.has_masks else ""
     classes = "1 class" if len(found.classes) == 1 else f"{len(found.classes)} classes"
@@ -76,6 +76,8 @@ def _print(found: Inspection) -> None:
     console.print(" (val is held out here)" if found.held_out_here else "")
     console.print(_parts(found))
     console.print(_histogram(found))
+    if found.task == "segmentation" and choice.reduce_zero_label:
+        console.print("label 0 counts as no class here, as in ADE20K; --data.no-reduce-zero-label takes it as one")
     for part in found.parts:
         absent = [name for name, count in zip(found.classes, part.counts, strict=True) if count == 0]
         if absent:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..data.inspection import guessed_task
 from ..data.loader import evaluation_loader, training_loader
 from ..data.memory import kept_in_memory
 from ..data.mixing import Mixing
 from ..data.sets import Pictures, PictureSets, Progress
 from ..data.sources import open_source
+from ..errors import DataError
 from ..factory import create_model
 from ..model.build import Model
 from ..recipe import DataChoice, Recipe
@@ -29,7 +31,12 @@ class ClassificationWork:
     """Implements ``Work``."""
 
     def open(self, choice: DataChoice, progress: Progress | None = None) -> PictureSets:
-        """The pictures; raises ``DataError``."""
+        """The pictures; raises ``DataError``, also where the folder is laid out for another task."""
+        task = guessed_task(choice)
+        if task != "classification":  # its folders "images" and "annotations" would pass for two classes
+            layout = "COCO" if task == "detection" else "ADE20K"
+            message = f"{choice.source} is laid out as {layout} is, and not with a folder for each class"
+            raise DataError(f"{message}; give --task {task} or --recipe {task}")
         return open_source(choice, progress)
 
     def fitted_model(self, recipe: Recipe, sets: PictureSets, spec: AnySpec | None = None) -> tuple[Model, list[str]]:

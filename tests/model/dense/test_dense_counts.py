@@ -1,4 +1,4 @@
-"""Parameters of the detectors and segmenters of the first paper, tables 3 to 5: exact, or as printed for the others."""
+"""Parameters of the first paper's detectors and segmenters, sections 4.2 and 4.3: exact, or as printed for the others."""
 
 import pytest
 import torch
