@@ -64,7 +64,8 @@ val2017 after 12 epochs, ADE20K val after 40,000 updates. They were not measured
 ## Where the counts differ
 
 - The detectors on ResNet have more parameters here than in print, because the table counts what is trained: there the
-  stem and the first stage are frozen. Without these the counts are the table's (`tests/model/dense/test_dense_counts.py`).
+  stem and the first stage are frozen. Without these the counts are the table's
+  (`tests/model/dense/test_dense_counts.py`).
 - ResNet-18's 15.5 M for Semantic FPN are of a variant with a stem of three convolutions; timm's has the plain one.
 - PoolFormer-S24's 23.2 M for Semantic FPN are a misprint: the model has 25.1 M.
 """

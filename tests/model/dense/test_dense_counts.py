@@ -1,4 +1,4 @@
-"""Parameters of the first paper's detectors and segmenters, sections 4.2 and 4.3: exact, or as printed for the others."""
+"""The first paper's detectors and segmenters (sections 4.2, 4.3): exact counts, or as printed for the others."""
 
 import pytest
 import torch
