@@ -132,7 +132,8 @@ class Optimisation(_RecipeRecord):
     batch_size: int = 128
     """Pictures per weight update, over all processes and all accumulated parts."""
     accumulation: int = 1
-    """Parts into which a batch is cut to fit the memory; the update is the same."""
+    """Parts into which a batch is cut to fit the memory; the update is the same, but for what depends on the pictures
+    seen together: BatchNorm, and RetinaNet's division by the anchors that a whole batch matched."""
     optimiser: str = "adamw"
     """Any of timm's optimisers: adamw, lamb, sgd, lion, ..."""
     lr: float = 1e-3

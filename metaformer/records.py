@@ -24,7 +24,11 @@ class Record:
 
     def __post_init__(self) -> None:
         for name, annotation in _schema(type(self)).items():
-            problem = mismatch(getattr(self, name), annotation)
+            value = getattr(self, name)
+            if isinstance(value, list):  # a list is as good, but could be changed later
+                value = _rebuilt(value, annotation, name)
+                object.__setattr__(self, name, value)
+            problem = mismatch(value, annotation)
             if problem:
                 raise self.error(f"{name}: {problem}")
         self.check()
@@ -102,6 +106,9 @@ def _options(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
+_MANY = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
 def _describe(annotation: Any) -> str:
     names = []
     for option in _options(annotation):
@@ -110,7 +117,9 @@ def _describe(annotation: Any) -> str:
         elif option is type(None):
             names.append("nothing")
         elif get_origin(option) is tuple:
-            names.append(f"a list of {_describe(get_args(option)[0])}")
+            inner = get_args(option)
+            length = "" if inner[-1] is Ellipsis else f"{len(inner)} "
+            names.append(f"a list of {length}{_MANY.get(inner[0], _describe(inner[0]))}")
         elif get_origin(option) is Mapping:
             names.append("a mapping of fields")
         elif isinstance(option, type) and issubclass(option, Record):

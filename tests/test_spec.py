@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaformer.errors import SpecError
+from metaformer.errors import InputError, SpecError
+from metaformer.recipe import Dense, ModelChoice
 from metaformer.spec import (
     EmbeddingSpec,
     HeadSpec,
@@ -103,6 +104,16 @@ def test_grids_and_reductions_follow_the_embeddings():
 def test_a_spec_that_cannot_be_is_refused_with_the_name_of_the_field(make, message):
     with pytest.raises(SpecError, match=message):
         make()
+
+
+def test_lists_are_taken_for_tuples_and_their_lengths_are_said():
+    assert Dense(scale=[0.5, 2.0]).scale == (0.5, 2.0)
+    assert ModelChoice(mixers=["pooling"]).mixers == ("pooling",)
+    for wrong in ([0.5, 1.0, 2.0], (2.0,)):
+        with pytest.raises(InputError, match="scale: expected a list of 2 numbers, got"):
+            Dense(scale=wrong)
+    with pytest.raises(InputError, match="mixers: expected a list of texts or nothing, got"):
+        ModelChoice(mixers=[3])
 
 
 def test_an_embedding_behind_prefix_tokens_is_refused():
