@@ -283,6 +283,8 @@ def _categories(document: dict[str, Any], file: Path) -> dict[int, str]:
             raise DataError(f"{file}: expected categories with a whole id and a name, got {category}")
         if number in names:
             raise DataError(f"{file}: category id {number} stands for {names[number]!r} and for {name!r}")
+        if name in names.values():
+            raise DataError(f"{file}: two categories are called {name!r}; expected a name for each")
         names[number] = name
     if not names:
         raise DataError(f"{file} names no category; expected at least one under 'categories'")

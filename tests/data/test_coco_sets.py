@@ -249,6 +249,10 @@ WHOLE: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         lambda content: content.update(categories=[*CATEGORIES, {"id": 3, "name": "dog"}]),
         "category id 3 stands for 'cat' and for 'dog'",
     ),
+    "a name twice": (
+        lambda content: content.update(categories=[*CATEGORIES, {"id": 99, "name": CATEGORIES[0]["name"]}]),
+        "two categories are called",
+    ),
     "a category without a name": (lambda content: content.update(categories=[{"id": 3}]), "a whole id and a name"),
 }
 

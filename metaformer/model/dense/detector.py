@@ -170,6 +170,8 @@ class Detector(DenseModel):
             raise InputError(
                 f"{path}: expected boxes (G, 4) and labels (G,), got {tuple(boxes.shape)} and {tuple(labels.shape)}"
             )
+        if not bool((boxes[:, 2:] > boxes[:, :2]).all()):
+            raise InputError(f"{path}.boxes: expected left < right and top < bottom, got a box without area")
         if self.spec.finds_masks and tuple(target["masks"].shape) != (len(boxes), *size):
             raise InputError(
                 f"{path}.masks: expected {(len(boxes), *size)}, one of the picture's size for each box, got "

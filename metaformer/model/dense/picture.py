@@ -6,6 +6,7 @@ pictures' own pixels.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import torch
@@ -29,6 +30,24 @@ class PictureTransform(GeneralizedRCNNTransform):
             size_divisible=max(MULTIPLE, coarsest),
             fixed_size=spec.img_size if spec.square else None,
         )
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """torchvision's resizing of (C, H, W), for which a picture so thin that a side came to no pixel is widened."""
+        wide = self._wide_enough(image)
+        if wide.shape == image.shape:
+            return super().resize(image, target)
+        if target is not None:
+            before, after = list(image.shape[-2:]), list(wide.shape[-2:])
+            target = {**target, "boxes": resize_boxes(target["boxes"], before, after)}
+            if "masks" in target:
+                target["masks"] = F.interpolate(target["masks"][:, None], size=after)[:, 0]
+        return super().resize(wide, target)
+
+    def _wide_enough(self, image: Tensor) -> Tensor:
+        sides = image.shape[-2:]
+        least = 1 if self.fixed_size else ceil(max(sides) / self.max_size)
+        size = [max(side, least) for side in sides]
+        return F.interpolate(image[None], size=size, mode="bilinear")[0] if size != list(sides) else image
 
     def postprocess(
         self,

@@ -196,6 +196,19 @@ def test_masks_partly_or_wholly_outside_the_picture_do_not_fail():
     assert laid[1].sum() == 0
 
 
+@pytest.mark.parametrize("system", ["retinanet", "mask_rcnn"])
+def test_a_picture_too_thin_for_a_pixel_of_height_is_widened(system):
+    """A side of 3 pixels beside 600 would come to less than one where the long side is 96."""
+    model = create_detector(system, pyramid_spec(), **SMALL)
+    masks = torch.zeros(1, 3, 600, dtype=torch.uint8)
+    masks[:, :, :300] = 1
+    target = {"boxes": torch.tensor([[0.0, 0, 300, 3]]), "labels": torch.tensor([1]), "masks": masks}
+    assert all(loss.isfinite() for loss in model([torch.rand(3, 3, 600)], [target]).values())
+    with torch.inference_mode():
+        (found,) = model.eval()([torch.rand(3, 3, 600)])
+    assert (found["boxes"][:, 3] <= 3).all()
+
+
 def test_an_object_without_a_good_anchor_takes_the_best_only_above_the_floor():
     overlaps = torch.tensor([[0.1, 0.2, 0.0], [0.0, 0.0, 0.35]])
     assert FlooredMatcher(0.7, 0.3, floor=0.3)(overlaps).tolist() == [-1, -1, 1]
@@ -285,6 +298,7 @@ def test_wrong_pictures_and_targets_are_refused():
         "expected what is in each": (images, None),
         "got boxes, labels": (images, [{k: first[k] for k in ("boxes", "labels")}, second]),
         "targets\\[0\\].masks": (images, [{**first, "masks": first["masks"][:, :10]}, second]),
+        "targets\\[0\\].boxes: expected left < right": (images, [{**first, "boxes": first["boxes"] * 0}, second]),
         "targets\\[0\\].labels: expected 0 to 2": (images, [{**first, "labels": torch.tensor([0, 3])}, second]),
     }
     for message, (given, targets) in cases.items():
