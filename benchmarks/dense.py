@@ -34,7 +34,6 @@ from typing import Any
 import numpy as np
 import segmentation_models_pytorch
 import torch
-from frame_speed import machine
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -44,6 +43,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN, _resnet
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from metaformer import create_detector, create_segmenter
+from metaformer.benchmark.machine import machine
 from metaformer.complexity import count_parameters
 from metaformer.tasks.detection import Detection
 from metaformer.types import Batch

@@ -15,10 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +31,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import metaformer
+from metaformer.benchmark.machine import machine
 
 BATCH, SIDE = 8, 224
 OUT = Path(__file__).with_suffix(".json")
@@ -130,30 +128,6 @@ def compared(pair: Pair, dtype: str, mode: str, rounds: int, warm_up: int, limit
         "theirs_s": round(statistics.median(times[1]), 4),
         "rounds": len(ratios),
     }
-
-
-def machine() -> dict[str, Any]:
-    """What it was measured on."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "load_before": round(os.getloadavg()[0], 2),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "transformers": transformers.__version__,
-        "commit": commit.stdout.strip(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def processor() -> str:
-    """The name that the system gives its processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def shown(results: list[dict[str, Any]]) -> Table:

@@ -35,7 +35,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from frame_speed import machine
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -45,6 +44,7 @@ from timm.models.metaformer import GroupNorm1, MetaFormer
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
+from metaformer.benchmark.machine import machine
 from metaformer.data.loader import training_loader
 from metaformer.data.sets import FilePictures
 

@@ -46,6 +46,7 @@ LAYERS = {
     "run": 4,
     "ablation": 4,
     "report": 4,
+    "benchmark": 4,
     "cli": 5,
     "__main__": 5,
 }

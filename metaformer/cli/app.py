@@ -25,6 +25,7 @@ from ..errors import InputError
 from ..training.interrupt import RunInterrupted, SweepInterrupted
 from . import commands
 from .ablate import ablate
+from .bench import bench
 from .data import data
 
 MISTAKE = 2
@@ -42,6 +43,7 @@ app = App(
 )
 app.command(commands.train)
 app.command(ablate)
+app.command(bench)
 app.command(commands.evaluate, name="eval")
 app.command(commands.predict)
 app.command(commands.models)

@@ -1,0 +1,125 @@
+"""Inference: every contender in turns, with the machine's peak measured in the same rounds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+from .contenders import BASELINE, Contender, Row, checked
+from .engines import PRODUCT, product_call
+from .machine import computes_bf16
+from .rounds import Call, Pace, Spread, in_turns, ratio
+from .setting import Tell
+from .trial import Trial
+
+PRECISIONS = ("fp32", "bf16", "int8")
+
+
+@dataclass(kw_only=True)
+class Comparison:
+    """Rows of one model at one batch, and what the machine could do."""
+
+    model: str
+    batch: int
+    size: int
+    macs: int
+    """For one picture."""
+    rows: list[Row]
+    peaks: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds of a matrix product in each precision, a round after the other."""
+
+    @property
+    def baseline(self) -> str:
+        """Whom the ratios are against: timm as people call it; without it, the first that is timed."""
+        timed = [row.name for row in self.rows if row.is_timed]
+        return BASELINE if BASELINE in timed or not timed else timed[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, with the figures worked out."""
+        worked_out(self.rows, self.baseline, self.batch)
+        for row in self.rows:
+            seconds = self.peaks.get(row.precision)
+            if row.is_timed and seconds and row.library != "torchvision":  # which is another network
+                row.figures["share_of_peak"] = round(share_of_peak(row.times, seconds, self.batch * self.macs), 4)
+        speeds = {name: PRODUCT / statistics.median(times) / 1e9 for name, times in self.peaks.items() if times}
+        peaks = {name: round(speed, 1) for name, speed in speeds.items()}
+        return {**asdict(self), "baseline": self.baseline, "peak_gflops": peaks}
+
+
+def worked_out(rows: Sequence[Row], baseline: str, batch: int) -> None:
+    """Write images/s and how many times faster than the baseline into the rows that are timed."""
+    against = next((row.times for row in rows if row.name == baseline and row.is_timed), None)
+    for row in rows:
+        if row.is_timed:
+            row.figures["images_per_second"] = round(batch / statistics.median(row.times), 2)
+            if against:
+                faster = ratio(against, row.times)
+                row.figures["ratio"] = round(faster.median, 4)
+                row.figures["quartiles"] = [round(faster.low, 4), round(faster.high, 4)]
+
+
+def share_of_peak(times: Sequence[float], product: Sequence[float], macs: int) -> float:
+    """Operations a second over those of a plain matrix product in the same round, 2·MACs in a call."""
+    return Spread.of([2 * macs / spent / (PRODUCT / peak) for spent, peak in zip(times, product, strict=True)]).median
+
+
+def compare(trial: Trial, contenders: Sequence[Contender], pace: Pace, tell: Tell) -> Iterator[Comparison]:
+    """The comparison after each finished round; contenders that cannot take part are rows too."""
+    torch.compiler.reset()
+    calls: dict[str, Call] = {}
+    rows = []
+    for contender in contenders:
+        tell(f"builds {contender.name}")
+        row, call = checked(contender, trial)
+        rows.append(row)
+        if call is not None:
+            calls[row.name] = call
+    peaks = _peaks(trial)
+    result = Comparison(
+        model=trial.name, batch=trial.batch, size=trial.size, macs=trial.macs, rows=rows, peaks={n: [] for n in peaks}
+    )
+    named = {f"peak {name}": call for name, call in peaks.items()}
+    for turns in in_turns({**named, **calls}, pace, finish=finish_of(trial.device), tell=tell):
+        take_down(rows, turns)
+        for name in peaks:
+            spent = turns.get(f"peak {name}")
+            if isinstance(spent, float):
+                result.peaks[name].append(spent)
+            elif spent is not None:
+                result.peaks.pop(name)
+        yield result
+
+
+def take_down(rows: Sequence[Row], turns: Mapping[str, float | Exception]) -> None:
+    """Write a round into the rows; who raised gives up."""
+    for row in rows:
+        turn = turns.get(row.name)
+        if isinstance(turn, Exception):
+            row.gives_up(turn)
+        elif turn is not None:
+            row.times.append(turn)
+
+
+def _peaks(trial: Trial) -> dict[str, Call]:
+    """A product for each precision that the machine has instructions for."""
+    found: dict[str, Call] = {}
+    for precision in PRECISIONS:
+        if precision == "bf16" and not computes_bf16(trial.device):
+            continue
+        if precision == "int8" and trial.device.type != "cpu":
+            continue
+        try:
+            found[precision] = product_call(precision, trial.threads, trial.device)
+        except InputError:  # its engine is not installed, which the rows say
+            continue
+    return found
+
+
+def finish_of(device: torch.device) -> Call:
+    """What waits for a device; a processor is done when it returns."""
+    return torch.cuda.synchronize if device.type == "cuda" else lambda: None

@@ -1,0 +1,75 @@
+"""What something was measured on: processor, instructions, versions, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+VERSIONS = ("torch", "timm", "transformers", "torchvision", "openvino", "nncf", "onnxruntime", "triton")
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
+"""What decides how fast a precision can be, in the words of /proc/cpuinfo."""
+
+
+def machine() -> dict[str, Any]:
+    """Hardware, versions of everything that is installed, and the commit of the checkout."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "instructions": list(instructions()),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: found for name in VERSIONS if (found := _version(name))},
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def processor() -> str:
+    """The name that the system gives its processor."""
+    return next(iter(_cpuinfo("model name")), platform.processor())
+
+
+def instructions() -> tuple[str, ...]:
+    """Those of ``INSTRUCTIONS`` that the processor has, as far as the system tells."""
+    known = next(iter(_cpuinfo("flags")), "").split()
+    return tuple(name for name in INSTRUCTIONS if name in known)
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are instructions there and not imitated by slower ones."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool({"avx512_bf16", "amx_bf16"} & set(instructions()))
+
+
+def commit() -> str:
+    """The short hash of the checkout that this file lies in, marked where files differ from it; nothing elsewhere."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude=*"],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parent,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def _cpuinfo(key: str) -> list[str]:
+    """What Linux says of each core."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [line.split(":", 1)[1].strip() for line in lines if line.partition("\t")[0].rstrip() == key]
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,158 @@
+"""Training: one step of forward, backward and AdamW, ours and timm's under the same loop; time, peak memory, losses."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .contenders import Row
+from .contenders import with_compiler as compiled_for
+from .inference import finish_of, take_down, worked_out
+from .machine import computes_bf16
+from .memory import peak_bytes, standing_bytes
+from .rounds import Pace, in_turns
+from .setting import Tell
+from .trial import Trial
+
+BASELINE = "timm, channels_last"
+LEARNING_RATE = 1e-4
+STEPS = 3
+"""Whose losses are compared: the second and the third tell of the gradients."""
+TOLERANCE = {"fp32": 1e-3, "bf16": 0.05}
+"""How far a loss may be off its reference, as a share of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """A model of one library that is trained."""
+
+    name: str
+    library: str
+    engine: str
+    precision: str
+    layout: str
+    choice: Callable[[Trial], nn.Module]
+    head: str
+    """Which of our models has its losses."""
+
+
+def learners(*, peers: bool = True, compilers: bool = True) -> list[Learner]:
+    """Ours and timm's, eager and compiled, in float32 and under autocast to bfloat16."""
+    found = []
+    for precision, engine in product(("fp32", "bf16"), ("eager", "torch.compile")):
+        words = (", torch.compile" if engine == "torch.compile" else "") + (", bf16" if precision == "bf16" else "")
+        same: Any = {"engine": engine, "precision": precision, "layout": "channels_last"}
+        found.append(
+            Learner(name=f"ours{words}", library="metaformer", choice=lambda trial: trial.ours, head="original", **same)
+        )
+        if peers:
+            name = f"{BASELINE}{words}"
+            found.append(Learner(name=name, library="timm", choice=lambda trial: trial.timm, head="timm", **same))
+    return [one for one in found if compilers or one.engine == "eager"]
+
+
+class Step:
+    """One training step on a trial's pictures; a call makes it and gives the loss before it."""
+
+    def __init__(self, model: nn.Module, trial: Trial, precision: str, *, compiled: bool = False) -> None:
+        self.trial = trial
+        self.model = copy.deepcopy(model).to(memory_format=torch.channels_last).train()
+        self.images = trial.images.contiguous(memory_format=torch.channels_last)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE)
+        self._autocast = precision == "bf16"
+        self._forward: Any = compiled_for(self.model, trial.device) if compiled else self.model
+
+    def __call__(self) -> Tensor:
+        """Forward, backward, update."""
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(self.trial.device.type, torch.bfloat16, enabled=self._autocast):
+            loss = nn.functional.cross_entropy(self._forward(self.images), self.trial.labels)
+        loss.backward()
+        self.optimiser.step()
+        return loss.detach()
+
+    def peak(self) -> int:
+        """Bytes at the step's peak: weights, the optimiser's state, and what the step takes beyond them."""
+        self.optimiser.zero_grad(set_to_none=True)
+        state = [value for values in self.optimiser.state.values() for value in values.values()]
+        standing = standing_bytes([*self.model.parameters(), *self.model.buffers(), *state])
+        return standing + peak_bytes(self, self.trial.device)
+
+
+@dataclass(kw_only=True)
+class Lesson:
+    """Rows of one model at one batch."""
+
+    model: str
+    batch: int
+    size: int
+    rows: list[Row] = field(default_factory=list)
+    baseline: str = BASELINE
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, with the figures worked out."""
+        timed = [row.name for row in self.rows if row.is_timed]
+        if timed and self.baseline not in timed:
+            self.baseline = timed[0]
+        worked_out(self.rows, self.baseline, self.batch)
+        return asdict(self)
+
+
+def learn(trial: Trial, chosen: Sequence[Learner], pace: Pace, tell: Tell) -> Iterator[Lesson]:
+    """The lesson after each finished round."""
+    torch.compiler.reset()
+    result, steps = Lesson(model=trial.name, batch=trial.batch, size=trial.size), {}
+    for learner in chosen:
+        tell(f"builds {learner.name}")
+        row, step = _checked(learner, trial)
+        result.rows.append(row)
+        if step is not None:
+            steps[row.name] = step
+    for turns in in_turns(steps, pace, finish=finish_of(trial.device), tell=tell):
+        take_down(result.rows, turns)
+        yield result
+
+
+def _checked(learner: Learner, trial: Trial) -> tuple[Row, Step | None]:
+    """A learner's row with its peak memory, and its step if its first losses are right."""
+    row = Row(**{name: getattr(learner, name) for name in ("name", "library", "engine", "precision", "layout")})
+    try:
+        if learner.precision == "bf16" and not computes_bf16(trial.device):
+            raise InputError("bf16 is imitated on this processor, which has no instructions for it")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            step = Step(learner.choice(trial), trial, learner.precision, compiled=learner.engine != "eager")
+            losses = [float(step()) for _ in range(STEPS)]
+            row.figures["peak_bytes"] = step.peak()
+        row.difference = furthest(losses, _reference(trial, learner.head))
+    except Exception as error:  # whatever a library raises is that learner's result
+        row.gives_up(error)
+        return row, None
+    limit = TOLERANCE[learner.precision]
+    if not row.difference <= limit:  # neither is "not a number"
+        row.state, row.note = "wrong", f"losses off by {row.difference:.2g}, {learner.precision} allows {limit:g}"
+        return row, None
+    return row, step
+
+
+def furthest(losses: Sequence[float], reference: Sequence[float]) -> float:
+    """The largest difference as a share of the reference; not a number where a loss is none."""
+    shares = [abs(loss - right) / abs(right) for loss, right in zip(losses, reference, strict=True)]
+    return math.nan if any(map(math.isnan, shares)) else max(shares)
+
+
+def _reference(trial: Trial, head: str) -> list[float]:
+    """The losses of our eager float32 model."""
+    if head not in trial.losses:
+        step = Step(trial.reference(head), trial, "fp32")
+        trial.losses[head] = [float(step()) for _ in range(STEPS)]
+    return trial.losses[head]
