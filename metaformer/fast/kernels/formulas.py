@@ -1,0 +1,285 @@
+"""The kernels' arithmetic in plain PyTorch, forwards and backwards: what they are checked against, and what runs where
+they cannot.
+
+Tokens x are (B, N, C); ``mean`` and ``rstd``, (B,), are those of the whole sample: a group norm with one group
+(MetaFormer, section 4.1). Two facts shorten the block, both exact:
+
+- The mean and the bias of the norm are the same for all tokens, so pooling minus input cancels them:
+  x + scale (pool(n) - n) with n = norm(x) is x + k rstd (pool(x) - x) with one vector k = scale weight.
+- A linear layer after the norm reads x itself: norm(x) W1ᵀ + b1 = rstd (x - mean) Wγᵀ + v with Wγ = W1 diag(weight)
+  and v = W1 bias + b1.
+
+Whatever a gradient needs is a function of x, of what comes back, and of these two statistics, so neither the normalised
+tokens nor the average nor what a scale is applied to is kept. Products are named by what they sum over in the comments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import pi, sqrt
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...model.tokens import to_map, to_tokens
+from ...types import Grid
+
+
+class Statistics(NamedTuple):
+    """Of each sample over all its tokens and channels, (B,) each, at least float32."""
+
+    mean: Tensor
+    rstd: Tensor
+    """1 / sqrt(variance + eps)."""
+
+
+class PoolingWeights(NamedTuple):
+    """What the first half of a block has learned; absent parts are None."""
+
+    weight: Tensor
+    """(C,), the norm's."""
+    scale: Tensor | None
+    """(C,), LayerScale."""
+    skip: Tensor | None
+    """(C,), ResScale on the shortcut."""
+
+
+class PoolingGradients(NamedTuple):
+    """By x and by what was learned; None where there is no such part."""
+
+    x: Tensor
+    weight: Tensor
+    scale: Tensor | None
+    skip: Tensor | None
+
+
+class MLPWeights(NamedTuple):
+    """What the second half of a block has learned; absent parts are None. J is the hidden width."""
+
+    weight: Tensor
+    """(C,), the norm's."""
+    bias: Tensor | None
+    """(C,), the norm's."""
+    fc1_weight: Tensor
+    """(J, C)."""
+    fc1_bias: Tensor | None
+    """(J,)."""
+    fc2_weight: Tensor
+    """(C, J)."""
+    fc2_bias: Tensor | None
+    """(C,)."""
+    scale: Tensor | None
+    """(C,), LayerScale."""
+    skip: Tensor | None
+    """(C,), ResScale on the shortcut."""
+    star_scale: Tensor | None
+    """(1,), StarReLU's scale; None means GELU."""
+    star_bias: Tensor | None
+    """(1,), StarReLU's bias."""
+
+
+class MLPGradients(NamedTuple):
+    """By x and by what was learned, in the order of ``MLPWeights``."""
+
+    x: Tensor
+    weights: MLPWeights
+
+
+@dataclass(frozen=True)
+class Folded:
+    """The first linear layer with the norm's affine inside it."""
+
+    weight: Tensor
+    """(J, C): W1 diag(weight)."""
+    sums: Tensor
+    """(J,): its rows' sums, by which the mean is taken out after the product."""
+    shift: Tensor
+    """(J,): W1 bias + b1."""
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float64 if it is, else in float32."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def statistics(x: Tensor, eps: float) -> Statistics:
+    """Mean and 1 / sqrt(variance + eps) of each sample."""
+    variance, mean = torch.var_mean(wide(x).flatten(1), dim=1, correction=0)
+    return Statistics(mean, (variance + eps).rsqrt())
+
+
+def average(x: Tensor, grid: Grid, kernel: int) -> Tensor:
+    """Mean over the window without what lies outside the map, (B, N, C) to the same."""
+    pooled = F.avg_pool2d(to_map(x, grid), kernel, stride=1, padding=kernel // 2, count_include_pad=False)
+    return to_tokens(pooled)
+
+
+def average_transposed(g: Tensor, grid: Grid, kernel: int) -> Tensor:
+    """The gradient of ``average``: each token sends an equal share to every neighbour that it has averaged."""
+    ones = torch.ones_like(to_map(g[:1, :, :1], grid))
+    counts = F.avg_pool2d(ones, kernel, stride=1, padding=kernel // 2, divisor_override=1)
+    shares = to_map(g, grid) / counts
+    return to_tokens(F.avg_pool2d(shares, kernel, stride=1, padding=kernel // 2, divisor_override=1))
+
+
+def per_sample(factor: Tensor) -> Tensor:
+    """(B,) as something that tokens (B, N, C) can be multiplied with."""
+    return factor[:, None, None]
+
+
+def scaled(x: Tensor, factor: Tensor | None) -> Tensor:
+    """Times one factor a channel, where there is one."""
+    return x if factor is None else x * wide(factor)
+
+
+def pooling_residual(
+    x: Tensor, weights: PoolingWeights, stats: Statistics, keep: Tensor | None, grid: Grid, kernel: int
+) -> Tensor:
+    """skip x + keep scale weight rstd (pool(x) - x), at least in float32."""
+    x = wide(x)
+    k = scaled(wide(weights.weight), weights.scale)
+    factor = stats.rstd if keep is None else stats.rstd * wide(keep)
+    return scaled(x, weights.skip) + per_sample(factor) * k * (average(x, grid, kernel) - x)
+
+
+def pooling_residual_gradients(
+    g: Tensor, x: Tensor, weights: PoolingWeights, stats: Statistics, keep: Tensor | None, grid: Grid, kernel: int
+) -> PoolingGradients:
+    """From the gradient g (B, N, C) of the result, the gradients by x and the weights, in the wide type.
+
+    The statistics are functions of x here: through rstd each entry of x also moves all others.
+    """
+    g, x = wide(g), wide(x)
+    k = scaled(wide(weights.weight), weights.scale)
+    factor = stats.rstd if keep is None else stats.rstd * wide(keep)
+    spread = average_transposed(g, grid, kernel) - g
+    # The constant is lost in spread, so the mean may be taken off first: what is left does not cancel.
+    centred = x - per_sample(stats.mean)
+    by_channel = (centred * spread).sum(1)  # (B, C): sum over tokens
+    by_rstd = (by_channel * k).sum(1) * factor / stats.rstd
+    through_rstd = by_rstd * stats.rstd**3 / (x.shape[1] * x.shape[2])
+    by_x = scaled(g, weights.skip) + per_sample(factor) * k * spread - per_sample(through_rstd) * centred
+    by_k = (by_channel * factor[:, None]).sum(0)
+    return PoolingGradients(
+        x=by_x,
+        weight=scaled(by_k, weights.scale),
+        scale=None if weights.scale is None else by_k * wide(weights.weight),
+        skip=None if weights.skip is None else (g * x).sum((0, 1)),
+    )
+
+
+def fold(weights: MLPWeights, dtype: torch.dtype) -> Folded:
+    """The norm's affine in the first linear layer, whose entries are then rounded to ``dtype``.
+
+    The sums are those of the rounded entries: what is rounded must also cancel.
+    """
+    first = wide(weights.fc1_weight)
+    folded = (first * wide(weights.weight)).to(dtype)
+    shift = first.new_zeros(len(first)) if weights.fc1_bias is None else wide(weights.fc1_bias)
+    if weights.bias is not None:
+        shift = shift + first @ wide(weights.bias)
+    return Folded(folded, wide(folded).sum(1), shift)
+
+
+def activation(a: Tensor, weights: MLPWeights) -> Tensor:
+    """GELU by the error function, or StarReLU."""
+    if weights.star_scale is None or weights.star_bias is None:
+        return F.gelu(a)
+    return wide(weights.star_scale) * a.relu().square() + wide(weights.star_bias)
+
+
+def slope(a: Tensor, weights: MLPWeights) -> Tensor:
+    """The activation's derivative."""
+    if weights.star_scale is None:
+        return 0.5 * (1 + torch.erf(a / sqrt(2))) + a * torch.exp(-a.square() / 2) / sqrt(2 * pi)
+    return 2 * wide(weights.star_scale) * a.relu()
+
+
+def normalised_mlp(x: Tensor, weights: MLPWeights, stats: Statistics, keep: Tensor | None) -> Tensor:
+    """skip x + keep scale (act(norm(x) W1ᵀ + b1) W2ᵀ + b2), at least in float32."""
+    x = wide(x)
+    folded = fold(weights, x.dtype)
+    centred = (x - per_sample(stats.mean)) * per_sample(stats.rstd)
+    hidden = activation(centred @ folded.weight.T + folded.shift, weights)
+    branch = hidden @ wide(weights.fc2_weight).T
+    branch = scaled(branch if weights.fc2_bias is None else branch + wide(weights.fc2_bias), weights.scale)
+    return scaled(x, weights.skip) + (branch if keep is None else per_sample(wide(keep)) * branch)
+
+
+@dataclass(frozen=True)
+class MLPSums:
+    """Everything that the weights' gradients are linear in: five sums over tokens, and two for StarReLU."""
+
+    second: Tensor
+    """(C, J): sum of keep g hᵀ, with h the hidden tokens."""
+    result: Tensor
+    """(C,): sum of keep g."""
+    first: Tensor
+    """(J, C): sum of the pre-activation's gradient times the centred, unit x."""
+    hidden: Tensor
+    """(J,): sum of the pre-activation's gradient."""
+    skip: Tensor | None
+    """(C,): sum of g x."""
+    star_scale: Tensor | None
+    """(1,)."""
+    star_bias: Tensor | None
+    """(1,)."""
+
+
+def weights_gradients(sums: MLPSums, weights: MLPWeights) -> MLPWeights:
+    """The gradients of everything learned. LayerScale's follows from W2's: what it was applied to is not needed."""
+    by_scale = None
+    if weights.scale is not None:
+        by_scale = (wide(weights.fc2_weight) * sums.second).sum(1)
+        if weights.fc2_bias is not None:
+            by_scale = by_scale + wide(weights.fc2_bias) * sums.result
+    by_first = sums.first * wide(weights.weight)
+    if weights.bias is not None:
+        by_first = by_first + torch.outer(sums.hidden, wide(weights.bias))
+    return MLPWeights(
+        weight=(wide(weights.fc1_weight) * sums.first).sum(0),
+        bias=None if weights.bias is None else sums.hidden @ wide(weights.fc1_weight),
+        fc1_weight=by_first,
+        fc1_bias=None if weights.fc1_bias is None else sums.hidden,
+        fc2_weight=scaled(sums.second.T, weights.scale).T,
+        fc2_bias=None if weights.fc2_bias is None else scaled(sums.result, weights.scale),
+        scale=by_scale,
+        skip=sums.skip,
+        star_scale=sums.star_scale,
+        star_bias=sums.star_bias,
+    )
+
+
+def normalised_mlp_gradients(
+    g: Tensor, x: Tensor, weights: MLPWeights, stats: Statistics, keep: Tensor | None
+) -> MLPGradients:
+    """From the gradient g (B, N, C) of the result, the gradients by x and the weights, in the wide type.
+
+    The pre-activation is computed again from x. The two sums over a sample that a norm's gradient needs are read off
+    the hidden side (Σ da u and Σ da (a - v)), before the product that leads back to x.
+    """
+    g, x = wide(g), wide(x)
+    folded = fold(weights, x.dtype)
+    unit = (x - per_sample(stats.mean)) * per_sample(stats.rstd)
+    product = unit @ folded.weight.T
+    a = product + folded.shift
+    kept = g if keep is None else g * per_sample(wide(keep))
+    by_hidden = scaled(kept, weights.scale) @ wide(weights.fc2_weight)
+    by_a = by_hidden * slope(a, weights)
+    entries = x.shape[1] * x.shape[2]
+    by_mean, by_rstd = (by_a * folded.sums).sum((1, 2)) / entries, (by_a * product).sum((1, 2)) / entries
+    by_unit = by_a @ folded.weight
+    by_x = per_sample(stats.rstd) * (by_unit - per_sample(by_mean) - unit * per_sample(by_rstd))
+    star = weights.star_scale is not None
+    sums = MLPSums(
+        second=torch.einsum("bnc,bnj->cj", kept, activation(a, weights)),
+        result=kept.sum((0, 1)),
+        first=torch.einsum("bnj,bnc->jc", by_a, unit),
+        hidden=by_a.sum((0, 1)),
+        skip=None if weights.skip is None else (g * x).sum((0, 1)),
+        star_scale=(by_hidden * a.relu().square()).sum().view(1) if star else None,
+        star_bias=by_hidden.sum().view(1) if star else None,
+    )
+    return MLPGradients(scaled(g, weights.skip) + by_x, weights_gradients(sums, weights))
