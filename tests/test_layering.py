@@ -41,6 +41,7 @@ LAYERS = {
     "dense_prediction": 4,
     "trained": 4,
     "evaluation": 4,
+    "export": 4,
     "prediction": 4,
     "work": 4,
     "run": 4,

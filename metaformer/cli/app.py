@@ -27,6 +27,7 @@ from . import commands
 from .ablate import ablate
 from .bench import bench
 from .data import data
+from .export import export
 
 MISTAKE = 2
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -48,6 +49,7 @@ app.command(commands.evaluate, name="eval")
 app.command(commands.predict)
 app.command(commands.models)
 app.command(commands.report)
+app.command(export)
 app.command(data)
 app.register_install_completion_command()
 

@@ -47,6 +47,7 @@ class CompiledModel(nn.Module):
 
     def __init__(
         self,
+        run: Run,
         call: Callable[[Any], Any],
         *,
         backend: str,
@@ -57,6 +58,7 @@ class CompiledModel(nn.Module):
         notes: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
+        self.run = run
         self._call = (call,)  # in a tuple: a detector in here is no part that moves or learns
         self.backend, self.precision, self.sizes = backend, precision, sizes
         self.folded, self.notes = folded, notes
@@ -228,10 +230,9 @@ def _compiled(
     else:
         run = _in_torch(ready, precision, threads, notes)
     device = next(ready.original.parameters(), torch.empty(0)).device
-    expect_same(
-        run, core_of(ready.original), [one.to(device) for one in pictures[:8]] or [ready.images.to(device)], precision
-    )
+    _expect_same(run, ready.original, [one.to(device) for one in pictures[:8] or [ready.images]], precision)
     return CompiledModel(
+        run,
         whole(ready.folded, run),
         backend=engine,
         precision=precision,
@@ -254,29 +255,31 @@ def _in_torch(ready: Prepared, precision: str, threads: int | None, notes: list[
     return run
 
 
-def expect_same(run: Run, original: nn.Module, pictures: list[Tensor], precision: str) -> float:
-    """The largest relative difference between an engine's answers and the original's.
-
-    Raises:
-        InputError: it is beyond what the precision explains.
-    """
-    furthest = 0.0
-    for images in pictures:
-        pairs = zip(run(images), answers(original, images), strict=True)
-        furthest = max(furthest, *(difference(mine, theirs) for mine, theirs in pairs))
-    if furthest > BOUNDS[precision]:
+def _expect_same(run: Run, original: nn.Module, pictures: list[Tensor], precision: str) -> None:
+    """Raises ``InputError`` where an engine's answers differ from the original's beyond what the precision explains."""
+    found = furthest(run, core_of(original), pictures)
+    if found > BOUNDS[precision]:
         raise InputError(
-            f"its answers differ from the original's by {furthest:.1e} of their size, and {precision} explains "
+            f"its answers differ from the original's by {found:.1e} of their largest value, and {precision} explains "
             f"{BOUNDS[precision]:.0e}"
         )
-    return furthest
+
+
+def furthest(run: Run, original: nn.Module, pictures: Iterable[Tensor]) -> float:
+    """The largest difference between an engine's answers and those of the original core, relative to each answer's
+    largest value, over all pictures (B, C, H, W)."""
+    found = 0.0
+    for images in pictures:
+        pairs = zip(run(images), answers(original, images), strict=True)
+        found = max(found, *(difference(mine, theirs) for mine, theirs in pairs))
+    return found
 
 
 def _as_it_is(model: nn.Module, threads: int | None) -> CompiledModel:
     """The original in PyTorch, line by line."""
     original = copy.deepcopy(model).eval().requires_grad_(False)
     run = eager.runner(core_of(original), "fp32", threads)
-    return CompiledModel(whole(original, run), backend="torch", precision="fp32", about=original, sizes=Sizes())
+    return CompiledModel(run, whole(original, run), backend="torch", precision="fp32", about=original, sizes=Sizes())
 
 
 def _on_cpu(model: nn.Module) -> nn.Module:

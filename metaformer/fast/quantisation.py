@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -115,15 +117,16 @@ def quantised(graph: Any, pictures: list[Tensor], outputs: int) -> Any:
     name = graph.graph.input[0].name if onnx else None
     kept = _onnx_ends(graph, outputs) if onnx else _openvino_ends(graph, outputs)
     data = nncf.Dataset(pictures, lambda one: {name: one.numpy()} if onnx else one.numpy())
-    return nncf.quantize(
-        graph,
-        data,
-        preset=nncf.QuantizationPreset.MIXED,  # activations may lie on one side of zero, as behind StarReLU
-        model_type=nncf.ModelType.TRANSFORMER,
-        subset_size=len(pictures),
-        fast_bias_correction=True,
-        ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
-    )
+    with redirect_stdout(StringIO()):  # its bars would stand among what the command prints
+        return nncf.quantize(
+            graph,
+            data,
+            preset=nncf.QuantizationPreset.MIXED,  # activations may lie on one side of zero, as behind StarReLU
+            # Trap: with ModelType.TRANSFORMER, NNCF 3.4 makes (C, K) of a free graph's answer (B, K).
+            subset_size=len(pictures),
+            fast_bias_correction=True,
+            ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
+        )
 
 
 def _openvino_ends(graph: Any, outputs: int) -> list[str]:

@@ -1,0 +1,98 @@
+"""``metaformer export``: a trained model to files for an engine, checked before it is called done; torch is imported
+inside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from ..figures import figure_name
+from ..recipe import DataChoice
+from .flags import COMMON, RUN, nested, with_flags
+
+
+def _option(help: str, *names: str, group: Any = RUN, **more: Any) -> Parameter:
+    return Parameter(name=names or None, help=help, group=group, **more)
+
+
+@with_flags(DataChoice, "data.", "Data", defaults=False)
+def export(
+    *,
+    weights: Annotated[str | None, _option("A run's folder, a weights file, a hub id or a published model.")] = None,
+    out: Annotated[Path, _option("Folder to write; it appears once its answers are those of the original.")],
+    format: Annotated[
+        Literal["onnx", "openvino", "torch", "aot", "safetensors"],
+        _option("onnx, OpenVINO's IR, a torch.export program, AOTInductor's machine code, or the plain weights."),
+    ] = "onnx",
+    precision: Annotated[
+        Literal["fp32", "bf16", "int8"],
+        _option("int8 is fitted to training pictures of --data, or of the run.", "--precision", group=COMMON),
+    ] = "fp32",
+    model: Annotated[str | None, _option("A row of the zoo: for published weights and files of others.")] = None,
+    size: Annotated[
+        tuple[int, int] | None, _option("Height and width of a classifier's pictures.", negative=(), show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, _option("Replace the export in the folder.", negative=(), show_default=False)] = False,
+    as_json: Annotated[bool, _option("Print one JSON document.", "--json", negative=(), show_default=False)] = False,
+    **flags: Any,
+) -> None:
+    """Write a trained model for an engine.
+
+    What was written is read from the disk again and compared with the original on pictures of --data, or on those the
+    run was judged on; with labels its figures stand before and after.
+    """
+    from .. import export as exporting
+    from .commands import _data_of
+
+    result = exporting.export(
+        weights,
+        out,
+        format=format,
+        precision=precision,
+        name=model,
+        data=_data_of(weights, nested(flags).get("data", {})),
+        size=size,
+        overwrite=overwrite,
+    )
+    if as_json:
+        print(json.dumps(_plain(result)))
+    else:
+        _print(result)
+
+
+def _plain(result: Any) -> dict[str, Any]:
+    return {
+        "folder": str(result.folder),
+        "format": result.format,
+        "precision": result.precision,
+        "difference": result.difference,
+        "pictures": result.pictures,
+        "before": dict(result.before),
+        "after": dict(result.after),
+        "notes": list(result.notes),
+    }
+
+
+def _print(result: Any) -> None:
+    from ..report.numbers import figure, percent
+
+    console = Console(highlight=False)
+    console.print(
+        f"[bold]{result.format} {result.precision}[/], largest difference {result.difference:.1e} of the largest value "
+        f"({result.pictures} pictures)"
+    )
+    if result.before:
+        table = Table(box=None, pad_edge=False)
+        for column in ("", "before", "after"):
+            table.add_column(column, justify="right" if column else "left")
+        for name, before in result.before.items():
+            shown = figure if name == "loss" else lambda value: percent(value, 2)
+            table.add_row(figure_name(name), shown(before), shown(result.after[name]))
+        console.print(table)
+    console.print(f"written  {result.folder}", markup=False, soft_wrap=True)
+    console.print(f"use it   metaformer.export.load_exported({str(result.folder)!r})", markup=False, soft_wrap=True)
