@@ -138,6 +138,16 @@ def test_detectors_and_segmenters_are_what_is_counted() -> None:
     assert dense.page() == dense.PAGE.read_text(encoding="utf-8"), "run `python docs/dense_page.py`"
 
 
+def test_speed_is_what_was_measured() -> None:
+    """README, page and figure are what the committed results of ``metaformer bench`` give."""
+    performance = script("performance_page")
+    found = performance.results()
+    page = performance.PAGE.read_text(encoding="utf-8")
+    assert performance.written(README, performance.readme_section(found)) == README, "run docs/performance_page.py"
+    assert performance.written(page, performance.page_section(found)) == page, "run docs/performance_page.py"
+    assert performance.FIGURE.exists() == (performance.MAIN in found)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text(encoding="utf-8")):

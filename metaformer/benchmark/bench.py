@@ -53,13 +53,17 @@ def bench(setting: Setting, sections: Sequence[str], out: Path, watcher: Watcher
         command: what was typed, for the file.
 
     Raises:
-        InputError: an unknown section or model, a folder that is not there, a device that this machine lacks.
+        InputError: an unknown section or model, a file that cannot be written, a device that this machine lacks.
     """
     chosen = _sections(sections)
     for name in setting.models:
         find(name)
-    if not out.parent.is_dir():
-        raise InputError(f"{out}: expected a file in a folder that exists, and {out.parent} does not")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: its folder cannot be made ({error.strerror}); choose another --out") from None
+    if out.is_dir():
+        raise InputError(f"{out}: expected a JSON file, got a folder")
     device = torch.device(chosen_device(Machine(device=setting.device)))  # type: ignore[arg-type]
     torch.set_num_threads(setting.threads)
     result: dict[str, Any] = {"command": command, "setting": setting.to_dict(), "machine": machine()}

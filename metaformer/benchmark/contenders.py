@@ -7,8 +7,10 @@ at all: what it answers may differ from our eager float32 model with the same we
 from __future__ import annotations
 
 import copy
+import io
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .engines import Answer, onnxruntime_call, openvino_call
-from .machine import computes_bf16
+from ..fast.fold import fold
+from .engines import Answer, expect_precision, onnxruntime_call, openvino_call
 from .rounds import Call
 from .trial import Trial
 
@@ -85,7 +87,7 @@ def checked(contender: Contender, trial: Trial) -> tuple[Row, Call | None]:
     """A contender's row, and its call if its first answer is right."""
     row = Row.of(contender)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # NNCF draws bars
             warnings.simplefilter("ignore")  # what matters of them is in the notes
             call = contender.prepare(trial)
             row.note = " ".join(getattr(call, "notes", ()))
@@ -118,8 +120,7 @@ def _torch(choice: Choice, *, precision: str = "fp32", channels_last: bool = Fal
     """PyTorch's own ways: numbers, memory format of weights and pictures, ``torch.compile``."""
 
     def prepare(trial: Trial) -> Answer:
-        if precision == "bf16" and not computes_bf16(trial.device):
-            raise InputError("bf16 is imitated on this processor, which has no instructions for it")
+        expect_precision(precision, "torch", trial.device)
         model, images = choice(trial), trial.images
         if precision == "bf16":
             model, images = copy.deepcopy(model).bfloat16(), images.bfloat16()
@@ -152,8 +153,6 @@ def _ours(trial: Trial) -> nn.Module:
 
 
 def _folded(trial: Trial) -> nn.Module:
-    from ..fast.fold import fold
-
     return fold(trial.ours)
 
 
@@ -177,6 +176,7 @@ def _fast(backend: str, precision: str) -> Any:
     def prepare(trial: Trial) -> Answer:
         from ..fast.compiled import compile
 
+        expect_precision(precision, backend, trial.device)
         compiled = compile(
             trial.ours,
             precision=precision,
@@ -216,6 +216,7 @@ def _peer(words: str, engine: str, precision: str, prepare: Any, layout: str = "
     )  # fmt: skip
 
 
+INDUCTOR = ("torch.compile", "torch")
 CPU: Any = {"on": ("cpu",)}
 LAST = "channels_last"
 BASELINE = "timm, eager"
@@ -233,8 +234,8 @@ OURS = (
         _torch(_folded, precision="bf16", channels_last=True, compiled=True), LAST,
     ),
     *(
-        _own(f"fast, {backend}, {precision}", backend, precision, _fast(backend, precision), **more)
-        for backend, more in (("torch", {}), ("openvino", CPU), ("onnxruntime", CPU))
+        _own(f"fast, {backend}, {precision}", backend, precision, _fast(backend, precision), **on)
+        for backend, on in (("torch", {}), ("openvino", CPU), ("onnxruntime", CPU))
         for precision in ("fp32", "bf16", "int8")
     ),
 )  # fmt: skip
@@ -270,6 +271,6 @@ PEERS = (
 
 
 def contenders(device: torch.device, *, peers: bool = True, compilers: bool = True) -> list[Contender]:
-    """Who can take part on a device; ``compilers`` off leaves out those that take a minute before the first answer."""
+    """Who can take part on a device; ``compilers`` off leaves out what Inductor compiles, a minute each."""
     chosen = (*OURS, *(PEERS if peers else ()))
-    return [one for one in chosen if device.type in one.on and (compilers or one.engine != "torch.compile")]
+    return [one for one in chosen if device.type in one.on and (compilers or one.engine not in INDUCTOR)]

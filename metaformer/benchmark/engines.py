@@ -1,16 +1,14 @@
-"""Peers' graphs in the engines, each as its own manual has it: model in, a call on one fixed batch out.
+"""Peers' graphs in the engines, each exported as its own manual has it: model in, a call on one fixed batch out.
 
-What this library puts into the same engines is ``metaformer.fast.compile``'s; nothing of that is used here, so that a
-peer is what its user would have. Engines are optional, and imported when a contender asks for one.
+What this library puts into the same engines is ``metaformer.fast.compile``'s. Of that only the last step is used here,
+which runs a finished graph: the same settings and threads for all, and the graphs make the difference.
 """
 
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, MissingExtraError
+from ..fast.engines import onnxruntime, openvino
+from ..fast.precision import available
 
 Answer = Callable[[], Tensor]
 """One call on the batch it was made for: scores (B, K)."""
+
+
+def expect_precision(precision: str, engine: str, device: torch.device) -> None:
+    """``InputError`` where a precision would be another one, or imitated, which is slower than float32."""
+    reason = available(precision, engine, device)[1]
+    if reason is not None:
+        raise InputError(reason.partition(": ")[2])
 
 
 def openvino_call(model: nn.Module, images: Tensor, precision: str, threads: int, calibration: Tensor) -> Answer:
@@ -30,26 +37,18 @@ def openvino_call(model: nn.Module, images: Tensor, precision: str, threads: int
         MissingExtraError: OpenVINO or NNCF is not installed.
         InputError: this processor has no such precision.
     """
-    ov = _openvino()
-    core = ov.Core()
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise InputError("OpenVINO computes no bf16 on this processor")
+    expect_precision(precision, "openvino", images.device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracing
-        graph = ov.convert_model(model, example_input=images, input=[tuple(images.shape)])
+        graph = openvino.library().convert_model(model, example_input=images, input=[tuple(images.shape)])
     if precision == "int8":
         graph = _quantised(graph, calibration, len(images))
-    hint = "bf16" if precision == "bf16" else "f32"
-    compiled = core.compile_model(
-        graph,
-        "CPU",
-        {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"},
-    )
-    request, array = compiled.create_infer_request(), images.numpy()
-    return lambda: torch.from_numpy(request.infer({0: array}, share_inputs=True, share_outputs=True)[0])
+    run = openvino.runner(graph, precision, threads)
+    return lambda: run(images)[0]
 
 
 def _quantised(graph: Any, calibration: Tensor, batch: int) -> Any:
+    openvino.without_telemetry()
     try:
         import nncf
     except ImportError:
@@ -65,20 +64,13 @@ def onnxruntime_call(model: nn.Module, images: Tensor, threads: int) -> Answer:
     Raises:
         MissingExtraError: ONNX Runtime or what writes ONNX files is not installed.
     """
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401 - torch.onnx needs it
-    except ImportError:
-        raise MissingExtraError("ONNX Runtime is not installed: pip install 'metaformer[export]'") from None
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        file = Path(folder) / "model.onnx"
-        torch.onnx.export(model, (images,), str(file), dynamo=True, verbose=False)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    given = {session.get_inputs()[0].name: images.numpy()}
-    return lambda: torch.from_numpy(session.run(None, given)[0])
+    onnxruntime.library()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own affairs
+        program = torch.onnx.export(model, (images,), dynamo=True, verbose=False)
+    assert program is not None
+    run = onnxruntime.runner(program.model_proto, "fp32", threads)
+    return lambda: run(images)[0]
 
 
 SIDE = 2048
@@ -102,7 +94,7 @@ def product_call(precision: str, threads: int, device: torch.device) -> Callable
 
 def _int8_product(threads: int) -> Callable[[], object]:
     """uint8 × int8: what quantised layers compute; the input is rounded on the way in, once for each of its numbers."""
-    ov = _openvino()
+    ov = openvino.library()
     from openvino import opset13 as ops
 
     def rounded(value: Any, levels: int) -> Any:
@@ -115,11 +107,3 @@ def _int8_product(threads: int) -> Callable[[], object]:
     compiled = ov.Core().compile_model(ov.Model([product], [left]), "CPU", {"INFERENCE_NUM_THREADS": threads})
     request = compiled.create_infer_request()
     return lambda: request.infer({0: matrix}, share_inputs=True, share_outputs=True)
-
-
-def _openvino() -> Any:
-    try:
-        import openvino
-    except ImportError:
-        raise MissingExtraError("OpenVINO is not installed: pip install 'metaformer[openvino]'") from None
-    return openvino

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
-from ..errors import InputError
+from ..errors import MissingExtraError
+from ..fast.precision import available
 from .contenders import BASELINE, Contender, Row, checked
 from .engines import PRODUCT, product_call
-from .machine import computes_bf16
 from .rounds import Call, Pace, Spread, in_turns, ratio
 from .setting import Tell
 from .trial import Trial
@@ -109,14 +110,12 @@ def _peaks(trial: Trial) -> dict[str, Call]:
     """A product for each precision that the machine has instructions for."""
     found: dict[str, Call] = {}
     for precision in PRECISIONS:
-        if precision == "bf16" and not computes_bf16(trial.device):
+        if precision == "bf16" and available("bf16", "torch", trial.device)[1]:
             continue
         if precision == "int8" and trial.device.type != "cpu":
             continue
-        try:
+        with suppress(MissingExtraError):  # the rows of its engine say so
             found[precision] = product_call(precision, trial.threads, trial.device)
-        except InputError:  # its engine is not installed, which the rows say
-            continue
     return found
 
 

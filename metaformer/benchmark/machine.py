@@ -45,13 +45,6 @@ def instructions() -> tuple[str, ...]:
     return tuple(name for name in INSTRUCTIONS if name in known)
 
 
-def computes_bf16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are instructions there and not imitated by slower ones."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool({"avx512_bf16", "amx_bf16"} & set(instructions()))
-
-
 def commit() -> str:
     """The short hash of the checkout that this file lies in, marked where files differ from it; nothing elsewhere."""
     done = subprocess.run(

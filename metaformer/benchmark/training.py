@@ -13,11 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
-from .contenders import Row
-from .contenders import with_compiler as compiled_for
+from .contenders import Row, with_compiler
+from .engines import expect_precision
 from .inference import finish_of, take_down, worked_out
-from .machine import computes_bf16
 from .memory import peak_bytes, standing_bytes
 from .rounds import Pace, in_turns
 from .setting import Tell
@@ -69,7 +67,7 @@ class Step:
         self.images = trial.images.contiguous(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE)
         self._autocast = precision == "bf16"
-        self._forward: Any = compiled_for(self.model, trial.device) if compiled else self.model
+        self._forward: Any = with_compiler(self.model, trial.device) if compiled else self.model
 
     def __call__(self) -> Tensor:
         """Forward, backward, update."""
@@ -126,8 +124,7 @@ def _checked(learner: Learner, trial: Trial) -> tuple[Row, Step | None]:
     """A learner's row with its peak memory, and its step if its first losses are right."""
     row = Row(**{name: getattr(learner, name) for name in ("name", "library", "engine", "precision", "layout")})
     try:
-        if learner.precision == "bf16" and not computes_bf16(trial.device):
-            raise InputError("bf16 is imitated on this processor, which has no instructions for it")
+        expect_precision(learner.precision, "torch", trial.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             step = Step(learner.choice(trial), trial, learner.precision, compiled=learner.engine != "eager")

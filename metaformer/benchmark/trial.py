@@ -19,7 +19,6 @@ from ..errors import InputError
 from ..factory import create_model
 from ..model.build import Model
 from ..spec import AnySpec, ModelSpec
-from ..weights.load import load_weights
 from ..weights.translate import to_layout
 
 
@@ -53,7 +52,8 @@ class Trial:
         if not isinstance(self.timm, MetaFormer) or not isinstance(self.spec, ModelSpec):
             return self.ours
         twin = create_model(self.spec, timm_head=True)
-        load_weights(twin, to_layout(self.ours, "timm"))
+        weights = self.ours.state_dict().items()
+        twin.load_state_dict({name.replace("head.pre_norm.", "head.norm."): tensor for name, tensor in weights})
         return twin.eval().to(self.device)
 
     @cached_property

@@ -57,8 +57,9 @@ def bench(
     with _Bar() as bar:
         result = measured(setting, sections, out, bar, commands.command_line.get())
     console = Console(highlight=False)
+    wide = Console(highlight=False, width=max(console.width, 110))
     for table, rows in tables(result):
-        console.print(table)
+        wide.print(table)
         for line in told_beside(rows):
             console.print(line, style="yellow", markup=False, soft_wrap=True)
         console.print()

@@ -1,0 +1,234 @@
+"""Write what `metaformer bench` measured into README.md and docs/performance.md, and draw docs/performance.svg.
+
+python docs/performance_page.py
+
+It reads benchmarks/results/*.json, each written by one `metaformer bench`; `cpu.json` is the README's. Text outside the
+markers is by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metaformer.benchmark.chart import write_chart
+from metaformer.benchmark.rounds import ratio
+from metaformer.benchmark.tables import told_beside
+
+DOCS = Path(__file__).resolve().parent
+README, PAGE, FIGURE = DOCS.parent / "README.md", DOCS / "performance.md", DOCS / "performance.svg"
+RESULTS = DOCS.parent / "benchmarks" / "results"
+MAIN = "cpu"
+START, END = "<!-- performance: written by docs/performance_page.py -->", "<!-- end of performance -->"
+NOTHING = (
+    "Nothing is measured yet: `metaformer bench --out benchmarks/results/cpu.json`, then `docs/performance_page.py`."
+)
+
+Result = Mapping[str, Any]
+
+
+def results() -> dict[str, Result]:
+    """Every committed bench by the name of its file, the README's first."""
+    files = sorted(RESULTS.glob("*.json"), key=lambda file: (file.stem != MAIN, file.stem))
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+# --- what the project wants to reach --------------------------------------------------------------------------------
+
+
+def goals(result: Result) -> Iterator[tuple[str, str, float | None]]:
+    """(what, at least, reached) for the first model at the first batch; nothing where it was not measured."""
+    rows = _by_name(result.get("inference", ()))
+    ours = [row for row in rows.values() if row["library"] == "metaformer"]
+    default = rows.get("ours, fast, openvino, fp32", {"figures": {}})
+    yield "default float32 inference / timm, eager", "2.5 ×", default["figures"].get("ratio")
+    yield "best bf16 / timm, eager", "5 ×", _best(ours, "bf16", "ratio")
+    yield "best int8 / timm, eager", "7 ×", _best(ours, "int8", "ratio")
+    for precision in ("fp32", "bf16", "int8"):
+        pair = (f"timm, openvino, {precision}", f"ours, fast, openvino, {precision}")
+        yield f"our graph / timm's graph, OpenVINO {precision}", "1.15 ×", _faster(rows, *pair)
+    yield "best bf16 / the limit measured in the same run", "0.90", _best(ours, "bf16", "share_of_peak")
+    lessons = _by_name(result.get("training", ()))
+    for engine in ("", ", torch.compile"):
+        pair = (f"timm, channels_last{engine}, bf16", f"ours{engine}, bf16")
+        said = f"training step, bf16{engine} / timm's"
+        yield f"{said}, speed", "1.3 ×", _faster(lessons, *pair)
+        yield f"{said}, peak memory", "0.7 at most", _memory(lessons, *pair)
+    exponents = [curve["time"]["exponent"] for curve in result.get("growth", ()) if "time" in curve]
+    yield "pooling's growth with the tokens, exponent", "1.05 at most", next(iter(exponents), None)
+
+
+def _by_name(sections: Sequence[Result]) -> dict[str, Result]:
+    """The rows of the first comparison or lesson."""
+    return {row["name"]: row for row in sections[0]["rows"]} if sections else {}
+
+
+def _best(rows: Sequence[Result], precision: str, figure: str) -> float | None:
+    return max((row["figures"][figure] for row in rows if row["precision"] == precision and figure in row["figures"]),
+               default=None)  # fmt: skip
+
+
+def _faster(rows: Mapping[str, Result], baseline: str, name: str) -> float | None:
+    """The median over the rounds of (baseline's time / its time)."""
+    times = [rows[one]["times"] for one in (baseline, name) if one in rows and rows[one]["times"]]
+    return ratio(*times).median if len(times) == 2 else None
+
+
+def _memory(rows: Mapping[str, Result], baseline: str, name: str) -> float | None:
+    taken = [rows[one]["figures"]["peak_bytes"] for one in (name, baseline) if one in rows and rows[one]["times"]]
+    return taken[0] / taken[1] if len(taken) == 2 else None
+
+
+# --- Markdown -------------------------------------------------------------------------------------------------------
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The first column to the left, numbers to the right."""
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
+
+
+def about(result: Result) -> str:
+    """Where, with what and how it was measured."""
+    machine, setting = result["machine"], result["setting"]
+    place = machine["gpu"] if setting["device"] == "cuda" else machine["processor"]
+    named = ("torch", "timm", "transformers", "openvino", "onnxruntime")
+    versions = ", ".join(f"{name} {machine[name]}" for name in named if name in machine)
+    return (
+        f"`{result['command']}` on {place}, {setting['threads']} threads ({', '.join(machine['instructions'])}), "
+        f"{versions}, commit `{machine['commit']}`, {machine['date']}. Medians of {setting['rounds']} rounds in which "
+        "everyone has a turn; in brackets the quartiles."
+    )
+
+
+def speed_table(comparison: Result) -> list[str]:
+    """Everyone who was timed, by precision, the fastest first."""
+    order = ("fp32", "bf16", "int8")
+    rows = [row for row in comparison["rows"] if row["figures"].get("ratio")]
+    rows.sort(key=lambda row: (order.index(row["precision"]), -row["figures"]["images_per_second"]))
+    lines = [
+        [row["name"], row["precision"], f"{row['figures']['images_per_second']:,.1f}", _spread(row), _share(row)]
+        for row in rows
+    ]
+    return table(("", "precision", "images/s", f"× {comparison['baseline']}", "of the limit"), lines)
+
+
+def _spread(row: Result) -> str:
+    low, high = row["figures"]["quartiles"]
+    return f"{row['figures']['ratio']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _share(row: Result) -> str:
+    share = row["figures"].get("share_of_peak")
+    return f"{share:.0%}" if share else "–"
+
+
+def limits(comparison: Result) -> str:
+    """What the matrix product reached."""
+    found = (f"{name} {speed:,.0f} GFLOP/s" for name, speed in comparison["peak_gflops"].items())
+    return f"The limit is that of a plain 2048³ matrix product in the same rounds: {', '.join(found)}."
+
+
+def training_table(lesson: Result) -> list[str]:
+    """Speed and memory of a step."""
+    rows = [row for row in lesson["rows"] if row["figures"].get("ratio")]
+    lines = [
+        [row["name"], f"{row['figures']['images_per_second']:,.1f}", _spread(row),
+         f"{row['figures']['peak_bytes'] / 2**20:,.0f} MiB"]
+        for row in rows
+    ]  # fmt: skip
+    return table(("", "images/s", f"× {lesson['baseline']}", "peak memory"), lines)
+
+
+def growth_table(curves: Sequence[Result]) -> list[str]:
+    """Milliseconds over the tokens and the fitted exponents."""
+    heads = ("ms with N tokens", *(f"{count:,}" for count in curves[0]["tokens"]), "time ~ N^", "memory ~ N^")
+    lines = []
+    for curve in curves:
+        if "time" in curve:
+            laws = [f"{curve[law]['exponent']:.2f} ± {curve[law]['error']:.2f}" for law in ("time", "memory")]
+            times = [f"{1e3 * statistics.median(times):,.1f}" for times in curve["times"]]
+            lines.append([curve["mixer"], *times, *laws])
+    return table(heads, lines)
+
+
+def start_up_table(rows: Sequence[Result]) -> list[str]:
+    """Seconds of fresh processes."""
+    lines = [
+        [row["name"], f"{row['seconds']:.2f}", f"{row['of_import_torch']:.2f}"] for row in rows if "seconds" in row
+    ]
+    return table(("", "seconds", "× import torch"), lines)
+
+
+def goals_table(result: Result) -> list[str]:
+    """What was to be reached and what was."""
+    return table(
+        ("", "at least", "measured"),
+        [
+            [what, least, "not on this machine" if found is None else f"{found:.2f}"]
+            for what, least, found in goals(result)
+        ],
+    )
+
+
+def readme_section(found: Mapping[str, Result]) -> str:
+    """The README's block: the first comparison and the figure."""
+    if MAIN not in found:
+        return f"{START}\n\n{NOTHING}\n\n{END}"
+    comparison = found[MAIN]["inference"][0]
+    title = f"`{comparison['model']}`, {comparison['size']} pixels, batch {comparison['batch']}."
+    lines = [f"{title} {about(found[MAIN])} {limits(comparison)}", "", *speed_table(comparison), ""]
+    return "\n".join([START, "", *lines, f"![Images a second by contender](docs/{FIGURE.name})", "", END])
+
+
+def page_section(found: Mapping[str, Result]) -> str:
+    """The page's block: everything that was measured."""
+    lines = [line for name, result in found.items() for line in _part(name, result)] or [NOTHING, ""]
+    return "\n".join([START, "", *lines, END])
+
+
+def _part(name: str, result: Result) -> Iterator[str]:
+    yield from (f"## Measured: {name}", "", about(result), "")
+    if name == MAIN:
+        yield from (f"![Images a second by contender]({FIGURE.name})", "")
+    yield from ("### What was to be reached", "", *goals_table(result), "")
+    for comparison in result.get("inference", ()):
+        yield from (f"### Inference: {_title(comparison)}", "", limits(comparison), "", *speed_table(comparison), "")
+        yield from _beside(comparison["rows"])
+    for lesson in result.get("training", ()):
+        yield from (f"### Training step: {_title(lesson)}", "", *training_table(lesson), "", *_beside(lesson["rows"]))
+    written: dict[str, tuple[str, Callable[[Any], list[str]]]] = {
+        "growth": ("Growth of one block", growth_table),
+        "start_up": ("Start-up", start_up_table),
+    }
+    for key, (title, write) in written.items():
+        if key in result:
+            yield from (f"### {title}", "", *write(result[key]), "")
+
+
+def _title(part: Result) -> str:
+    return f"`{part['model']}`, {part['size']} pixels, batch {part['batch']}"
+
+
+def _beside(rows: Sequence[Result]) -> list[str]:
+    """Why somebody is not in the table."""
+    lines = [f"- {line}" for line in told_beside(rows)]
+    return [*lines, ""] if lines else []
+
+
+def written(page: str, section: str) -> str:
+    """A page with a fresh section between its markers."""
+    before, rest = page.split(START)
+    return before + section + rest.split(END)[1]
+
+
+if __name__ == "__main__":
+    found = results()
+    for file, section in ((README, readme_section(found)), (PAGE, page_section(found))):
+        file.write_text(written(file.read_text(encoding="utf-8"), section), encoding="utf-8")
+    if MAIN in found:
+        write_chart(found[MAIN], FIGURE)
+    print(f"{README.name}, {PAGE.name}: {', '.join(found) or 'nothing measured yet'}")

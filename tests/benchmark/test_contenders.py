@@ -1,0 +1,138 @@
+"""Who answers wrongly is not timed, who cannot take part says why, and the same weights are in every library."""
+
+import pytest
+import torch
+from toys import CPU, PACE, eager, made_up, toy_trial
+
+from metaformer.benchmark.contenders import BASELINE, INDUCTOR, OURS, PEERS, checked, contenders, difference
+from metaformer.benchmark.inference import compare
+from metaformer.benchmark.trial import Trial
+from metaformer.errors import InputError, MissingExtraError
+from metaformer.zoo.catalogue import find
+
+
+def test_the_right_answer_is_timed() -> None:
+    row, call = checked(eager(), toy_trial())
+    assert (row.state, row.difference) == ("timed", 0.0)
+    assert call is not None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda right: 1.01 * right,
+        lambda right: right.flip(0),
+        lambda right: right[:2],
+        lambda right: right * torch.nan,
+        torch.zeros_like,
+    ],
+    ids=["off by a hundredth", "another picture's", "another shape", "no number", "nothing"],
+)
+def test_a_wrong_answer_is_no_contender(answer: object) -> None:
+    row, call = checked(made_up(answer), toy_trial())
+    assert (row.state, call) == ("wrong", None)
+    assert "off by" in row.note
+
+
+@pytest.mark.parametrize(
+    ("precision", "error", "state"),
+    [("fp32", 0.01, "wrong"), ("bf16", 0.01, "timed"), ("bf16", 0.1, "wrong"), ("int8", 0.1, "timed")],
+)
+def test_a_precision_has_its_own_bound(precision: str, error: float, state: str) -> None:
+    row, _ = checked(made_up(lambda right: (1 + error) * right, precision=precision), toy_trial())
+    assert row.state == state
+    assert row.difference == pytest.approx(error, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", [one.name for one in (*OURS, *PEERS) if one.precision == "int8"])
+def test_no_bound_takes_one_picture_for_another(name: str) -> None:
+    """The weights are drawn so that pictures of noise are further apart than int8 explains."""
+    trial = toy_trial()
+    right = trial.answers("original")
+    assert difference(right.roll(1, 0), right) > 0.15, name
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "note"),
+    [
+        (MissingExtraError("X is not installed: pip install 'metaformer[x]'"), "left out", "metaformer[x]"),
+        (InputError("no bf16 here"), "left out", "no bf16 here"),
+        (RuntimeError("out of luck"), "failed", "RuntimeError: out of luck"),
+    ],
+)
+def test_who_raises_is_a_row_with_its_reason(error: Exception, state: str, note: str) -> None:
+    row, call = checked(made_up(error), toy_trial())
+    assert (row.state, call) == (state, None)
+    assert note in row.note
+
+
+def test_who_fails_between_the_rounds_leaves_no_times_and_the_others_go_on() -> None:
+    count = iter(range(100))
+
+    def answer(right: torch.Tensor) -> torch.Tensor:
+        if next(count) > 2:  # the check, the warm-up and the first round went well
+            raise RuntimeError("later")
+        return right
+
+    last = list(compare(toy_trial(), [eager(), made_up(answer)], PACE, lambda doing: None))[-1]
+    ours, theirs = last.rows
+    assert (len(ours.times), ours.state) == (2, "timed")
+    assert (theirs.times, theirs.state) == ([], "failed")
+
+
+def test_a_comparison_has_ratios_to_its_baseline_and_shares_of_the_limit() -> None:
+    comparison = list(compare(toy_trial(), [eager(), made_up(lambda right: right)], PACE, lambda doing: None))[-1]
+    ours, theirs = comparison.rows
+    comparison.peaks = {"fp32": [0.5, 0.25]}
+    ours.times, theirs.times = [0.5, 0.5], [0.25, 0.125]
+    comparison.macs = 2048**3  # a picture is half a product
+    told = comparison.to_dict()
+    assert told["baseline"] == "ours, eager"  # timm has no such model
+    assert told["peak_gflops"]["fp32"] == round(2 * 2048**3 / 0.375 / 1e9, 1)
+    assert told["rows"][1]["figures"]["ratio"] == 3.0
+    assert told["rows"][1]["figures"]["images_per_second"] == 16.0
+    assert told["rows"][0]["figures"]["share_of_peak"] == pytest.approx((3 + 1.5) / 2, rel=1e-3)
+
+
+def test_names_are_told_apart() -> None:
+    names = [one.name for one in (*OURS, *PEERS)]
+    assert len(names) == len(set(names))
+    assert BASELINE in names
+
+
+def test_who_takes_part() -> None:
+    assert all(one.library == "metaformer" for one in contenders(CPU, peers=False))
+    assert all(one.engine not in INDUCTOR for one in contenders(CPU, compilers=False))
+    on_gpu = {one.engine for one in contenders(torch.device("cuda"))}
+    assert not on_gpu & {"openvino", "onnxruntime"}
+
+
+def test_the_peers_of_a_model_that_they_lack_are_left_out() -> None:
+    trial = Trial("identityformer_s12", find("identityformer_s12").spec, batch=1, size=32, threads=1, device=CPU)
+    some = ("timm, eager", "transformers, eager")
+    states = {one.name: checked(one, trial)[0] for one in PEERS if one.name in some}
+    assert states["timm, eager"].state == "left out"
+    assert "timm has no model identityformer_s12" in states["timm, eager"].note
+    assert states["transformers, eager"].state == "left out"
+
+
+def test_every_library_has_the_same_weights() -> None:
+    """PoolFormer-S12 in PyTorch's ways: ours folded or not, timm's with its own head, transformers'."""
+    trial = Trial("poolformer_s12", find("poolformer_s12").spec, batch=2, size=64, threads=1, device=CPU)
+    eagers = [one for one in contenders(CPU) if one.engine == "eager" and one.precision == "fp32"]
+    rows = {one.name: checked(one, trial)[0] for one in eagers}
+    assert {name: row.state for name, row in rows.items()} == dict.fromkeys(rows, "timed")
+    compared = [row.difference for row in rows.values() if row.library != "torchvision"]
+    assert len(compared) == 6
+    assert max(compared) < 1e-5
+    assert difference(trial.answers("timm"), trial.answers("original")) > 1e-3  # the two heads do differ
+
+
+@pytest.mark.slow
+def test_peers_in_engines_answer_as_they_should() -> None:
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnxruntime")
+    trial = Trial("poolformer_s12", find("poolformer_s12").spec, batch=2, size=32, threads=1, device=CPU)
+    exported = [one for one in PEERS if one.engine in ("openvino", "onnxruntime") and one.precision != "bf16"]
+    rows = {one.name: checked(one, trial)[0] for one in exported}
+    assert {name: (row.state, row.note) for name, row in rows.items()} == dict.fromkeys(rows, ("timed", ""))

@@ -1,0 +1,95 @@
+"""What docs/performance_page.py makes of a result, on times that are made up."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from metaformer.benchmark.contenders import BASELINE, OURS, PEERS, Row
+from metaformer.benchmark.growth import Curve
+from metaformer.benchmark.inference import Comparison
+from metaformer.benchmark.training import Lesson, learners
+
+SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "performance_page.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("performance_page", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def result() -> dict[str, Any]:
+    """timm's eager model needs 0.8 s, everyone else's time is told by name; no bf16 but in training."""
+    seconds = {"ours, fast, openvino, fp32": 0.2, "timm, openvino, fp32": 0.3, "ours, fast, openvino, int8": 0.1}
+    rows = []
+    for contender in (*OURS, *PEERS):
+        row = Row.of(contender)
+        row.times = [seconds.get(row.name, 0.8)] * 3
+        if contender.precision == "bf16":
+            row.gives_up(ValueError("no bf16"))
+        rows.append(row)
+    peaks = {"fp32": [0.5] * 3, "int8": [0.25] * 3}
+    comparison = Comparison(model="m", batch=8, size=224, macs=10**9, rows=rows, peaks=peaks)
+    lesson = Lesson(model="m", batch=8, size=224)
+    for learner in learners():
+        row = Row(**{name: getattr(learner, name) for name in ("name", "library", "engine", "precision", "layout")})
+        row.times, row.figures = ([1.0, 1.0, 4.0], {"peak_bytes": 60}) if row.library == "metaformer" else (
+            [2.0, 1.5, 4.0], {"peak_bytes": 100}
+        )  # fmt: skip
+        lesson.rows.append(row)
+    curve = Curve(mixer="pooling", tokens=[100, 200, 400], bytes=[4, 8, 16], times=[[0.1], [0.2], [0.4]])
+    return {
+        "command": "metaformer bench all",
+        "machine": {"processor": "P", "gpu": None, "instructions": ["avx2"], "torch": "2", "commit": "c", "date": "d"},
+        "setting": {"device": "cpu", "threads": 2, "rounds": 3},
+        "inference": [comparison.to_dict()],
+        "training": [lesson.to_dict()],
+        "growth": [curve.to_dict()],
+        "start_up": [
+            {
+                "name": "import torch",
+                "state": "timed",
+                "note": "",
+                "times": [2.0],
+                "seconds": 2.0,
+                "of_import_torch": 1.0,
+            }
+        ],
+    }
+
+
+def test_goals_are_worked_out_of_the_rounds(script: ModuleType) -> None:
+    goals = {what: found for what, _, found in script.goals(result())}
+    assert goals["default float32 inference / timm, eager"] == 4.0
+    assert goals["best int8 / timm, eager"] == 8.0
+    assert goals["best bf16 / timm, eager"] is None
+    assert goals["our graph / timm's graph, OpenVINO fp32"] == pytest.approx(1.5)
+    assert goals["our graph / timm's graph, OpenVINO bf16"] is None
+    assert goals["training step, bf16 / timm's, speed"] == 1.5
+    assert goals["training step, bf16 / timm's, peak memory"] == 0.6
+    assert goals["pooling's growth with the tokens, exponent"] == pytest.approx(1.0)
+
+
+def test_pages_show_what_was_measured_and_say_what_was_not(script: ModuleType) -> None:
+    found = {"cpu": result()}
+    readme, page = script.readme_section(found), script.page_section(found)
+    assert "| ours, fast, openvino, int8 | int8 | 80.0 | 8.00 [8.00, 8.00] |" in readme
+    assert f"× {BASELINE}" in readme
+    assert "bf16 |" not in readme.replace("bf16, ", "")
+    assert "| best bf16 / timm, eager | 5 × | not on this machine |" in page
+    assert "| pooling | 100.0 | 200.0 | 400.0 | 1.00 ± 0.00 | 1.00 ± 0.00 |" in page
+    assert "- failed: ValueError: no bf16 (" in page
+    around = f"before\n{script.START}\nold\n{script.END}\nafter"
+    assert script.written(around, readme) == f"before\n{readme}\nafter"
+
+
+def test_without_a_result_the_pages_say_so(script: ModuleType) -> None:
+    assert script.NOTHING in script.readme_section({})
+    assert script.NOTHING in script.page_section({})
