@@ -1,9 +1,13 @@
 """The algebra behind the kernels, checked in float64; and which blocks get them, what stays, who decides.
 
-What runs here is the plain formula of each kernel; ``test_kernels_interpreted.py`` runs the kernels themselves.
+What runs here is the plain formula of each kernel; ``test_kernels_run.py`` runs the kernels themselves.
 """
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -148,7 +152,8 @@ def test_an_accelerated_model_is_the_same_function(star: bool) -> None:
     assert fast.state_dict().keys() == model.state_dict().keys()
     assert not kernel_blocks(model), "the original is untouched"
     theirs = model(images)
-    assert (fast(images) - theirs).abs().max() < 1e-5 * theirs.abs().max()
+    with torch.inference_mode():
+        assert (fast(images) - theirs).abs().max() < 1e-5 * theirs.abs().max()
     model.train()(images).square().sum().backward()
     fast.train()(images).square().sum().backward()
     for (name, mine), other in zip(fast.named_parameters(), model.parameters(), strict=True):
@@ -206,6 +211,15 @@ def test_masks_dropout_and_doubles_take_the_plain_path() -> None:
     assert torch.equal(mine, plain(x, GRID))
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_compilers_are_shown_the_plain_block() -> None:
+    model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
+    traced = torch.jit.trace(accelerated(model), images)
+    assert "PythonOp" not in str(traced.inlined_graph)
+    exported = torch.export.export(accelerated(model), (images,))
+    assert torch.allclose(exported.module()(images), model(images), atol=1e-5)
+
+
 def test_hooks_and_checkpoints_are_heeded() -> None:
     model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
     fast = accelerated(model)
@@ -251,6 +265,15 @@ def test_without_a_gpu_nothing_is_chosen_and_it_says_so() -> None:
     assert torch.equal(choice.model(images), model(images))
     none = choose(model_of(spec(norm=NormSpec(kind="layer"))), images)
     assert "No block" in str(none)
+
+
+def test_the_benchmark_says_that_there_is_no_gpu() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "kernels.py"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "no CUDA device" in done.stderr
 
 
 def test_ratios_are_medians_over_rounds() -> None:

@@ -74,7 +74,12 @@ class KernelBlock(Block):
         return normalised_mlp(y, self._mlp_weights(), next_eps=next_eps, stats=after, keep=keep, fused=fused)
 
     def _allows(self, x: Tensor, grid: Grid, mask: Tensor | None) -> bool:
-        """Tokens of a picture, all of them real, contiguous, of a type that kernels know; no dropout."""
+        """Tokens of a picture, all of them real, contiguous, of a type that kernels know; no dropout.
+
+        Compilers and exporters, who look into the block, are shown PyTorch's operations.
+        """
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return False
         whole = mask is None and len(grid) == 2 and x.shape[1] == prod(grid) and len(x) > 0
         dropped = self.training and self.mlp.drop.p > 0
         return whole and not dropped and x.is_contiguous() and x.dtype in TYPES

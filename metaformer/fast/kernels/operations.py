@@ -12,6 +12,8 @@ Where kernels do not run (no CUDA device, no Triton, float64), ``formulas`` comp
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
@@ -49,15 +51,20 @@ def runs_on_kernels(x: Tensor) -> bool:
     return x.is_cuda or bool(_kernels("tuning").INTERPRETED)
 
 
-def _own_types(x: Tensor) -> torch.autocast:
-    """Types are chosen here; autocast would round the small products of weights too."""
-    return torch.autocast(x.device.type, enabled=False)
+@contextmanager
+def _at(x: Tensor) -> Iterator[None]:
+    """On the device of these tokens, where kernels start, and without autocast: types are chosen here, and it would
+    round the small products of weights too."""
+    device = torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+    with device, torch.autocast(x.device.type, enabled=False):
+        yield
 
 
 def statistics(x: Tensor, eps: float = 1e-5) -> Statistics:
     """Mean and 1 / sqrt(variance + eps) of each sample of contiguous tokens (B, N, C), without a gradient."""
     x = x.detach()
-    return _kernels("moments").statistics(x, eps) if runs_on_kernels(x) else formulas.statistics(x, eps)
+    with _at(x):
+        return _kernels("moments").statistics(x, eps) if runs_on_kernels(x) else formulas.statistics(x, eps)
 
 
 def result_type(x: Tensor, *weights: Tensor | None) -> torch.dtype:
@@ -93,7 +100,7 @@ class _PoolingResidual(torch.autograd.Function):
         weights = PoolingWeights(*parts)  # type: ignore[arg-type]  # the first is never None
         place = (weights, stats, keep, plan.grid, plan.kernel)
         dtype = result_type(x, *parts)
-        with _own_types(x):
+        with _at(x):
             if runs_on_kernels(x):
                 y, after = _kernels("stencil").pooling_residual(x, *place, dtype, plan.next_eps)
             else:
@@ -110,7 +117,7 @@ class _PoolingResidual(torch.autograd.Function):
         x, mean, rstd, keep, *parts = ctx.saved_tensors
         weights = PoolingWeights(*parts)
         rooms = _kernels("stencil") if runs_on_kernels(x) else formulas
-        with _own_types(x):
+        with _at(x):
             found = rooms.pooling_residual_gradients(
                 g.contiguous(), x, weights, Statistics(mean, rstd), keep, ctx.plan.grid, ctx.plan.kernel
             )
@@ -174,7 +181,7 @@ class _NormalisedMLP(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         weights = MLPWeights(*parts)  # type: ignore[arg-type]  # those that must be there are
         dtype = result_type(x, *parts)
-        with _own_types(x):
+        with _at(x):
             if runs_on_kernels(x):
                 last = (dtype, plan.next_eps, plan.products, plan.fused)
                 y, after = _kernels("products").normalised_mlp(x, weights, stats, keep, *last)
@@ -191,7 +198,7 @@ class _NormalisedMLP(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Any, ...]:
         x, mean, rstd, keep, *parts = ctx.saved_tensors
         known = (g.contiguous(), x, MLPWeights(*parts), Statistics(mean, rstd), keep)
-        with _own_types(x):
+        with _at(x):
             if runs_on_kernels(x):
                 found = _kernels("products").normalised_mlp_gradients(*known, ctx.plan.products)
             else:

@@ -34,7 +34,7 @@ from .formulas import (
     wide,
 )
 from .moments import Partials, row_moments
-from .tuning import INTERPRETED, smallest, tiles
+from .tuning import INTERPRETED, size_class, smallest, tiles
 
 SMALL = {"ROWS": 32, "COLUMNS": 32, "INNER": 32}
 PRODUCTS = tiles(
@@ -196,7 +196,7 @@ def _finish(  # type: ignore[no-untyped-def]
     tl.store(squares + row.to(tl.int64) * across + tile, square, mask=row < rows)
 
 
-@triton.autotune(PRODUCTS, key=["rows", "C", "J", "STAR", "CENTRE"])
+@triton.autotune(PRODUCTS, key=["size", "C", "J", "STAR", "CENTRE"])
 @triton.jit
 def _hidden(
     x: tl.tensor,
@@ -210,6 +210,7 @@ def _hidden(
     out: tl.tensor,
     rows: tl.tensor,
     N: tl.tensor,
+    size: tl.tensor,  # read by tuning alone
     C: tl.constexpr,
     J: tl.constexpr,
     STAR: tl.constexpr,
@@ -233,7 +234,7 @@ def _hidden(
     tl.store(out + place, h.to(out.dtype.element_ty), mask=(row < rows)[:, None] & (column < J)[None, :])
 
 
-@triton.autotune(PRODUCTS, key=["rows", "C", "J", "SCALED", "SKIPPED"])
+@triton.autotune(PRODUCTS, key=["size", "C", "J", "SCALED", "SKIPPED"])
 @triton.jit
 def _residual(
     hidden: tl.tensor,
@@ -248,6 +249,7 @@ def _residual(
     squares: tl.tensor,
     rows: tl.tensor,
     N: tl.tensor,
+    size: tl.tensor,  # read by tuning alone
     C: tl.constexpr,
     J: tl.constexpr,
     BIASED: tl.constexpr,
@@ -289,7 +291,7 @@ def _residual(
     )
 
 
-@triton.autotune(FUSED, key=["rows", "C", "J", "STAR", "CENTRE", "SCALED", "SKIPPED"])
+@triton.autotune(FUSED, key=["size", "C", "J", "STAR", "CENTRE", "SCALED", "SKIPPED"])
 @triton.jit
 def _both(
     x: tl.tensor,
@@ -310,6 +312,7 @@ def _both(
     squares: tl.tensor,
     rows: tl.tensor,
     N: tl.tensor,
+    size: tl.tensor,  # read by tuning alone
     C: tl.constexpr,
     J: tl.constexpr,
     STAR: tl.constexpr,
@@ -368,7 +371,7 @@ def _both(
     )
 
 
-@triton.autotune(PAIRED, key=["rows", "C", "J", "STAR", "CENTRE", "KEPT"])
+@triton.autotune(PAIRED, key=["size", "C", "J", "STAR", "CENTRE", "KEPT"])
 @triton.jit
 def _hidden_gradients(
     x: tl.tensor,
@@ -389,6 +392,7 @@ def _hidden_gradients(
     star_sums: tl.tensor,
     rows: tl.tensor,
     N: tl.tensor,
+    size: tl.tensor,  # read by tuning alone
     C: tl.constexpr,
     J: tl.constexpr,
     STAR: tl.constexpr,
@@ -435,7 +439,7 @@ def _hidden_gradients(
         tl.store(star_sums + out + 1, tl.sum(back))
 
 
-@triton.autotune(PRODUCTS, key=["rows", "C", "J", "SKIPPED"])
+@triton.autotune(PRODUCTS, key=["size", "C", "J", "SKIPPED"])
 @triton.jit
 def _input_gradient(
     by_a: tl.tensor,
@@ -450,6 +454,7 @@ def _input_gradient(
     out: tl.tensor,
     rows: tl.tensor,
     N: tl.tensor,
+    size: tl.tensor,  # read by tuning alone
     C: tl.constexpr,
     J: tl.constexpr,
     SKIPPED: tl.constexpr,
@@ -477,7 +482,7 @@ def _input_gradient(
     tl.store(out + place, (gradient + through).to(out.dtype.element_ty), mask=valid)
 
 
-@triton.autotune(PRODUCTS, key=["rows", "C", "J", "NORMALISE"])
+@triton.autotune(PRODUCTS, key=["size", "C", "J", "NORMALISE"])
 @triton.jit
 def _sum_over_tokens(
     left: tl.tensor,
@@ -488,6 +493,7 @@ def _sum_over_tokens(
     rows: tl.tensor,
     chunk: tl.tensor,
     N: tl.tensor,
+    size: tl.tensor,  # read by tuning alone
     C: tl.constexpr,
     J: tl.constexpr,
     NORMALISE: tl.constexpr,
@@ -573,6 +579,7 @@ def normalised_mlp(
         room.squares,
         rows,
         tokens,
+        size_class(rows),
     )
     shape = {"C": width, "J": inner, "PRECISION": _precision()}
     kind = {"STAR": weights.star_scale is not None, "CENTRE": _centred(x, multiplied)}
@@ -589,7 +596,9 @@ def normalised_mlp(
         return y, room.merged(1, width, next_eps)
     met: dict[str, int] = {}
     hidden = torch.empty(rows, inner, device=x.device, dtype=multiplied)
-    _hidden[_tiles_of(rows, inner, met)](x, *first_ones, hidden, rows, tokens, **shape, **kind, GROUPED=GROUPED)
+    _hidden[_tiles_of(rows, inner, met)](
+        x, *first_ones, hidden, rows, tokens, size_class(rows), **shape, **kind, GROUPED=GROUPED
+    )
     _residual[_tiles_of(rows, width, met)](hidden, second, x, *last_ones, **shape, **parts, GROUPED=GROUPED)
     return y, room.merged(1, met["COLUMNS"], next_eps)
 
@@ -639,6 +648,7 @@ def normalised_mlp_gradients(
         star_sums,
         rows,
         tokens,
+        size_class(rows),
         **shape,
         STAR=star,
         CENTRE=_centred(x, multiplied),
@@ -662,6 +672,7 @@ def normalised_mlp_gradients(
         by_x,
         rows,
         tokens,
+        size_class(rows),
         **shape,
         SKIPPED=weights.skip is not None,
         GROUPED=GROUPED,
@@ -698,6 +709,7 @@ def _summed_over_tokens(left: Tensor, right: Tensor, stats: Statistics, tokens: 
         rows,
         chunk,
         tokens,
+        size_class(rows),
         C=width,
         J=inner,
         NORMALISE=normalise,

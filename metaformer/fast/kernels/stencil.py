@@ -15,7 +15,7 @@ from torch import Tensor
 from ...types import Grid
 from .formulas import PoolingGradients, PoolingWeights, Statistics, scaled, wide
 from .moments import Partials, tile_moments
-from .tuning import smallest, tiles
+from .tuning import size_class, smallest, tiles
 
 CONFIGS = tiles(
     (
@@ -52,16 +52,19 @@ def _sum_of_neighbours(  # type: ignore[no-untyped-def]
 ):
     """Sum over each token's window; with SHARES of what each neighbour sends, its value by the size of its window."""
     row, column = token // width, token % width
+    half: tl.constexpr = KERNEL // 2
     total = tl.zeros((TOKENS, CHANNELS), tl.float32)
     for i in tl.static_range(KERNEL):
+        r = row + (i - half)
         for j in tl.static_range(KERNEL):
-            r, c = row + (i - KERNEL // 2), column + (j - KERNEL // 2)
+            c = column + (j - half)
             inside = (r >= 0) & (r < height) & (c >= 0) & (c < width)
             place = (r * width + c)[:, None] * C + channel[None, :]
             value = tl.load(x + place, mask=inside[:, None] & (channel < C)[None, :], other=0.0).to(tl.float32)
             if SHARES:
-                count = _window(r, height, KERNEL) * _window(c, width, KERNEL)
-                value = value / tl.where(inside, count, 1).to(tl.float32)[:, None]
+                rows = tl.minimum(r + half, height - 1) - tl.maximum(r - half, 0) + 1
+                columns = tl.minimum(c + half, width - 1) - tl.maximum(c - half, 0) + 1
+                value = value / tl.where(inside, rows * columns, 1).to(tl.float32)[:, None]
             total += value
     return total
 
@@ -75,7 +78,7 @@ def _channel_factor(weight: tl.tensor, scale: tl.tensor, channel: tl.tensor, C: 
     return factor
 
 
-@triton.autotune(CONFIGS, key=["width", "N", "C", "KERNEL", "SCALED", "SKIPPED"])
+@triton.autotune(CONFIGS, key=["size", "C", "KERNEL", "SCALED", "SKIPPED"])
 @triton.jit
 def _forward(
     x: tl.tensor,
@@ -89,6 +92,7 @@ def _forward(
     height: tl.tensor,
     width: tl.tensor,
     N: tl.tensor,
+    size: tl.tensor,  # read by tuning alone
     C: tl.constexpr,
     KERNEL: tl.constexpr,
     SCALED: tl.constexpr,
@@ -122,7 +126,7 @@ def _forward(
     tl.store(squares + out, square)
 
 
-@triton.autotune(CONFIGS, key=["width", "N", "C", "KERNEL", "SKIPPED"])
+@triton.autotune(CONFIGS, key=["size", "C", "KERNEL", "SKIPPED"])
 @triton.jit
 def _sums(
     g: tl.tensor,
@@ -133,6 +137,7 @@ def _sums(
     height: tl.tensor,
     width: tl.tensor,
     N: tl.tensor,
+    size: tl.tensor,  # read by tuning alone
     C: tl.constexpr,
     KERNEL: tl.constexpr,
     SKIPPED: tl.constexpr,
@@ -156,7 +161,7 @@ def _sums(
         tl.store(by_skip + out, tl.sum(gradient * own, axis=0), mask=channel < C)
 
 
-@triton.autotune(CONFIGS, key=["width", "N", "C", "KERNEL", "SCALED", "SKIPPED"])
+@triton.autotune(CONFIGS, key=["size", "C", "KERNEL", "SCALED", "SKIPPED"])
 @triton.jit
 def _backward(
     g: tl.tensor,
@@ -171,6 +176,7 @@ def _backward(
     height: tl.tensor,
     width: tl.tensor,
     N: tl.tensor,
+    size: tl.tensor,  # read by tuning alone
     C: tl.constexpr,
     KERNEL: tl.constexpr,
     SCALED: tl.constexpr,
@@ -234,6 +240,7 @@ def pooling_residual(
         room.squares,
         *grid,
         tokens,
+        size_class(x.numel()),
         C=width,
         KERNEL=kernel,
         SCALED=weights.scale is not None,
@@ -251,7 +258,7 @@ def pooling_residual_gradients(
     most = triton.cdiv(tokens, smallest(_sums, "TOKENS"))
     room = torch.empty(2 if skipped else 1, most * samples * width, device=x.device, dtype=torch.float32)
     met: dict[str, int] = {}
-    sizes = (*grid, tokens)
+    sizes = (*grid, tokens, size_class(x.numel()))
     _sums[_grid(x, met)](g, x, stats.mean, room[0], room[-1], *sizes, C=width, KERNEL=kernel, SKIPPED=skipped)
     count = triton.cdiv(tokens, met["TOKENS"])
     sums = room[:, : count * samples * width].view(-1, count, samples, width).sum(1)

@@ -34,3 +34,11 @@ def tiles(choices: Sequence[dict[str, int]], small: dict[str, int]) -> list[Any]
 def smallest(kernel: Any, name: str) -> int:
     """The smallest size of a tile that tuning may take: buffers of partial sums are made for it."""
     return min(config.kwargs[name] for config in kernel.configs)
+
+
+def size_class(count: int) -> int:
+    """What tuning tells inputs apart by: the power of two above their size.
+
+    A last batch that is smaller, or pictures of many shapes, would otherwise be tuned for again and again.
+    """
+    return count.bit_length()
