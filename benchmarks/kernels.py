@@ -155,6 +155,19 @@ def ready_calls(makers: dict[str, Callable[[], Call]]) -> tuple[dict[str, Call],
     return calls, failed
 
 
+def timed(running: dict[str, Call], rounds: int, calls: int, failed: dict[str, str]) -> dict[str, list[float]]:
+    """Milliseconds of every round; a contender that breaks down on the way, out of memory say, joins ``failed``."""
+    times: dict[str, list[float]] = {contender: [] for contender in running}
+    for turn in range(rounds):
+        for contender in list(times)[:: 1 if turn % 2 else -1]:
+            try:
+                times[contender].append(milliseconds(running[contender], calls))
+            except RuntimeError as error:
+                failed[contender] = f"{type(error).__name__}: {error}".splitlines()[0]
+                del times[contender]
+    return times
+
+
 def measured(name: str, mode: str, batch: int, side: int, rounds: int, calls: int) -> dict[str, Any]:
     """All contenders of one model in turns."""
     dtype = torch.bfloat16 if mode == "inference" else torch.float32
@@ -168,10 +181,9 @@ def measured(name: str, mode: str, batch: int, side: int, rounds: int, calls: in
     running, row["failed"] = ready_calls(contenders(name, mode, images, choice, plain))
     if OURS not in running:
         return row
-    times: dict[str, list[float]] = {contender: [] for contender in running}
-    for turn in range(rounds):
-        for contender in list(running)[:: 1 if turn % 2 else -1]:
-            times[contender].append(milliseconds(running[contender], calls))
+    times = timed(running, rounds, calls, row["failed"])
+    if OURS not in times:
+        return row
     row["milliseconds"] = {contender: round(statistics.median(spent), 4) for contender, spent in times.items()}
     row["images_per_second"] = {c: round(1000 * batch / spent, 1) for c, spent in row["milliseconds"].items()}
     row["ratios"] = {
@@ -179,7 +191,7 @@ def measured(name: str, mode: str, batch: int, side: int, rounds: int, calls: in
         for contender, spent in times.items()
     }
     if mode == "training":
-        row["step_mb"] = {contender: round(step_megabytes(call), 1) for contender, call in running.items()}
+        row["step_mb"] = {contender: round(step_megabytes(running[contender]), 1) for contender in times}
     return row
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metaformer import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
+from metaformer.fast.kernels import choice as choice_module
 from metaformer.fast.kernels.blocks import KernelBlock, KernelStage, accelerated, paths
 from metaformer.fast.kernels.choice import choose, median_ratios
 from metaformer.fast.kernels.formulas import MLPWeights
@@ -274,6 +276,59 @@ def test_the_benchmark_says_that_there_is_no_gpu() -> None:
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert "no CUDA device" in done.stderr
+
+
+class FabricatedGPU:
+    """A clock that says what each path takes, and a wrong answer where one is asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, milliseconds: dict[str, float], wrong: str = "") -> None:
+        self.last, self.milliseconds, self.wrong = "", milliseconds, wrong
+        original = KernelBlock.with_statistics
+
+        def noted(block: KernelBlock, *args: object, **kwargs: object):
+            self.last = block.path
+            y, stats = original(block, *args, **kwargs)  # type: ignore[arg-type]
+            return (y * 1.01 if block.path == self.wrong else y), stats
+
+        monkeypatch.setattr(KernelBlock, "with_statistics", noted)
+        monkeypatch.setattr(choice_module, "_obstacle", lambda blocks, images: "")
+        monkeypatch.setattr(choice_module, "_milliseconds", self.clock)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a fabricated GPU")
+
+    def clock(self, call: Callable[[], object]) -> float:
+        call()
+        return self.milliseconds[self.last]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_fastest_path_is_kept(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = model_of(spec()).train(training), torch.randn(2, 3, 18, 22)
+    FabricatedGPU(monkeypatch, {"plain": 2.0, "kernels": 1.0, "fused": 4.0})
+    choice = choose(model, images, rounds=3, warm_up=1)
+    assert [len(row.blocks) for row in choice.measured] == [2, 2], "alike blocks are timed once"
+    assert [row.shape for row in choice.measured] == [(2, 99, 12), (2, 30, 20)]
+    assert choice.measured[0].ratios == {"plain": 1.0, "kernels": 2.0, "fused": 0.5}
+    assert {block.path for block in kernel_blocks(choice.model)} == {"kernels"}
+    assert "4 of 4" in choice.note
+    assert choice.model.training is training
+    assert all(parameter.grad is None for parameter in choice.model.parameters())
+    assert not any(part._forward_pre_hooks for part in choice.model.modules())
+
+
+def test_slower_kernels_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
+    FabricatedGPU(monkeypatch, {"plain": 1.0, "kernels": 1.5, "fused": 2.0})
+    choice = choose(model, images, rounds=3, warm_up=1)
+    assert {block.path for block in kernel_blocks(choice.model)} == {"plain"}
+    assert "0 of 4" in choice.note
+
+
+def test_a_path_with_another_answer_is_refused_however_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
+    FabricatedGPU(monkeypatch, {"plain": 2.0, "kernels": 1.0, "fused": 0.1}, wrong="fused")
+    choice = choose(model, images, rounds=3, warm_up=1)
+    assert {block.path for block in kernel_blocks(choice.model)} == {"kernels"}
+    assert "fused refused: differs from the plain block" in str(choice)
 
 
 def test_ratios_are_medians_over_rounds() -> None:
