@@ -27,9 +27,9 @@ class GroupNorm(nn.Module):
 
     def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__()
-        self.eps = eps
+        self.dim, self.eps = dim, eps
         self.weight = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
+        self.register_parameter("bias", nn.Parameter(torch.zeros(dim)) if bias else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) to the same shape."""
@@ -39,7 +39,7 @@ class GroupNorm(nn.Module):
 
     def extra_repr(self) -> str:
         """Width and eps."""
-        return f"{self.weight.numel()}, eps={self.eps}, bias={self.bias is not None}"
+        return f"{self.dim}, eps={self.eps}, bias={self.bias is not None}"
 
 
 class Affine(nn.Module):
@@ -48,7 +48,7 @@ class Affine(nn.Module):
     def __init__(self, dim: int, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
+        self.register_parameter("bias", nn.Parameter(torch.zeros(dim)) if bias else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) to the same shape."""
