@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from metaformer.benchmark.machine import machine
 from metaformer.factory import create_model
-from metaformer.fast.kernels.choice import Choice, choose
+from metaformer.fast.kernels.choice import Choice, choose, with_unit_scales
 
 OUT = Path(__file__).parent / "results"
 MODELS = ("poolformer_s12", "poolformer_s36", "poolformerv2_s12")
@@ -130,12 +130,9 @@ def step_megabytes(call: Call) -> float:
 
 
 def difference(choice: Choice, plain: nn.Module, images: Tensor) -> float:
-    """Largest difference of the scores, relative to the largest score, both in evaluation mode."""
-    modes = [(model, model.training) for model in (choice.model, plain)]
+    """Largest difference of the scores relative to the largest, in evaluation mode and with LayerScale at one."""
     with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
-        mine, other = (model.eval()(images).float() for model, _ in modes)
-    for model, was_training in modes:
-        model.train(was_training)
+        mine, other = (with_unit_scales(model).eval()(images).float() for model in (choice.model, plain))
     return ((mine - other).abs().max() / other.abs().max()).item()
 
 

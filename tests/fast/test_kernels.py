@@ -22,7 +22,7 @@ from metaformer.fast.kernels.choice import choose, median_ratios
 from metaformer.fast.kernels.formulas import MLPWeights
 from metaformer.fast.kernels.operations import normalised_mlp, pooling_residual, statistics
 from metaformer.model.build import build
-from metaformer.model.layers import DropPath, GroupNorm
+from metaformer.model.layers import DropPath, GroupNorm, Scale
 from metaformer.model.mixers.pooling import Pooling
 from metaformer.spec import HeadSpec, MLPSpec, ResidualSpec
 
@@ -288,7 +288,7 @@ class FabricatedGPU:
         def noted(block: KernelBlock, *args: object, **kwargs: object):
             self.last = block.path
             y, stats = original(block, *args, **kwargs)  # type: ignore[arg-type]
-            return (y * 1.01 if block.path == self.wrong else y), stats
+            return (y + 0.1 * (y - args[0]) if block.path == self.wrong else y), stats  # type: ignore[operator]
 
         monkeypatch.setattr(KernelBlock, "with_statistics", noted)
         monkeypatch.setattr(choice_module, "_obstacle", lambda blocks, images: "")
@@ -324,7 +324,11 @@ def test_slower_kernels_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_path_with_another_answer_is_refused_however_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where LayerScale stands at its first value, and hides the branch that is wrong."""
     model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
+    for part in model.modules():
+        if isinstance(part, Scale):
+            nn.init.constant_(part.scale, 1e-6)
     FabricatedGPU(monkeypatch, {"plain": 2.0, "kernels": 1.0, "fused": 0.1}, wrong="fused")
     choice = choose(model, images, rounds=3, warm_up=1)
     assert {block.path for block in kernel_blocks(choice.model)} == {"kernels"}

@@ -5,7 +5,8 @@
     choice.model(images)               # a copy of the model, each block on its faster path
 
 A block's paths run in turns, timed by the device's own clock, so that what else the machine does falls on all of them;
-a figure is the median over the rounds of (plain time / path's time). A path must first give what the plain block gives.
+a figure is the median over the rounds of (plain time / path's time). A path must first give what the plain block gives,
+with LayerScale at one, so that the branches count.
 A model in training mode is measured with its backward pass.
 """
 
@@ -13,16 +14,20 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ...model.layers import Scale
 from ...types import Grid
 from .blocks import KernelBlock, Path, accelerated, paths
 from .operations import statistics as statistics_of
 from .operations import triton_installed
 
+Module = TypeVar("Module", bound=nn.Module)
 CALLS = 5
 """Calls between two readings of the clock."""
 
@@ -179,11 +184,13 @@ def _calls(kind: _Kind, block: KernelBlock) -> tuple[dict[Path, Callable[[], obj
 
     calls: dict[Path, Callable[[], object]] = {}
     refused: dict[Path, str] = {}
-    expected = None
+    witness = with_unit_scales(block).eval()
+    expected: Tensor | None = None
     for path in paths(block):
-        block.path = path
+        block.path = witness.path = path
         try:
-            result = _in_evaluation(block, tokens, kind.grid)
+            with torch.no_grad():
+                result = witness(kind.tokens, kind.grid).float()
             run()
         except Exception as error:  # a compiler can fail in many ways, and the plain block is always there
             if path == "plain":
@@ -199,13 +206,13 @@ def _calls(kind: _Kind, block: KernelBlock) -> tuple[dict[Path, Callable[[], obj
     return calls, refused
 
 
-def _in_evaluation(block: KernelBlock, tokens: Tensor, grid: Grid) -> Tensor:
-    """The block without stochastic depth, in float32: what paths are compared by."""
-    was_training = block.training
-    with torch.no_grad():
-        result = block.eval()(tokens, grid).float()
-    block.train(was_training)
-    return result
+def with_unit_scales(model: Module) -> Module:
+    """A copy with every LayerScale and ResScale at one: a LayerScale of 1e-5 would hide any mistake in its branch."""
+    model = deepcopy(model)
+    for part in model.modules():
+        if isinstance(part, Scale):
+            nn.init.ones_(part.scale)
+    return model
 
 
 def _tolerance(tokens: Tensor) -> float:
