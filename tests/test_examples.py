@@ -18,6 +18,7 @@ PLANS = {"ablate_your_mixer": r"shift +[\d.]+\sM\b.*shift as token mixer"}
 """Examples that `metaformer ablate` runs, and a part of what it prints of each."""
 EXPECTED = {
     "classify": r"class +\d+ +\d\.\d\d%",
+    "export": r"compiled +fp32, scores within 1e-4\nexported +torch, compared on 32 pictures, \(4, 10\) scores",
     "features": r"stage 3: 512 channels, 1/32 .* map \(2, 512, 6, 8\)\none vector a picture: \(2, 512\)",
     "your_own_mixer": r"your mixer, then attention +[\d,]+ parameters +\d+\.\d% of unseen digits",
 }

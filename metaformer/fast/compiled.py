@@ -29,7 +29,7 @@ from .engines.core import Run, answers, coarsest_stride, core_of, whole
 from .engines.graph import Sizes, example, foreign_mixers, sizes_of, traced, without_complex
 from .fold import fold
 from .maps import as_maps
-from .precision import BOUNDS, available, difference, known_precision
+from .precision import BOUNDS, available, difference, known_precision, magnitude
 from .quantisation import calibration_pictures, quantised, scores_of
 
 BACKENDS = ("openvino", "onnxruntime", "torch")
@@ -266,13 +266,17 @@ def _expect_same(run: Run, original: nn.Module, pictures: list[Tensor], precisio
 
 
 def furthest(run: Run, original: nn.Module, pictures: Iterable[Tensor]) -> float:
-    """The largest difference between an engine's answers and those of the original core, relative to each answer's
-    largest value, over all pictures (B, C, H, W)."""
-    found = 0.0
+    """How far an engine's answers are from those of the original core, over all pictures (B, C, H, W).
+
+    The largest difference as a share of the original's largest value; of several answers the one that differs most.
+    """
+    apart: dict[int, float] = {}
+    largest: dict[int, float] = {}
     for images in pictures:
-        pairs = zip(run(images), answers(original, images), strict=True)
-        found = max(found, *(difference(mine, theirs) for mine, theirs in pairs))
-    return found
+        for i, (mine, theirs) in enumerate(zip(run(images), answers(original, images), strict=True)):
+            apart[i] = max(apart.get(i, 0.0), difference(mine, theirs))
+            largest[i] = max(largest.get(i, 0.0), magnitude(theirs))
+    return max((apart[i] / max(largest[i], 1e-12) for i in apart), default=0.0)
 
 
 def _as_it_is(model: nn.Module, threads: int | None) -> CompiledModel:

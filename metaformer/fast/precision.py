@@ -73,12 +73,15 @@ def openvino_abilities() -> tuple[str, ...]:
 
 
 def difference(mine: Tensor, original: Tensor) -> float:
-    """The largest difference of two answers, as a share of the original's largest value; infinite for other shapes and
-    for values that are no numbers where the original's are."""
+    """The largest difference of two answers; infinite for other shapes and where one is no number."""
     if mine.shape != original.shape:
         return float("inf")
     if original.numel() == 0:
         return 0.0
-    mine, original = mine.detach().double().cpu(), original.detach().double().cpu()
-    furthest = (mine - original).abs().max() / original.abs().max().clamp(min=1e-12)
-    return float("inf") if furthest.isnan() else float(furthest)
+    apart = (mine.detach().double().cpu() - original.detach().double().cpu()).abs().max()
+    return float("inf") if apart.isnan() else float(apart)
+
+
+def magnitude(answer: Tensor) -> float:
+    """The largest value of an answer, without its sign."""
+    return float(answer.detach().abs().max()) if answer.numel() else 0.0

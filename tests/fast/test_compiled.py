@@ -230,7 +230,7 @@ def test_a_wrong_answer_is_never_given() -> None:
 def test_answers_that_are_no_numbers_are_wrong() -> None:
     assert precision.difference(torch.tensor([float("nan")]), torch.ones(1)) == float("inf")
     assert precision.difference(torch.ones(2), torch.ones(1)) == float("inf")
-    assert precision.difference(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 4.0])) == 0.25
+    assert precision.difference(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 4.0])) == 1
 
 
 def test_a_compiler_that_fails_leaves_pytorch() -> None:
@@ -363,6 +363,15 @@ def test_a_segmenter_is_computed_whole_at_any_size_of_its_multiple() -> None:
             assert apart(fast(images), model(images)) < FP32
     with pytest.raises(InputError, match="multiples of 32"):
         fast(pictures(1, 64, 70))
+
+
+def test_differences_are_measured_against_all_pictures() -> None:
+    """A single picture whose scores are near zero would make a large share of a small difference."""
+
+    def run(images: Tensor) -> tuple[Tensor, ...]:
+        return (images + 0.5,)
+
+    assert compiled.furthest(run, nn.Identity(), [torch.zeros(1), torch.full((1,), 5.0)]) == pytest.approx(0.1)
 
 
 def test_attention_is_among_the_free_families() -> None:

@@ -57,7 +57,9 @@ def _threads(count: int | None) -> Iterator[None]:
 
 def write(program: ExportedProgram, folder: Path) -> None:
     """``model.pt2``, for ``torch.export.load``."""
-    torch.export.save(program, folder / PROGRAM)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(program, folder / PROGRAM)
 
 
 def read(folder: Path) -> Any:

@@ -1,0 +1,31 @@
+"""A model for an engine: compiled in one call, exported to files and read again.
+
+    python examples/export.py
+
+Runs on OpenVINO or ONNX Runtime where one is installed (pip install 'metaformer[openvino]' or 'metaformer[export]'), on
+PyTorch elsewhere.
+"""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+import metaformer
+from metaformer.recipe import DataChoice
+
+torch.manual_seed(0)
+model = metaformer.create_model("resmlp_12_224", num_classes=10, in_chans=1, img_size=8, stem_stride=2).eval()
+
+fast = metaformer.fast.compile(model)
+images = torch.randn(4, 1, 8, 8)
+with torch.no_grad():
+    apart = (fast(images) - model(images)).abs().max()
+print(f"compiled  {fast.precision}, scores within {'1e-4' if apart < 1e-4 else f'{apart:.0e}'}")
+
+with tempfile.TemporaryDirectory() as folder:
+    weights = metaformer.save_weights(model, Path(folder) / "weights.safetensors", classes=[str(i) for i in range(10)])
+    digits = DataChoice(source="digits")
+    result = metaformer.export.export(weights, Path(folder) / "exported", format="torch", data=digits)
+    again = metaformer.export.load_exported(result.folder)
+    print(f"exported  {result.format}, compared on {result.pictures} pictures, {tuple(again(images).shape)} scores")
