@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..fast.compiled import compile
 from ..fast.fold import fold
 from .engines import Answer, expect_precision, onnxruntime_call, openvino_call
 from .rounds import Call
@@ -174,8 +175,6 @@ def _fast(backend: str, precision: str) -> Any:
     """``metaformer.fast.compile``; a way that fell back to another is that other one, and left out here."""
 
     def prepare(trial: Trial) -> Answer:
-        from ..fast.compiled import compile
-
         expect_precision(precision, backend, trial.device)
         compiled = compile(
             trial.ours,
