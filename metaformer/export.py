@@ -312,7 +312,7 @@ def _compared(model: Any, sets: Any, notes: list[str]) -> list[Tensor]:
 
 def _write(trained: Trained, folder: Path, format: str, precision: str, calibration: list[Tensor]) -> None:
     model: Any = trained.model
-    ready = prepared(model, maps=ENGINES[format] in GRAPHS)
+    ready = prepared(model, maps=ENGINES[format] in GRAPHS, program=format in ("torch", "aot"))
     if ENGINES[format] in GRAPHS:
         engine = ENGINES[format]
         GRAPHS[engine].write(graph_of(ready, engine, precision, calibration), folder)

@@ -106,6 +106,8 @@ class Prepared:
     sizes: Sizes
     images: Tensor
     """An example of what the core takes, (2, C, H, W)."""
+    graph: bool
+    """Whether it is on its way to a graph engine, whose graph has to stand other sizes."""
 
     @property
     def done(self) -> tuple[str, ...]:
@@ -182,8 +184,10 @@ def chosen_backend(name: str, device: torch.device | str = "cpu") -> str:
     return name
 
 
-def prepared(model: nn.Module, *, maps: bool) -> Prepared:
+def prepared(model: nn.Module, *, maps: bool, program: bool = False) -> Prepared:
     """A model folded, with ``maps`` as graph engines like it; everything on the CPU then, and where the model is else.
+
+    ``program``: it is to be traced all the same, so that its sizes and its example are a graph's.
 
     Raises:
         InputError: no graph can hold it.
@@ -191,11 +195,12 @@ def prepared(model: nn.Module, *, maps: bool) -> Prepared:
     original = copy.deepcopy(model).eval().requires_grad_(False)
     original = original.cpu() if maps else original
     folded = fold(original)
-    sizes = sizes_of(original) if maps else Sizes()
+    graph = maps or program
+    sizes = sizes_of(original) if graph else Sizes()
     core = without_complex(core_of(as_maps(copy.deepcopy(folded)))) if maps else core_of(folded)
     spec: Any = original.spec
-    images = example(spec.in_chans, sizes_of(original) if maps else _own(original), coarsest_stride(original))
-    return Prepared(original, folded, core, sizes, images)
+    images = example(spec.in_chans, sizes if graph else _own(original), coarsest_stride(original))
+    return Prepared(original, folded, core, sizes, images, graph)
 
 
 def _own(model: Any) -> Sizes:
@@ -230,7 +235,8 @@ def _compiled(
     else:
         run = _in_torch(ready, precision, threads, notes)
     device = next(ready.original.parameters(), torch.empty(0)).device
-    _expect_same(run, ready.original, [one.to(device) for one in pictures[:8] or [ready.images]], precision)
+    seen = [*pictures[:8], *((ready.images, _others(ready)) if precision != "int8" else ())]
+    _expect_same(run, ready.original, [one.to(device) for one in seen], precision)
     return CompiledModel(
         run,
         whole(ready.folded, run),
@@ -241,6 +247,19 @@ def _compiled(
         folded=ready.done,
         notes=tuple(notes),
     )
+
+
+def _others(ready: Prepared) -> Tensor:
+    """Pictures of another number and, where sizes are free, of another size than the example's.
+
+    Trap: a graph that took a size for a constant answers its own example rightly and all else wrongly.
+    """
+    height, width = ready.images.shape[2:]
+    if ready.sizes.fixed is None and ready.graph:
+        step = ready.sizes.multiple if ready.sizes.multiple > 1 else max(height // 2 - 1, 1)
+        height, width = height + 2 * step, width + step
+    draws = torch.Generator().manual_seed(1)
+    return torch.randn(3, ready.images.shape[1], height, width, generator=draws)
 
 
 def _in_torch(ready: Prepared, precision: str, threads: int | None, notes: list[str]) -> Run:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ...model.dense.detector import Detector, Segmenter
+from ...model.mixers.attention import SpatialReduction
 
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 """Pictures (B, C, H, W) to the core's answers."""
@@ -45,11 +46,21 @@ def core_of(model: nn.Module) -> nn.Module:
 
 
 def coarsest_stride(model: nn.Module) -> int:
-    """The stride of a model's coarsest map in pixels."""
+    """The stride in pixels of a model's coarsest map, those that keys are reduced to included."""
     if isinstance(model, (Detector, Segmenter)):
-        return max(model.neck.strides)
-    info: Any = model.feature_info
-    return int(max(info.reduction()))
+        stages, strides = getattr(model.body, "stages", ()), list(model.neck.strides)
+        each = getattr(model.spec.backbone, "reductions", list)()
+    else:
+        info: Any = model.feature_info
+        stages, strides = getattr(getattr(model, "backbone", None), "stages", ()), info.reduction()
+        each = getattr(model.spec, "reductions", list)()
+    reduced = [
+        stride * part.ratio
+        for stage, stride in zip(stages, each, strict=False)
+        for part in stage.modules()
+        if isinstance(part, SpatialReduction)
+    ]
+    return int(max(*strides, *reduced, 1))
 
 
 def core_inputs(model: nn.Module, images: Any) -> Tensor:
