@@ -91,8 +91,9 @@ class Trial:
     def answers(self, head: str) -> Tensor:
         """The scores (B, K) that a contender has to give."""
         if head not in self._answers:
+            model = self.reference(head)  # built outside: what is made in inference mode can never be traced or learn
             with torch.inference_mode():
-                self._answers[head] = self.reference(head)(self.images).float().cpu()
+                self._answers[head] = model(self.images).float().cpu()
         return self._answers[head]
 
 

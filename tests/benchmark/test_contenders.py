@@ -100,6 +100,12 @@ def test_names_are_told_apart() -> None:
     assert BASELINE in names
 
 
+def test_models_that_were_built_for_an_answer_can_be_traced_and_trained() -> None:
+    trial = toy_trial()
+    trial.answers("original")
+    assert not any(parameter.is_inference() for parameter in trial.ours.parameters())
+
+
 def test_who_takes_part() -> None:
     assert all(one.library == "metaformer" for one in contenders(CPU, peers=False))
     assert all(one.engine not in INDUCTOR for one in contenders(CPU, compilers=False))
