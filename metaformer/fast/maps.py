@@ -9,6 +9,7 @@ have prefix tokens, stay as they are.
 from __future__ import annotations
 
 import copy
+from math import prod
 from typing import Any
 
 import torch
@@ -44,6 +45,10 @@ def as_maps(model: nn.Module) -> nn.Module:
                     setattr(parent, name, MapBackbone(part))
             if isinstance(parent, Backbone):
                 _map_stages(parent, handed_on=False)
+        for parent in list(model.modules()):
+            for name, part in list(parent.named_children()):
+                if isinstance(part, GroupNorm):
+                    setattr(parent, name, WrittenGroupNorm(part, maps=False))
     return model.eval().requires_grad_(False)
 
 
@@ -148,17 +153,22 @@ class PooledMapBlock(nn.Module):
         return x
 
 
-class MapGroupNorm(nn.Module):
-    """Group norm of one group, written out: two sums that engines read in a pass each, then x · a + b in one more."""
+class WrittenGroupNorm(nn.Module):
+    """Group norm of one group, written out: two sums that engines read in a pass each, then x · a + b in one more.
 
-    def __init__(self, norm: Any) -> None:
+    As an operation of its own it stops engines from joining it with its neighbours, and OpenVINO's int8 graphs may
+    answer in another shape behind it.
+    """
+
+    def __init__(self, norm: Any, *, maps: bool) -> None:
         super().__init__()
+        shape = (-1, 1, 1) if maps else (-1,)
         self.eps = norm.eps
-        self.weight = None if norm.weight is None else nn.Parameter(norm.weight[:, None, None])
-        self.bias = None if norm.bias is None else nn.Parameter(norm.bias[:, None, None])
+        self.weight = None if norm.weight is None else nn.Parameter(norm.weight.view(shape))
+        self.bias = None if norm.bias is None else nn.Parameter(norm.bias.view(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
+        """(B, C, H, W) to the same shape; (B, N, C) where it was not built for maps."""
         mean, deviation = moments(x, self.eps)
         y = x * deviation - mean * deviation
         y = y if self.weight is None else y * self.weight
@@ -166,14 +176,15 @@ class MapGroupNorm(nn.Module):
 
 
 def moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and one over the standard deviation of each picture's numbers, both (B, 1, 1, 1).
+    """Mean and one over the standard deviation of each picture's numbers, both (B, 1, 1) or (B, 1, 1, 1) as x has axes.
 
     The variance is the mean of the squares less the square of the mean, so that no centred copy is written. It loses
     digits where a mean is many deviations away from zero; no trained model here does that, and ``compile`` compares
     every engine with the original.
     """
-    mean, count = x.mean((1, 2, 3), keepdim=True), x.shape[1] * x.shape[2] * x.shape[3]
-    variance = torch.linalg.vector_norm(x, 2, (1, 2, 3), keepdim=True).square() / count - mean.square()
+    axes = tuple(range(1, x.ndim))
+    mean, count = x.mean(axes, keepdim=True), prod(x.shape[1:])
+    variance = torch.linalg.vector_norm(x, 2, axes, keepdim=True).square() / count - mean.square()
     return mean, (variance.clamp(min=0) + eps).rsqrt()
 
 
@@ -278,7 +289,7 @@ def _map_layer(part: Any) -> nn.Module:
 
 
 _MAPS: dict[Any, Any] = {
-    GroupNorm: MapGroupNorm,
+    GroupNorm: lambda norm: WrittenGroupNorm(norm, maps=True),
     Affine: lambda affine: MapAffine(affine.weight, affine.bias),
     Scale: lambda scale: MapAffine(scale.scale, None),
     nn.LayerNorm: MapLayerNorm,

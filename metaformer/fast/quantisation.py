@@ -1,7 +1,9 @@
 """int8 by NNCF's quantisation after training: weights and activations in 256 steps, fitted to pictures of the user.
 
-The first convolution and the last layer in front of each answer stay float: they are a small part of the work, and
-rounding pixels or scores moves the answers most. Norms are never rounded.
+Only products are rounded: convolutions, linear layers, the products of attention. Left alone NNCF rounds whatever
+stands between them too, sums, pooling and the residual stream, which costs digits there and saves nothing. The first
+convolution and the last layer in front of each answer stay float: they are a small part of the work, and rounding
+pixels or scores moves the answers most.
 """
 
 from __future__ import annotations
@@ -116,6 +118,9 @@ def quantised(graph: Any, pictures: list[Tensor], outputs: int) -> Any:
     onnx = not hasattr(graph, "get_ordered_ops")
     name = graph.graph.input[0].name if onnx else None
     kept = _onnx_ends(graph, outputs) if onnx else _openvino_ends(graph, outputs)
+    kinds = (
+        {one.op_type for one in graph.graph.node} if onnx else {op.get_type_name() for op in graph.get_ordered_ops()}
+    )
     data = nncf.Dataset(pictures, lambda one: {name: one.numpy()} if onnx else one.numpy())
     with redirect_stdout(StringIO()):  # its bars would stand among what the command prints
         return nncf.quantize(
@@ -125,7 +130,7 @@ def quantised(graph: Any, pictures: list[Tensor], outputs: int) -> Any:
             # Trap: with ModelType.TRANSFORMER, NNCF 3.4 makes (C, K) of a free graph's answer (B, K).
             subset_size=len(pictures),
             fast_bias_correction=True,
-            ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
+            ignored_scope=nncf.IgnoredScope(names=kept, types=sorted(kinds - _WEIGHTED), validate=False),
         )
 
 

@@ -28,6 +28,7 @@ class GroupNorm(nn.Module):
     def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__()
         self.dim, self.eps = dim, eps
+        self.bias: nn.Parameter | None
         self.weight = nn.Parameter(torch.ones(dim))
         self.register_parameter("bias", nn.Parameter(torch.zeros(dim)) if bias else None)
 
@@ -47,6 +48,7 @@ class Affine(nn.Module):
 
     def __init__(self, dim: int, bias: bool = True) -> None:
         super().__init__()
+        self.bias: nn.Parameter | None
         self.weight = nn.Parameter(torch.ones(dim))
         self.register_parameter("bias", nn.Parameter(torch.zeros(dim)) if bias else None)
 

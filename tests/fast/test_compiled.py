@@ -326,6 +326,8 @@ def loud(model: Any) -> Any:
     for name, parameter in model.net.named_parameters():
         if "head" in name and parameter.ndim > 1:
             nn.init.normal_(parameter, std=0.1)
+        if name.endswith("cls_logits.bias"):
+            nn.init.zeros_(parameter)
     return model.eval()
 
 

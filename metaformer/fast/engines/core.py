@@ -47,6 +47,7 @@ def core_of(model: nn.Module) -> nn.Module:
 
 def coarsest_stride(model: nn.Module) -> int:
     """The stride in pixels of a model's coarsest map, those that keys are reduced to included."""
+    each: Any
     if isinstance(model, (Detector, Segmenter)):
         stages, strides = getattr(model.body, "stages", ()), list(model.neck.strides)
         each = getattr(model.spec.backbone, "reductions", list)()

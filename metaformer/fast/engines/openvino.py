@@ -52,9 +52,27 @@ def converted(program: ExportedProgram) -> Any:
     """
     ov = library()
     try:
-        return ov.convert_model(program)
+        graph = ov.convert_model(program)
     except Exception as error:  # its errors have no common class
         raise InputError(f"OpenVINO cannot convert the model: {_reason(error)}") from error
+    _read_squares_once(graph)
+    return graph
+
+
+def _read_squares_once(graph: Any) -> None:
+    """Sums of squares as ``ReduceL2``, which reads a map and writes nothing; as converted, the squares are a copy."""
+    from openvino import opset15 as ops
+
+    for node in graph.get_ordered_ops():
+        squares = node.input_value(0).get_node() if node.get_type_name() == "ReduceSum" else None
+        if squares is None or squares.get_type_name() != "Power" or not _is_two(squares.input_value(1).get_node()):
+            continue
+        length = ops.reduce_l2(squares.input_value(0), node.input_value(1), keep_dims=node.get_keep_dims())
+        node.output(0).replace(ops.multiply(length, length).output(0))
+
+
+def _is_two(node: Any) -> bool:
+    return node.get_type_name() == "Constant" and bool((node.data == 2).all())
 
 
 def _reason(error: Exception) -> str:
