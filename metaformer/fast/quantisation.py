@@ -110,6 +110,7 @@ def quantised(graph: Any, pictures: list[Tensor], outputs: int) -> Any:
     without_telemetry()
     try:
         import nncf
+        from nncf.quantization.advanced_parameters import QuantizationParameters
     except ImportError:
         raise MissingExtraError(
             "NNCF, which makes int8, is not installed: pip install 'metaformer[openvino]'"
@@ -121,6 +122,9 @@ def quantised(graph: Any, pictures: list[Tensor], outputs: int) -> Any:
     kinds = (
         {one.op_type for one in graph.graph.node} if onnx else {op.get_type_name() for op in graph.get_ordered_ops()}
     )
+    advanced = nncf.AdvancedQuantizationParameters()
+    if onnx:  # ONNX Runtime takes one zero for all channels of a depthwise layer's input
+        advanced.activations_quantization_params = QuantizationParameters(per_channel=False)
     data = nncf.Dataset(pictures, lambda one: {name: one.numpy()} if onnx else one.numpy())
     with redirect_stdout(StringIO()):  # its bars would stand among what the command prints
         return nncf.quantize(
@@ -130,6 +134,7 @@ def quantised(graph: Any, pictures: list[Tensor], outputs: int) -> Any:
             # Trap: with ModelType.TRANSFORMER, NNCF 3.4 makes (C, K) of a free graph's answer (B, K).
             subset_size=len(pictures),
             fast_bias_correction=True,
+            advanced_parameters=advanced,
             ignored_scope=nncf.IgnoredScope(names=kept, types=sorted(kinds - _WEIGHTED), validate=False),
         )
 
