@@ -336,9 +336,16 @@ def backbone() -> ModelSpec:
 
 
 @pytest.mark.usefixtures("_narrow")
-@pytest.mark.parametrize("system", ["retinanet", "mask_rcnn"])
-def test_a_detector_gives_the_objects_it_gave(system: str) -> None:
-    model = loud(metaformer.create_detector(system, backbone(), **SMALL))
+@pytest.mark.parametrize(
+    ("system", "square"),
+    [
+        ("retinanet", True),
+        pytest.param("retinanet", False, marks=pytest.mark.slow),  # a minute of reasoning about sizes
+        ("mask_rcnn", False),
+    ],
+)
+def test_a_detector_gives_the_objects_it_gave(system: str, square: bool) -> None:
+    model = loud(metaformer.create_detector(system, backbone(), square=square, **SMALL))
     model = lightened(model) if system == "mask_rcnn" else model
     fast = metaformer.fast.compile(model, backend="openvino", threads=1)
     assert (fast.backend, fast.notes) == ("openvino", ())
