@@ -23,7 +23,7 @@ from ..zoo.catalogue import find
 from .contenders import contenders
 from .growth import MIXERS, SIDES, grow
 from .inference import compare
-from .machine import machine
+from .machine import machine, processor_time, stolen_share
 from .setting import SECTIONS, Setting
 from .start_up import as_dicts, start_up
 from .training import learn, learners
@@ -67,10 +67,12 @@ def bench(setting: Setting, sections: Sequence[str], out: Path, watcher: Watcher
     device = torch.device(chosen_device(Machine(device=setting.device)))  # type: ignore[arg-type]
     torch.set_num_threads(setting.threads)
     result: dict[str, Any] = {"command": command, "setting": setting.to_dict(), "machine": machine()}
+    start = processor_time()
     try:
         for section in chosen:
             for told in _RUN[section](setting, device, watcher):
                 result[section.replace("-", "_")] = told
+                result["machine"]["stolen"] = stolen_share(start, processor_time())
                 replace_file(out, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
     except KeyboardInterrupt:
         if result.keys() & {section.replace("-", "_") for section in chosen}:

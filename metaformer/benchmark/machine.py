@@ -54,6 +54,21 @@ def commit() -> str:
     return done.stdout.strip()
 
 
+def processor_time(file: Path = Path("/proc/stat")) -> tuple[int, int] | None:
+    """Ticks since the start that the host took for others, and all ticks; nothing where the system does not tell."""
+    if not file.exists():
+        return None
+    ticks = [int(word) for word in file.read_text().splitlines()[0].split()[1:9]]  # guests' are in the first two
+    return ticks[7], sum(ticks)
+
+
+def stolen_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    """Which share of the processor's time between two moments the host of a virtual machine took for others."""
+    if before is None or after is None or after[1] == before[1]:
+        return None
+    return round((after[0] - before[0]) / (after[1] - before[1]), 3)
+
+
 def _cpuinfo(key: str) -> list[str]:
     """What Linux says of each core."""
     file = Path("/proc/cpuinfo")

@@ -11,6 +11,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from .flags import RUN
 
+QUIET = 0.02
+"""A host that takes more of a virtual machine's time moves single ratios by more than what is to be measured."""
+
 
 def _option(help: str, *names: str, **more: Any) -> Parameter:
     return Parameter(name=names or None, help=help, group=RUN, **more)
@@ -63,6 +66,8 @@ def bench(
         for line in told_beside(rows):
             console.print(line, style="yellow", markup=False, soft_wrap=True)
         console.print()
+    if (stolen := result["machine"].get("stolen") or 0) > QUIET:
+        console.print(f"others took {stolen:.0%} of this machine's processor meanwhile: measure again", style="yellow")
     written = [out, *([write_chart(result, out.with_suffix(".svg"))] if "inference" in result else [])]
     for path in written:
         console.print(f"written to {path}", markup=False, soft_wrap=True)

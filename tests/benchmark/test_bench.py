@@ -18,7 +18,7 @@ from metaformer.benchmark import growth
 from metaformer.benchmark.chart import speeds
 from metaformer.benchmark.growth import block_call, grow
 from metaformer.benchmark.inference import compare
-from metaformer.benchmark.machine import instructions, machine
+from metaformer.benchmark.machine import instructions, machine, processor_time, stolen_share
 from metaformer.benchmark.memory import peak_bytes
 from metaformer.benchmark.setting import Setting
 from metaformer.benchmark.start_up import as_dicts, process, start_up
@@ -235,3 +235,17 @@ def test_tables_and_chart_show_who_is_timed_and_tell_of_the_others() -> None:
     labels = [tick.get_text() for tick in axes.get_yticklabels()]
     assert {"ours, eager", "twin"} <= set(labels)
     assert "liar" not in labels
+
+
+def test_what_the_host_took_is_told(tmp_path: Path) -> None:
+    """Fields of /proc/stat: user, nice, system, idle, waiting, two interrupts, stolen, then guests' once more."""
+    moments = []
+    for i, words in enumerate(("100 0 50 800 0 0 0 50 7 7", "160 0 60 1000 0 0 0 80 9 9")):
+        file = tmp_path / str(i)
+        file.write_text(f"cpu  {words}\ncpu0 1 2 3\n")
+        moments.append(processor_time(file))
+    assert moments[0] == (50, 1000)
+    assert stolen_share(*moments) == 0.1
+    assert stolen_share(moments[0], moments[0]) is None
+    assert processor_time(tmp_path / "none") is None
+    assert stolen_share(None, moments[1]) is None
