@@ -252,7 +252,7 @@ def _introduce(
     )
     console.print(
         f"{data['source']}: {data['train']:,} pictures to train on, {data['val']:,} to evaluate on, "
-        f"{len(config['classes'])} classes",
+        f"{len(config['classes'])} class{'es' if len(config['classes']) != 1 else ''}",
         markup=False,
     )
     for note in notes:

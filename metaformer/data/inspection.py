@@ -91,6 +91,22 @@ def guessed_task(choice: DataChoice) -> TaskName:
     return "segmentation" if is_label_map_folder(root) else "classification"
 
 
+LAYOUTS: dict[TaskName, str] = {
+    "classification": "a folder for each class",
+    "detection": "COCO's",
+    "segmentation": "ADE20K's",
+}
+"""How the folders of each task's sets are laid out."""
+
+
+def other_layout(choice: DataChoice, task: TaskName) -> str:
+    """What to give for a folder that is annotated for another task; nothing where it is not."""
+    found = guessed_task(choice)
+    if found in (task, "classification"):
+        return ""
+    return f"{choice.source} is in {LAYOUTS[found]} layout; give --task {found} or --recipe {found}"
+
+
 def inspected(choice: DataChoice, task: TaskName | None = None, progress: Progress | None = None) -> Inspection:
     """Everything worth knowing of a data set before a model is trained on it; ``task`` is guessed where left out.
 

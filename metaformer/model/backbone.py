@@ -99,6 +99,11 @@ class Backbone(nn.Module):
 
 def check_images(images: Tensor, in_chans: int) -> None:
     """Refuse what is no batch of pictures with ``in_chans`` channels, as numbers that can be computed with."""
+    if not isinstance(images, Tensor):
+        raise InputError(
+            f"images: expected one tensor (batch, {in_chans}, height, width), got a {type(images).__name__}; "
+            "torch.stack joins pictures of one size"
+        )
     if images.ndim != 4 or images.shape[1] != in_chans:
         raise InputError(
             f"images: expected (batch, {in_chans}, height, width), got {tuple(images.shape)}; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..data.inspection import guessed_task
+from ..data.inspection import LAYOUTS, other_layout
 from ..data.loader import evaluation_loader, training_loader
 from ..data.memory import kept_in_memory
 from ..data.mixing import Mixing
@@ -32,11 +32,8 @@ class ClassificationWork:
 
     def open(self, choice: DataChoice, progress: Progress | None = None) -> PictureSets:
         """The pictures; raises ``DataError``, also where the folder is laid out for another task."""
-        task = guessed_task(choice)
-        if task != "classification":  # its folders "images" and "annotations" would pass for two classes
-            layout = "COCO" if task == "detection" else "ADE20K"
-            message = f"{choice.source} is laid out as {layout} is, and not with a folder for each class"
-            raise DataError(f"{message}; give --task {task} or --recipe {task}")
+        if other := other_layout(choice, "classification"):  # "images" and "annotations" would pass for two classes
+            raise DataError(f"expected {LAYOUTS['classification']}; {other}")
         return open_source(choice, progress)
 
     def fitted_model(self, recipe: Recipe, sets: PictureSets, spec: AnySpec | None = None) -> tuple[Model, list[str]]:

@@ -8,11 +8,12 @@ from typing import Any
 from ..data.annotated import Annotated, AnnotatedSets
 from ..data.coco import CocoPictures, open_detection
 from ..data.dense_loader import dense_evaluation_loader, dense_training_loader
+from ..data.inspection import TaskName, other_layout
 from ..data.label_maps import open_segmentation
 from ..data.sets import Progress
 from ..dense import create_detector, create_segmenter
 from ..dense_scoring import DenseScore, score_detection, score_segmentation
-from ..errors import RunError
+from ..errors import DataError, RunError
 from ..recipe import DataChoice, Recipe
 from ..tasks.detection import Detection
 from ..tasks.segmentation import Segmentation
@@ -30,7 +31,7 @@ class DetectionWork:
 
     def open(self, choice: DataChoice, progress: Progress | None = None) -> AnnotatedSets:
         """Pictures with objects; raises ``DataError``."""
-        return open_detection(choice, progress)
+        return _opened(open_detection, choice, "detection", progress)
 
     def fitted_model(self, recipe: Recipe, sets: AnnotatedSets, spec: Any = None) -> tuple[Any, list[str]]:
         """A detector; Mask R-CNN where the objects have masks and RetinaNet where not, unless the recipe says."""
@@ -62,7 +63,7 @@ class SegmentationWork:
 
     def open(self, choice: DataChoice, progress: Progress | None = None) -> AnnotatedSets:
         """Pictures with label maps; raises ``DataError``."""
-        return open_segmentation(choice, progress)
+        return _opened(open_segmentation, choice, "segmentation", progress)
 
     def fitted_model(self, recipe: Recipe, sets: AnnotatedSets, spec: Any = None) -> tuple[Any, list[str]]:
         """A Semantic FPN."""
@@ -78,6 +79,17 @@ class SegmentationWork:
     def score(self, model: Any, pictures: Annotated, classes: Sequence[str], **more: Any) -> DenseScore:
         """Mean IoU, the IoU of each class and confusions."""
         return _scored(score_segmentation, model, pictures, classes, **more)
+
+
+def _opened(
+    opener: Callable[..., AnnotatedSets], choice: DataChoice, task: TaskName, progress: Progress | None
+) -> AnnotatedSets:
+    """The sets, or what is wrong with them and which task they are laid out for."""
+    try:
+        return opener(choice, progress)
+    except DataError as error:
+        other = other_layout(choice, task)
+        raise DataError(f"{error}. {other}") if other else error from None
 
 
 def _fitted(create: Callable[..., Any], system: str, recipe: Recipe, sets: AnnotatedSets, spec: Any) -> Any:

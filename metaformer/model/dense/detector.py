@@ -150,6 +150,9 @@ class Detector(DenseModel):
         if not len(images):
             raise InputError("images: expected at least one picture, got none")
         for image in images:
+            if image.ndim != 3 or image.shape[0] != self.spec.in_chans:
+                wanted = f"({self.spec.in_chans}, height, width)"
+                raise InputError(f"images: expected a list of {wanted}, got one of {tuple(image.shape)}")
             check_images(image[None], self.spec.in_chans)
         if not self.training:
             return

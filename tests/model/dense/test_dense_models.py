@@ -292,7 +292,7 @@ def test_wrong_pictures_and_targets_are_refused():
     images = pictures()
     cases = {
         "at least one picture": ([], []),
-        "expected \\(batch, 3": ([torch.rand(1, 20, 20)], [first]),
+        "list of \\(3, height": ([torch.rand(1, 20, 20)], [first]),
         "floating-point": ([torch.zeros(3, 20, 20, dtype=torch.uint8)], [first]),
         "one for each of 2": (images, [first]),
         "expected what is in each": (images, None),
