@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..fast.compiled import compile
-from ..fast.fold import fold
+from ..fast.folding import fold
 from .engines import Answer, expect_precision, onnxruntime_call, openvino_call
 from .rounds import Call
 from .trial import Trial

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .compiled import CompiledModel, FellBackWarning, compile
-    from .fold import fold
+    from .folding import fold
 
-_HOME = {"compile": "compiled", "CompiledModel": "compiled", "FellBackWarning": "compiled", "fold": "fold"}
+_HOME = {"compile": "compiled", "CompiledModel": "compiled", "FellBackWarning": "compiled", "fold": "folding"}
 
 __all__ = sorted(_HOME)
 

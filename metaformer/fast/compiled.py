@@ -27,7 +27,7 @@ from .engines import onnxruntime, openvino
 from .engines import torch as eager
 from .engines.core import Run, answers, coarsest_stride, core_of, whole
 from .engines.graph import Sizes, example, foreign_mixers, sizes_of, traced, without_complex
-from .fold import fold
+from .folding import fold
 from .maps import as_maps
 from .precision import BOUNDS, available, difference, known_precision, magnitude
 from .quantisation import calibration_pictures, quantised, scores_of

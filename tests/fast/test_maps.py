@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 from dense_models import CLASSES, pyramid_spec
-from test_fold import MIXERS, NORMS, STRUCTURES, assert_same, shallow, strange
+from test_folding import MIXERS, NORMS, STRUCTURES, assert_same, shallow, strange
 
 import metaformer
 from metaformer import MixerSpec, NormSpec, create_segmenter
-from metaformer.fast.fold import fold
+from metaformer.fast.folding import fold
 from metaformer.fast.maps import MapBlock, MapStage, PooledMapBlock, as_maps, moments
 from metaformer.zoo.catalogue import CATALOGUE
 

@@ -10,8 +10,8 @@ from torch import nn
 
 import metaformer
 from metaformer import MixerSpec, NormSpec, TimmSpec, create_detector, create_segmenter
-from metaformer.fast.fold import fold
 from metaformer.fast.folded import PooledBlock
+from metaformer.fast.folding import fold
 from metaformer.model.layers import Affine, GroupNorm, Scale, StarReLU
 from metaformer.zoo.catalogue import CATALOGUE
 
