@@ -30,7 +30,7 @@ from .data.transforms import evaluation_transform
 from .dense_spec import DenseSpec
 from .errors import DataError, InputError, RunError, did_you_mean
 from .factory import create_model
-from .fast.compiled import GRAPHS, CompiledModel, FellBackWarning, Prepared, furthest, graph_of, prepared
+from .fast.compiled import GRAPHS, CompiledModel, FellBackWarning, Prepared, form_for, furthest, graph_of, prepared
 from .fast.engines import torch as eager
 from .fast.engines.core import core_inputs, core_of, whole
 from .fast.engines.graph import Sizes, sizes_of, traced
@@ -312,7 +312,7 @@ def _compared(model: Any, sets: Any, notes: list[str]) -> list[Tensor]:
 
 def _write(trained: Trained, folder: Path, format: str, precision: str, calibration: list[Tensor]) -> None:
     model: Any = trained.model
-    ready = prepared(model, maps=ENGINES[format] in GRAPHS, program=format in ("torch", "aot"))
+    ready = prepared(model, "program" if format in ("torch", "aot") else form_for(ENGINES[format], precision))
     if ENGINES[format] in GRAPHS:
         engine = ENGINES[format]
         GRAPHS[engine].write(graph_of(ready, engine, precision, calibration), folder)

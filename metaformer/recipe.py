@@ -259,6 +259,9 @@ class Machine(_RecipeRecord):
     """A checkpoint every so many weight updates as well."""
     grad_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    lean_blocks: bool = False
+    """Blocks of pooling and group norm keep only what their gradients need: less memory in the same time. On a GPU they
+    are Triton's kernels."""
     threads: int | None = None
     """CPU threads; PyTorch's choice where left out."""
 

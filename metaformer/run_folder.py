@@ -47,6 +47,7 @@ FREE_ON_RESUME = frozenset(
         "machine.save_steps",
         "machine.threads",
         "machine.grad_checkpointing",
+        "machine.lean_blocks",
     }
 )
 """Fields that say where and how conveniently a run goes on, not what comes out of it. Moved pictures are checked by

@@ -31,7 +31,7 @@ def expect_precision(precision: str, engine: str, device: torch.device) -> None:
 
 
 def openvino_call(model: nn.Module, images: Tensor, precision: str, threads: int, calibration: Tensor) -> Answer:
-    """A model traced by OpenVINO, quantised by NNCF for int8, compiled for latency.
+    """A model traced by OpenVINO for one picture, quantised by NNCF for int8; batches go to streams as ours do.
 
     Raises:
         MissingExtraError: OpenVINO or NNCF is not installed.
@@ -40,22 +40,21 @@ def openvino_call(model: nn.Module, images: Tensor, precision: str, threads: int
     expect_precision(precision, "openvino", images.device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracing
-        graph = openvino.library().convert_model(model, example_input=images, input=[tuple(images.shape)])
+        graph = openvino.library().convert_model(model, example_input=images[:1], input=[tuple(images[:1].shape)])
     if precision == "int8":
-        graph = _quantised(graph, calibration, len(images))
+        graph = _quantised(graph, calibration)
     run = openvino.runner(graph, precision, threads)
     return lambda: run(images)[0]
 
 
-def _quantised(graph: Any, calibration: Tensor, batch: int) -> Any:
+def _quantised(graph: Any, calibration: Tensor) -> Any:
     openvino.without_telemetry()
     try:
         import nncf
     except ImportError:
         raise MissingExtraError("NNCF is not installed: pip install 'metaformer[openvino]'") from None
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    whole = calibration[torch.arange(-(-len(calibration) // batch) * batch) % len(calibration)]
-    return nncf.quantize(graph, nncf.Dataset([part.numpy() for part in whole.split(batch)]))
+    return nncf.quantize(graph, nncf.Dataset([part.numpy() for part in calibration.split(1)]))
 
 
 def onnxruntime_call(model: nn.Module, images: Tensor, threads: int) -> Answer:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..fast.kernels.blocks import accelerated
 from .contenders import Row, with_compiler
 from .engines import expect_precision
 from .inference import finish_of, take_down, worked_out
@@ -43,19 +44,38 @@ class Learner:
     """Which of our models has its losses."""
 
 
+def _lean(trial: Trial) -> nn.Module:
+    return accelerated(trial.ours)
+
+
+_KINDS: tuple[tuple[str, str, Callable[[Trial], nn.Module], str], ...] = (
+    ("ours", "metaformer", lambda trial: trial.ours, "original"),
+    ("ours, lean blocks", "metaformer", _lean, "original"),
+    (BASELINE, "timm", lambda trial: trial.timm, "timm"),
+)
+"""Name, library, model and head."""
+
+
 def learners(*, peers: bool = True, compilers: bool = True) -> list[Learner]:
-    """Ours and timm's, eager and compiled, in float32 and under autocast to bfloat16."""
-    found = []
-    for precision, engine in product(("fp32", "bf16"), ("eager", "torch.compile")):
-        words = (", torch.compile" if engine == "torch.compile" else "") + (", bf16" if precision == "bf16" else "")
-        same: Any = {"engine": engine, "precision": precision, "layout": "channels_last"}
-        found.append(
-            Learner(name=f"ours{words}", library="metaformer", choice=lambda trial: trial.ours, head="original", **same)
+    """Ours and timm's, eager and compiled, in float32 and under autocast to bfloat16.
+
+    Compilers see plain blocks where lean ones stand, so these are not compiled.
+    """
+    engines = ("eager", "torch.compile") if compilers else ("eager",)
+    return [
+        Learner(
+            name=name + (", torch.compile" if engine != "eager" else "") + (", bf16" if precision == "bf16" else ""),
+            library=library,
+            engine=engine,
+            precision=precision,
+            layout="channels_last",
+            choice=choice,
+            head=head,
         )
-        if peers:
-            name = f"{BASELINE}{words}"
-            found.append(Learner(name=name, library="timm", choice=lambda trial: trial.timm, head="timm", **same))
-    return [one for one in found if compilers or one.engine == "eager"]
+        for precision, engine in product(("fp32", "bf16"), engines)
+        for name, library, choice, head in _KINDS
+        if (peers or library == "metaformer") and (engine == "eager" or choice is not _lean)
+    ]
 
 
 class Step:
@@ -65,7 +85,7 @@ class Step:
         self.trial = trial
         self.model = copy.deepcopy(model).to(memory_format=torch.channels_last).train()
         self.images = trial.images.contiguous(memory_format=torch.channels_last)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE, fused=True)
         self._autocast = precision == "bf16"
         self._forward: Any = with_compiler(self.model, trial.device) if compiled else self.model
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,13 +28,16 @@ from .engines import torch as eager
 from .engines.core import Run, answers, coarsest_stride, core_of, whole
 from .engines.graph import Sizes, example, foreign_mixers, sizes_of, traced, without_complex
 from .folding import fold
-from .maps import as_maps
+from .maps import as_maps, written_out
 from .precision import BOUNDS, available, difference, known_precision, magnitude
 from .quantisation import calibration_pictures, quantised, scores_of
 
 BACKENDS = ("openvino", "onnxruntime", "torch")
 """Engines, the one that ``auto`` takes first first."""
 GRAPHS: dict[str, Any] = {"openvino": openvino, "onnxruntime": onnxruntime}
+Form = Literal["modules", "program", "maps", "tokens"]
+"""For PyTorch line by line; for PyTorch as a program; for graph engines with maps, or with tokens, in the blocks."""
+_WRITTEN: dict[str, Callable[[nn.Module], nn.Module]] = {"maps": as_maps, "tokens": written_out}
 _MODELS = (Classifier, TimmClassifier, Detector, Segmenter)
 
 
@@ -184,20 +187,18 @@ def chosen_backend(name: str, device: torch.device | str = "cpu") -> str:
     return name
 
 
-def prepared(model: nn.Module, *, maps: bool, program: bool = False) -> Prepared:
-    """A model folded, with ``maps`` as graph engines like it; everything on the CPU then, and where the model is else.
-
-    ``program``: it is to be traced all the same, so that its sizes and its example are a graph's.
+def prepared(model: nn.Module, form: Form) -> Prepared:
+    """A model folded, in the form that what runs it likes; on the CPU for graph engines, where the model is else.
 
     Raises:
         InputError: no graph can hold it.
     """
     original = copy.deepcopy(model).eval().requires_grad_(False)
-    original = original.cpu() if maps else original
+    original = original.cpu() if form in _WRITTEN else original
     folded = fold(original)
-    graph = maps or program
+    graph = form != "modules"
     sizes = sizes_of(original) if graph else Sizes()
-    core = without_complex(core_of(as_maps(copy.deepcopy(folded)))) if maps else core_of(folded)
+    core = without_complex(core_of(_WRITTEN[form](copy.deepcopy(folded)))) if form in _WRITTEN else core_of(folded)
     spec: Any = original.spec
     images = example(spec.in_chans, sizes if graph else _own(original), coarsest_stride(original))
     return Prepared(original, folded, core, sizes, images, graph)
@@ -207,6 +208,12 @@ def _own(model: Any) -> Sizes:
     """The size that a model is built for, for an example in PyTorch."""
     spec: Any = model.spec
     return Sizes() if isinstance(model, (Detector, Segmenter)) and not spec.square else Sizes(fixed=spec.img_size)
+
+
+def form_for(engine: str, precision: str) -> Form:
+    """What a model looks like on its way to an engine."""
+    form: Form = GRAPHS[engine].form(precision) if engine in GRAPHS else "modules"
+    return form
 
 
 def graph_of(ready: Prepared, engine: str, precision: str, pictures: list[Tensor]) -> Any:
@@ -228,14 +235,14 @@ def graph_of(ready: Prepared, engine: str, precision: str, pictures: list[Tensor
 def _compiled(
     model: nn.Module, engine: str, precision: str, pictures: list[Tensor], threads: int | None
 ) -> CompiledModel:
-    ready = prepared(model, maps=engine in GRAPHS)
+    ready = prepared(model, form_for(engine, precision))
     notes: list[str] = []
     if engine in GRAPHS:
         run = GRAPHS[engine].runner(graph_of(ready, engine, precision, pictures), precision, threads)
     else:
         run = _in_torch(ready, precision, threads, notes)
     device = next(ready.original.parameters(), torch.empty(0)).device
-    seen = [*pictures[:8], *((ready.images, _others(ready)) if precision != "int8" else ())]
+    seen = pictures[:8] if precision == "int8" else [ready.images, _others(ready), *2 * [_usual(ready)]]
     _expect_same(run, ready.original, [one.to(device) for one in seen], precision)
     return CompiledModel(
         run,
@@ -260,6 +267,16 @@ def _others(ready: Prepared) -> Tensor:
         height, width = height + 2 * step, width + step
     draws = torch.Generator().manual_seed(1)
     return torch.randn(3, ready.images.shape[1], height, width, generator=draws)
+
+
+def _usual(ready: Prepared) -> Tensor:
+    """Pictures of the size that the model was built for, where it has one.
+
+    They are compared twice: in OpenVINO what comes a second time gets a graph of its own.
+    """
+    size = _own(ready.original).fixed or ready.images.shape[2:]
+    draws = torch.Generator().manual_seed(2)
+    return torch.randn(2, ready.images.shape[1], *size, generator=draws)
 
 
 def _in_torch(ready: Prepared, precision: str, threads: int | None, notes: list[str]) -> Run:

@@ -37,6 +37,7 @@ from ..model.mixers.gating import GatingUnit
 from ..model.mixers.pooling import Identity, Pooling
 from ..model.mixers.window import Window
 from .folded import PooledBlock, PooledResidual, ScaledPooling, ShiftedSquaredReLU
+from .kernels.blocks import take_out
 
 Layer = nn.Linear | nn.Conv2d
 _AFFINE = (nn.LayerNorm, GroupNorm, Affine)
@@ -56,6 +57,7 @@ def fold(model: nn.Module) -> nn.Module:
         A module of the same class in evaluation mode, without gradients. Its ``folded`` lists what went where.
     """
     folded: Any = copy.deepcopy(model).eval().requires_grad_(False)
+    take_out(folded)
     report: list[str] = []
     with torch.no_grad():
         for name, part in list(folded.named_modules()):

@@ -23,7 +23,7 @@ from ..model.embed import ConvEmbedding, NoPosition
 from ..model.layers import Affine, ChannelMLP, GroupNorm, Scale
 from ..model.mixers.convolution import DepthwiseConv, OnMap, SeparableConv
 from ..model.mixers.pooling import Identity, Pooling
-from ..model.tokens import to_map, to_tokens
+from ..model.tokens import on_map, to_map, to_tokens
 from ..types import Grid
 from .folded import PooledBlock, PooledResidual, ScaledPooling
 
@@ -45,10 +45,21 @@ def as_maps(model: nn.Module) -> nn.Module:
                     setattr(parent, name, MapBackbone(part))
             if isinstance(parent, Backbone):
                 _map_stages(parent, handed_on=False)
-        for parent in list(model.modules()):
-            for name, part in list(parent.named_children()):
-                if isinstance(part, GroupNorm):
-                    setattr(parent, name, WrittenGroupNorm(part, maps=False))
+    return _write_out(model)
+
+
+def written_out(model: nn.Module) -> nn.Module:
+    """A copy with tokens as they were, and norms over them as sums and products that engines can join with others."""
+    return _write_out(copy.deepcopy(model).eval())
+
+
+def _write_out(model: nn.Module) -> nn.Module:
+    for parent in list(model.modules()):
+        for name, part in list(parent.named_children()):
+            if isinstance(part, GroupNorm):
+                setattr(parent, name, WrittenGroupNorm(part, maps=False))
+            elif isinstance(part, PooledResidual):
+                setattr(parent, name, WrittenPooledResidual(part))
     return model.eval().requires_grad_(False)
 
 
@@ -186,6 +197,21 @@ def moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     mean, count = x.mean(axes, keepdim=True), prod(x.shape[1:])
     variance = torch.linalg.vector_norm(x, 2, axes, keepdim=True).square() / count - mean.square()
     return mean, (variance.clamp(min=0) + eps).rsqrt()
+
+
+class WrittenPooledResidual(nn.Module):
+    """``PooledResidual`` over tokens with ``moments``; ``torch.lerp`` becomes a choice between two formulas."""
+
+    def __init__(self, pooled: PooledResidual) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(pooled.factor)
+        self.eps, self.kernel = pooled.eps, pooled.kernel
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """(B, N, C) to the same shape."""
+        _, deviation = moments(x, self.eps)
+        pooled = on_map(x, grid, lambda m: neighbourhood(m, self.kernel))
+        return x + (self.factor * deviation) * (pooled - x)
 
 
 class MapLayerNorm(nn.Module):

@@ -6,6 +6,7 @@ Face Accelerate brings the device, mixed precision and data parallelism.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from ..fast.kernels.blocks import put_in, take_out
 from ..recipe import Recipe
 from ..types import Batch, Task
 from .averaging import AveragedWeights
@@ -22,6 +24,8 @@ from .device import plain, start_accelerator
 from .evaluation import Batches, Evaluation, evaluate
 from .optimiser import build_optimiser
 from .randomness import reseed
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +51,20 @@ class Engine:
             torch.set_num_threads(recipe.machine.threads)
         if recipe.machine.grad_checkpointing:
             model.set_grad_checkpointing(True)  # type: ignore[operator]
+        if recipe.machine.lean_blocks and not put_in(model):
+            log.warning("machine.lean_blocks: this model has no block of pooling and group norm; it trains as it is")
         self.accelerator = start_accelerator(recipe.machine)
         optimiser = build_optimiser(model, recipe.optimisation, self.accelerator.device)
         self._wrapped, self.optimiser = self.accelerator.prepare(model.train(), optimiser)
         self.module = plain(model)
         decay = recipe.optimisation.ema_decay
         self.average = AveragedWeights(self.module, decay) if decay else None
+
+    def release(self) -> None:
+        """The modules as they were built: what was put in for training comes out again."""
+        take_out(self.module)
+        if self.average:
+            take_out(self.average.module)
 
     @property
     def is_main(self) -> bool:

@@ -126,6 +126,7 @@ class Trainer:
                 self._saved_at = self._lap_at = time.perf_counter()
                 yield
         finally:
+            self.engine.release()
             self._tell("finished")
 
     def _begin(self, resume: bool) -> None:

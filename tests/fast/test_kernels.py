@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metaformer import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
+from metaformer.fast.folding import fold
 from metaformer.fast.kernels import choice as choice_module
-from metaformer.fast.kernels.blocks import KernelBlock, KernelStage, accelerated, paths
+from metaformer.fast.kernels.blocks import KernelBlock, KernelStage, accelerated, paths, put_in, take_out
 from metaformer.fast.kernels.choice import choose, median_ratios
 from metaformer.fast.kernels.formulas import MLPWeights
 from metaformer.fast.kernels.operations import normalised_mlp, pooling_residual, statistics
@@ -346,3 +347,55 @@ def test_wide_tokens_are_not_offered_the_single_kernel() -> None:
     assert paths(narrow) == ("plain", "kernels", "fused")
     narrow.norm2 = GroupNorm(320)
     assert paths(narrow) == ("plain", "kernels")
+
+
+def test_blocks_go_in_and_out_of_a_model_as_it_stands() -> None:
+    model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
+    expected = model(images)
+    assert put_in(model) == 4
+    assert len(kernel_blocks(model)) == 4
+    assert (model(images) - expected).abs().max() < 1e-5 * expected.abs().max()
+    folded = fold(model)
+    assert not kernel_blocks(folded), "kernels want the parts that folding takes away"
+    assert (folded(images) - expected).abs().max() < 1e-5 * expected.abs().max()
+    take_out(model)
+    assert not kernel_blocks(model)
+    assert torch.equal(model(images), expected)
+    assert put_in(model_of(spec(norm=NormSpec(kind="layer")))) == 0
+
+
+def test_lean_blocks_keep_less() -> None:
+    """The sum of what autograd holds on to between the passes."""
+    wide = spec()
+    wide = wide.with_changes(img_size=(36, 44))
+
+    def kept(model: nn.Module) -> int:
+        held: dict[int, int] = {}
+
+        def hold(x: Tensor) -> Tensor:
+            held[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(hold, lambda x: x):
+            result = model.train()(torch.randn(4, 3, 36, 44))
+        assert result.requires_grad
+        return sum(held.values()) - sum(p.untyped_storage().nbytes() for p in model.parameters())
+
+    model = model_of(wide)
+    assert kept(accelerated(model)) < 0.6 * kept(model)
+
+
+@pytest.mark.parametrize("star", [False, True])
+def test_autocast_is_heeded(star: bool) -> None:
+    """Products in bfloat16, sums and norms in float32, as in the plain block."""
+    model, images = model_of(spec(star)).train(), torch.randn(3, 3, 18, 22)
+    fast = accelerated(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        mine, theirs = fast(images), model(images)
+    assert mine.dtype == theirs.dtype
+    assert (mine - theirs).float().norm() < 0.03 * theirs.float().norm()
+    mine.float().square().sum().backward()
+    theirs.float().square().sum().backward()
+    for (name, one), other in zip(fast.named_parameters(), model.parameters(), strict=True):
+        assert one.grad.dtype == torch.float32
+        assert (one.grad - other.grad).norm() < 0.1 * other.grad.norm() + 0.05, name

@@ -11,7 +11,11 @@ from tiny_training import CLASSES, Losses, TinyLoader, TinyNet, same_bits, tiny_
 from torch import Tensor
 
 from metaformer.errors import RunError
+from metaformer.fast.kernels.blocks import KernelBlock
+from metaformer.model.block import Block
+from metaformer.model.build import build
 from metaformer.recipe import Machine, Recipe
+from metaformer.spec import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
 from metaformer.tasks.classification import Classification
 from metaformer.training.checkpoint import read_tree
 from metaformer.training.observer import Observer, StepRecord
@@ -274,6 +278,38 @@ def test_the_model_comes_back_plain_and_can_be_trained_again(tmp_path: Path) -> 
         assert set(vars(model)) == before
         assert trainer.average is not None
         assert set(vars(trainer.average.module)) == before
+
+
+def test_lean_blocks_learn_the_same_and_come_out_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pool = StageSpec(
+        depth=2,
+        width=8,
+        embedding=EmbeddingSpec(kernel=2, stride=2, padding=0),
+        mixer=MixerSpec(name="pooling"),
+        norm=NormSpec(kind="group"),
+    )
+    spec = ModelSpec(stages=(pool,), num_classes=CLASSES, in_chans=1, img_size=(8, 8))
+    weights = []
+    for lean in (False, True):
+        torch.manual_seed(1)
+        model = build(spec)
+        inside: list[type] = []
+        hook = model.backbone.register_forward_pre_hook(
+            lambda backbone, _, inside=inside: inside.append(type(backbone.stages[0].blocks[0]))
+        )
+        machine = Machine(device="cpu", lean_blocks=lean)
+        trainer = tiny_trainer(tmp_path / str(lean), model=model, machine=machine, optimiser="sgd", ema_decay=0.9)
+        trainer.fit()
+        hook.remove()
+        assert {issubclass(kind, KernelBlock) for kind in inside} == {lean}
+        assert trainer.average is not None
+        for module in (model, trainer.average.module):
+            assert {type(part) for part in module.modules() if isinstance(part, Block)} == {Block}
+        weights.append(weights_of(trainer))
+    for name, plain in weights[0].items():
+        assert torch.allclose(weights[1][name], plain, atol=1e-4), name
+    tiny_trainer(tmp_path / "none", machine=Machine(device="cpu", lean_blocks=True)).fit()
+    assert "no block of pooling and group norm" in caplog.text
 
 
 def test_what_the_machine_cannot_do_is_said(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +18,9 @@ from ...errors import InputError, MissingExtraError
 
 EXTRA = "OpenVINO is not installed: pip install 'metaformer[openvino]'"
 FILES = ("model.xml", "model.bin")
+
+Sides = tuple[int, ...]
+"""Height and width in pixels."""
 
 
 def library() -> ModuleType:
@@ -42,6 +47,11 @@ def without_telemetry() -> None:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     elif "openvino" in sys.modules or "nncf" in sys.modules:
         loaded.Telemetry().consent = False
+
+
+def form(precision: str) -> Literal["maps", "tokens"]:
+    """Maps: it sees a transposition wherever tokens become one, and joins 1 × 1 convolutions with what follows."""
+    return "maps"
 
 
 def converted(program: ExportedProgram) -> Any:
@@ -98,26 +108,92 @@ def read(folder: Path) -> Any:
         raise InputError(f"{folder / FILES[0]}: OpenVINO cannot read it: {_reason(error)}") from None
 
 
-def runner(model: Any, precision: str, threads: int | None = None) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def runner(model: Any, precision: str, threads: int | None = None) -> Runner:
     """A function from pictures (B, C, H, W) float32 to the graph's answers, each a float32 tensor.
 
-    The precision is set on purpose: left alone OpenVINO takes bf16 wherever the CPU has it.
+    Raises:
+        InputError: OpenVINO cannot compile the graph.
     """
-    properties: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    if threads is not None:
-        properties["INFERENCE_NUM_THREADS"] = threads
-    try:
-        compiled = library().Core().compile_model(model, "CPU", properties)
-    except RuntimeError as error:
-        raise InputError(f"OpenVINO cannot compile the model: {_reason(error)}") from error
-    request = compiled.create_infer_request()
+    return Runner(model, precision, threads)
 
-    def run(images: Tensor) -> tuple[Tensor, ...]:
-        found = request.infer([images.contiguous().numpy()])
-        # copies: the request writes its next answers into the same memory
-        return tuple(torch.from_numpy(found[output].copy()).float() for output in compiled.outputs)
 
-    return run
+class Runner:
+    """A graph, compiled as the pictures that come want it.
+
+    A graph for any size runs slower than one for a single size, since fewer of its operations can be joined: a size
+    that comes a second time gets a graph of its own, ``OWN`` sizes at most. Such a graph is for one picture, and a
+    batch is handed out to streams, one for each thread: each keeps its picture's maps in its own cache and waits for
+    nobody.
+    """
+
+    OWN = 4
+
+    def __init__(self, model: Any, precision: str, threads: int | None = None) -> None:
+        self._model, self._precision, self._threads = model, precision, threads
+        self._lock = Lock()
+        batch, _, *sides = model.inputs[0].get_partial_shape()
+        self._batch = None if batch.is_dynamic else batch.get_length()
+        self._seen: set[Sides] = set()
+        fixed = all(side.is_static for side in sides)
+        self._own: set[Sides] = {tuple(side.get_length() for side in sides)} if fixed else set()
+        self._whole = self._compiled(model, 1)
+        self._streams: dict[tuple[Sides, int], Any] = {}
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, C, H, W) to tensors of B rows each."""
+        with self._lock:
+            if len(images) in (0, self._batch) or not self._has_own(tuple(images.shape[2:])):
+                return _answers(self._whole, images)
+            return self._picture_by_picture(images)
+
+    def __deepcopy__(self, memo: Any) -> Runner:
+        """A compiled graph cannot be copied; copies of what holds it share it."""
+        return self
+
+    def _has_own(self, sides: Sides) -> bool:
+        """Whether a size has, or gets now, a graph of its own."""
+        if sides in self._seen and len(self._own) < self.OWN and self._batch in (None, 1):
+            self._own.add(sides)
+        self._seen.add(sides)
+        return sides in self._own
+
+    def _picture_by_picture(self, images: Tensor) -> tuple[Tensor, ...]:
+        most = min(len(images), self._threads or os.cpu_count() or 1)
+        key = tuple(images.shape[2:]), 1 << (most.bit_length() - 1)  # 1, 2, 4, …: few graphs for many sizes of batch
+        if key not in self._streams:
+            self._streams[key] = self._for_one_picture(images, key[1])
+        rows: list[tuple[Tensor, ...]] = [()] * len(images)
+        queue = self._streams[key]
+        queue.set_callback(lambda request, i: rows.__setitem__(i, _copies(request.results.values())))
+        for i, image in enumerate(images.contiguous().numpy()):
+            queue.start_async([image[None]], i)
+        queue.wait_all()
+        return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
+
+    def _for_one_picture(self, images: Tensor, streams: int) -> Any:
+        """So many requests at a time to a graph of this size."""
+        graph = self._model.clone()
+        graph.reshape([1, *images.shape[1:]])
+        return library().AsyncInferQueue(self._compiled(graph, streams), streams)
+
+    def _compiled(self, graph: Any, streams: int) -> Any:
+        """The precision is set on purpose: left alone OpenVINO takes bf16 wherever the CPU has it."""
+        properties: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": "bf16" if self._precision == "bf16" else "f32",
+            "NUM_STREAMS": streams,
+        }
+        if self._threads is not None:
+            properties["INFERENCE_NUM_THREADS"] = self._threads
+        try:
+            return library().Core().compile_model(graph, "CPU", properties)
+        except RuntimeError as error:
+            raise InputError(f"OpenVINO cannot compile the model: {_reason(error)}") from error
+
+
+def _answers(compiled: Any, images: Tensor) -> tuple[Tensor, ...]:
+    return _copies(compiled([images.contiguous().numpy()]).values())
+
+
+def _copies(found: Iterable[Any]) -> tuple[Tensor, ...]:
+    """Copies, since a request writes its next answers into the same memory."""
+    return tuple(torch.from_numpy(one.copy()).float() for one in found)

@@ -135,6 +135,20 @@ def accelerated(model: nn.Module) -> nn.Module:
     return _replaced(deepcopy(model))
 
 
+def put_in(model: nn.Module) -> int:
+    """As ``accelerated``, in the model itself; how many blocks it is about."""
+    _replaced(model)
+    return sum(isinstance(part, KernelBlock) for part in model.modules())
+
+
+def take_out(model: nn.Module) -> None:
+    """Plain blocks again, with the same parts, in the model itself."""
+    for parent in list(model.modules()):
+        for name, part in list(parent.named_children()):
+            if isinstance(part, KernelBlock):
+                setattr(parent, name, Block(**dict(part.named_children())).train(part.training))
+
+
 def _replaced(module: nn.Module) -> nn.Module:
     """A module with kernels inside it, or in its place."""
     for name, child in list(module.named_children()):

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ...types import Grid
 from . import formulas
-from .formulas import MLPWeights, PoolingWeights, Statistics, wide
+from .formulas import MLPWeights, PoolingWeights, Statistics
 
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
 """What kernels read and write."""
@@ -173,36 +173,37 @@ class MLPPlan:
 
 
 class _NormalisedMLP(torch.autograd.Function):
-    """Keeps x and the statistics; the pre-activation is computed again."""
+    """Keeps x and the statistics; the formulas also keep what the activation saw, which kernels compute again."""
 
     @staticmethod
     def forward(
         ctx: Any, plan: MLPPlan, x: Tensor, stats: Statistics, keep: Tensor | None, *parts: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         weights = MLPWeights(*parts)  # type: ignore[arg-type]  # those that must be there are
-        dtype = result_type(x, *parts)
+        dtype, before = result_type(x, *parts), None
         with _at(x):
             if runs_on_kernels(x):
                 last = (dtype, plan.next_eps, plan.products, plan.fused)
                 y, after = _kernels("products").normalised_mlp(x, weights, stats, keep, *last)
             else:
-                y = formulas.normalised_mlp(x, weights, stats, keep).to(dtype)
+                wide_y, before = formulas.normalised_mlp(x, weights, stats, keep, plan.products)
+                y = wide_y.to(dtype)
                 after = formulas.statistics(y, plan.next_eps)
         ctx.plan = plan
-        ctx.save_for_backward(x, *stats, keep, *parts)
+        ctx.save_for_backward(x, before, *stats, keep, *parts)
         ctx.mark_non_differentiable(*after)
         return y, *after
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Any, ...]:
-        x, mean, rstd, keep, *parts = ctx.saved_tensors
-        known = (g.contiguous(), x, MLPWeights(*parts), Statistics(mean, rstd), keep)
+        x, before, mean, rstd, keep, *parts = ctx.saved_tensors
+        known = (MLPWeights(*parts), Statistics(mean, rstd), keep)
         with _at(x):
-            if runs_on_kernels(x):
-                found = _kernels("products").normalised_mlp_gradients(*known, ctx.plan.products)
+            if before is None:
+                found = _kernels("products").normalised_mlp_gradients(g.contiguous(), x, *known, ctx.plan.products)
             else:
-                found = formulas.normalised_mlp_gradients(*known)
+                found = formulas.normalised_mlp_gradients(g.contiguous(), x, before, *known)
         return None, found.x.to(x.dtype), None, None, *_like(found.weights, parts)
 
 
@@ -231,9 +232,17 @@ def normalised_mlp(
         The tokens (B, N, C) and their statistics.
     """
     stats = statistics(x, eps) if stats is None else stats
-    products = _kernels("products").product_type(x) if runs_on_kernels(x) else wide(x).dtype
+    products = product_type(x)
+    if runs_on_kernels(x):
+        products = _kernels("products").possible(products)
     y, mean, rstd = _NormalisedMLP.apply(MLPPlan(next_eps, fused, products), x, stats, keep, *weights)
     return y, Statistics(mean, rstd)
+
+
+def product_type(x: Tensor) -> torch.dtype:
+    """What is multiplied in: autocast's type where it is on, else x's."""
+    inside = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
+    return torch.get_autocast_dtype(x.device.type) if inside else x.dtype
 
 
 def _like(gradients: tuple[Tensor | None, ...], parts: list[Tensor | None]) -> tuple[Tensor | None, ...]:

@@ -522,10 +522,8 @@ def _sum_over_tokens(
     tl.store(out + place, total, mask=(j < J)[:, None] & (c < C)[None, :])
 
 
-def product_type(x: Tensor) -> torch.dtype:
-    """What is multiplied in: autocast's type where it is on, else x's. The interpreter has no bfloat16 products."""
-    inside = torch.is_autocast_enabled(x.device.type)
-    dtype = torch.get_autocast_dtype(x.device.type) if inside else x.dtype
+def possible(dtype: torch.dtype) -> torch.dtype:
+    """The type that products of this one are computed in: the interpreter has no bfloat16 products."""
     return torch.float32 if INTERPRETED and dtype == torch.bfloat16 else dtype
 
 
