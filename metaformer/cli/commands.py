@@ -118,7 +118,7 @@ def evaluate(
     """Measure a trained model on pictures; on those of its run where none are named."""
     from .. import evaluation
 
-    choice = _data_of(weights, nested(flags).get("data", {}))
+    choice = data_of(weights, nested(flags).get("data", {}))
     result = evaluation.evaluate(
         weights, choice, name=model, part=part, batch_size=_at_least_one(batch_size), device=device, out=out
     )
@@ -140,7 +140,7 @@ def _at_least_one(batch_size: int) -> int:
     return batch_size
 
 
-def _data_of(weights: str | None, said: dict[str, Any]) -> DataChoice | None:
+def data_of(weights: str | None, said: dict[str, Any]) -> DataChoice | None:
     """The run's own choice of pictures with what was said over it; nothing where nothing was said."""
     if not said:
         return None

@@ -47,7 +47,7 @@ def export(
     run was judged on; with labels its figures stand before and after.
     """
     from .. import export as exporting
-    from .commands import _data_of
+    from .commands import data_of
 
     result = exporting.export(
         weights,
@@ -55,7 +55,7 @@ def export(
         format=format,
         precision=precision,
         name=model,
-        data=_data_of(weights, nested(flags).get("data", {})),
+        data=data_of(weights, nested(flags).get("data", {})),
         size=size,
         overwrite=overwrite,
     )
