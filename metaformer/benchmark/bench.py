@@ -93,10 +93,13 @@ def _trial(setting: Setting, name: str, batch: int, device: torch.device) -> Tri
 
 
 def _inference(setting: Setting, device: torch.device, watcher: Watcher) -> Iterator[list[dict[str, Any]]]:
-    """Every cell's comparison so far, after each round."""
-    rows = contenders(device, peers=setting.peers, compilers=not setting.quick)
+    """Every cell's comparison so far, after each round.
+
+    What Inductor compiles takes part in the first of them only: it takes minutes for each deep model.
+    """
     done: list[dict[str, Any]] = []
     for name, batch in setting.cells:
+        rows = contenders(device, peers=setting.peers, compilers=not setting.quick and not done)
         watcher.section(f"inference, {name}, batch {batch}", len(rows) * (setting.pace.total + 1))
         for comparison in compare(_trial(setting, name, batch, device), rows, setting.pace, watcher.step):
             told = comparison.to_dict()

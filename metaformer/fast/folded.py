@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..model.layers import GroupNorm
 from ..model.tokens import on_map
 from ..types import Grid
+from .kernels.formulas import statistics
 
 
 class ScaledPooling(nn.Module):
@@ -50,12 +52,23 @@ class PooledResidual(nn.Module):
 
     def deviation(self, x: Tensor) -> Tensor:
         """One over the standard deviation of all numbers of each picture, (B, 1, 1)."""
-        variance = x.flatten(1).var(1, correction=0)
-        return (variance + self.eps).rsqrt()[:, None, None]
+        return statistics(x, self.eps).rstd.to(x.dtype)[:, None, None]
 
     def extra_repr(self) -> str:
         """Width, eps and window."""
         return f"{self.factor.numel()}, eps={self.eps}, kernel={self.kernel}"
+
+
+class BareGroupNorm(GroupNorm):
+    """A group norm whose affine went elsewhere: without a factor for each channel the order in memory is free."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__(dim, eps, bias=False)
+        self.register_parameter("weight", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) to the same shape."""
+        return F.group_norm(x, 1, eps=self.eps)
 
 
 class PooledBlock(nn.Module):

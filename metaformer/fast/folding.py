@@ -36,7 +36,7 @@ from ..model.mixers.convolution import DepthwiseConv, SeparableConv
 from ..model.mixers.gating import GatingUnit
 from ..model.mixers.pooling import Identity, Pooling
 from ..model.mixers.window import Window
-from .folded import PooledBlock, PooledResidual, ScaledPooling, ShiftedSquaredReLU
+from .folded import BareGroupNorm, PooledBlock, PooledResidual, ScaledPooling, ShiftedSquaredReLU
 from .kernels.blocks import take_out
 
 Layer = nn.Linear | nn.Conv2d
@@ -230,7 +230,9 @@ def _statistics_as_affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor
 
 def _without_affine(norm: nn.Module) -> Any:
     """What is left of a norm whose affine went elsewhere."""
-    if isinstance(norm, (LayerNorm, nn.LayerNorm, GroupNorm)):
+    if isinstance(norm, GroupNorm):
+        return BareGroupNorm(norm.dim, norm.eps)
+    if isinstance(norm, (LayerNorm, nn.LayerNorm)):
         norm.register_parameter("weight", None)
         norm.register_parameter("bias", None)
         return norm
