@@ -99,7 +99,7 @@ def _inference(setting: Setting, device: torch.device, watcher: Watcher) -> Iter
     """
     done: list[dict[str, Any]] = []
     for name, batch in setting.cells:
-        rows = contenders(device, peers=setting.peers, compilers=not setting.quick and not done)
+        rows = contenders(device, peers=setting.peers, compilers=setting.compiles and not done)
         watcher.section(f"inference, {name}, batch {batch}", len(rows) * (setting.pace.total + 1))
         for comparison in compare(_trial(setting, name, batch, device), rows, setting.pace, watcher.step):
             told = comparison.to_dict()
@@ -110,7 +110,7 @@ def _inference(setting: Setting, device: torch.device, watcher: Watcher) -> Iter
 def _training(setting: Setting, device: torch.device, watcher: Watcher) -> Iterator[list[dict[str, Any]]]:
     """The first model at the first batch size."""
     name, batch = setting.cells[0]
-    chosen = learners(peers=setting.peers, compilers=not setting.quick)
+    chosen = learners(peers=setting.peers, compilers=setting.compiles)
     watcher.section(f"training, {name}, batch {batch}", len(chosen) * (setting.pace.total + 1))
     for lesson in learn(_trial(setting, name, batch, device), chosen, setting.pace, watcher.step):
         yield [lesson.to_dict()]

@@ -28,6 +28,8 @@ class Setting(Record):
     device: str = "cpu"
     peers: bool = True
     """Whether other libraries take part."""
+    compilers: bool = True
+    """Whether what Inductor compiles takes part, in the first comparison and in training."""
     quick: bool = False
     """Two rounds, short turns and nothing that is compiled: does it run? Its figures mean little."""
 
@@ -38,6 +40,11 @@ class Setting(Record):
         self.expect(self.size >= 32, "size", "at least 32 pixels", self.size)
         self.expect(self.rounds > 0, "rounds", "at least 1", self.rounds)
         self.expect(self.threads > 0, "threads", "at least 1", self.threads)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether anything is compiled by Inductor."""
+        return self.compilers and not self.quick
 
     @property
     def pace(self) -> Pace:

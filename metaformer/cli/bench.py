@@ -36,6 +36,9 @@ def bench(
     threads: Annotated[int, _option("Of every engine.")] = 2,
     device: Annotated[Literal["auto", "cpu", "cuda"], _option("Where to compute.")] = "cpu",
     peers: Annotated[bool, _option("Measure timm, transformers and torchvision too.")] = True,
+    compilers: Annotated[
+        bool, _option("Let what Inductor compiles, minutes a model, take part in the first comparison and training.")
+    ] = True,
     out: Annotated[
         Path, _option("The JSON file, written after every round; the bar chart lies beside it as SVG.")
     ] = Path("bench.json"),
@@ -55,7 +58,7 @@ def bench(
 
     setting = Setting(
         models=model, batch_sizes=batch_size, size=size, rounds=rounds, threads=threads, device=device, peers=peers,
-        quick=quick,
+        compilers=compilers, quick=quick,
     )  # fmt: skip
     with _Bar() as bar:
         result = measured(setting, sections, out, bar, commands.command_line.get())
