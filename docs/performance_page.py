@@ -98,10 +98,12 @@ def about(result: Result) -> str:
     place = machine["gpu"] if setting["device"] == "cuda" else machine["processor"]
     named = ("torch", "timm", "transformers", "openvino", "onnxruntime")
     versions = ", ".join(f"{name} {machine[name]}" for name in named if name in machine)
+    stolen = machine.get("stolen")
+    beside = "" if stolen is None else f" Other programs of the host took {stolen:.1%} of the processor meanwhile."
     return (
         f"`{result['command']}` on {place}, {setting['threads']} threads ({', '.join(machine['instructions'])}), "
         f"{versions}, commit `{machine['commit']}`, {machine['date']}. Medians of {setting['rounds']} rounds in which "
-        "everyone has a turn; in brackets the quartiles."
+        f"everyone has a turn; in brackets the quartiles.{beside}"
     )
 
 
