@@ -89,6 +89,7 @@ def _bar(axes: Axes, row: Mapping[str, Any], place: int) -> float:
     axes.plot([low, high], [place, place], color=INK, linewidth=1)
     text = f"{speed:,.0f}  ({ratio:.2f} ×)" if speed >= 10 else f"{speed:,.1f}  ({ratio:.2f} ×)"
     axes.annotate(
-        text, (max(speed, high), place), xytext=(4, 0), textcoords="offset points", va="center", color=INK, fontsize=8.5
-    )
+        text, (max(speed, high), place), xytext=(4, 0), textcoords="offset points", va="center", color=INK,
+        fontsize=8.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},  # the limit's line is behind
+    )  # fmt: skip
     return max(speed, high)
