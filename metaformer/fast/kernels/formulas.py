@@ -152,8 +152,12 @@ def pooling_residual(
 
 def _factors(weights: PoolingWeights, stats: Statistics, keep: Tensor | None) -> Tensor:
     """keep rstd scale weight, (B, 1, C)."""
-    rstd = stats.rstd if keep is None else stats.rstd * wide(keep)
-    return per_sample(rstd) * scaled(wide(weights.weight), weights.scale)
+    return per_sample(_kept(stats, keep)) * scaled(wide(weights.weight), weights.scale)
+
+
+def _kept(stats: Statistics, keep: Tensor | None) -> Tensor:
+    """keep rstd, (B,)."""
+    return stats.rstd if keep is None else stats.rstd * wide(keep)
 
 
 def pooling_residual_gradients(
@@ -169,8 +173,7 @@ def pooling_residual_gradients(
     # The constant is lost in spread, so the mean may be taken off first: what is left does not cancel.
     centred = x - per_sample(stats.mean)
     by_channel = (centred * spread).sum(1)  # (B, C): sum over tokens
-    rstd = stats.rstd if keep is None else stats.rstd * wide(keep)
-    by_k = (by_channel * rstd[:, None]).sum(0)
+    by_k = (by_channel * _kept(stats, keep)[:, None]).sum(0)
     through_rstd = (by_channel * factors[:, 0]).sum(1) * stats.rstd.square() / (x.shape[1] * x.shape[2])
     by_x = centred.mul_(-per_sample(through_rstd)).addcmul_(spread, factors).add_(scaled(g, weights.skip))
     return PoolingGradients(
