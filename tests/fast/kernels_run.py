@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from metaformer.fast.kernels import formulas, moments, products, stencil, tuning
+from metaformer.fast.kernels import formulas, mlp, mlp_gradients, moments, stencil, tuning
 from metaformer.fast.kernels.formulas import MLPWeights, PoolingWeights, Statistics
 from metaformer.fast.kernels.operations import normalised_mlp, pooling_residual, runs_on_kernels, statistics
 from metaformer.model.block import Block, Branch
@@ -154,7 +154,7 @@ CASES = [(40, 56, False, True), (33, 47, True, False), (8, 96, True, True), (96,
 def test_mlp_forwards(width: int, inner: int, star: bool, parts: bool, fused: bool) -> None:
     x, weights, keep = mlp_case(width, inner, star, parts)
     stats = moments.statistics(x, 1e-5)
-    y, after = products.normalised_mlp(x, weights, stats, keep, x.dtype, 1e-6, x.dtype, fused)
+    y, after = mlp.normalised_mlp(x, weights, stats, keep, x.dtype, 1e-6, x.dtype, fused)
     expected = formulas.normalised_mlp(x.double(), *exactly(x, weights, keep))[0]
     assert_close(y, expected)
     for mine, theirs in zip(after, formulas.statistics(expected, 1e-6), strict=True):
@@ -165,7 +165,7 @@ def test_mlp_forwards(width: int, inner: int, star: bool, parts: bool, fused: bo
 def test_mlp_backwards(width: int, inner: int, star: bool, parts: bool) -> None:
     x, weights, keep = mlp_case(width, inner, star, parts)
     g = torch.randn_like(x)
-    found = products.normalised_mlp_gradients(g, x, weights, moments.statistics(x, 1e-5), keep, x.dtype)
+    found = mlp_gradients.normalised_mlp_gradients(g, x, weights, moments.statistics(x, 1e-5), keep, x.dtype)
     expected = exact_gradients(g, x, exactly(x, weights, keep))
     assert_close(found.x, expected.x)
     for mine, theirs in zip(found.weights, expected.weights, strict=True):
@@ -184,11 +184,11 @@ def test_mlp_rounds_after_the_mean_is_gone(fused: bool) -> None:
     x, weights, keep = mlp_case(40, 56, False, True)
     x = x + 200
     stats, g = moments.statistics(x, 1e-5), torch.randn_like(x)
-    y, _ = products.normalised_mlp(x, weights, stats, keep, x.dtype, 1e-5, torch.float16, fused)
+    y, _ = mlp.normalised_mlp(x, weights, stats, keep, x.dtype, 1e-5, torch.float16, fused)
     exact = exactly(x, weights, keep)
     branch = formulas.scaled(x.double(), exact[0].skip)
     assert_close(y - branch, formulas.normalised_mlp(x.double(), *exact)[0] - branch, 4e-3)
-    found = products.normalised_mlp_gradients(g, x, weights, stats, keep, torch.float16)
+    found = mlp_gradients.normalised_mlp_gradients(g, x, weights, stats, keep, torch.float16)
     expected = exact_gradients(g, x, exact)
     assert_close(found.x, expected.x, 4e-3)
     for mine, theirs in zip(found.weights, expected.weights, strict=True):
@@ -256,7 +256,7 @@ def test_mlp_results_repeat_to_the_bit() -> None:
     x, weights, keep = mlp_case(40, 56, True, True)
     stats = statistics(x)
     g = torch.randn_like(x)
-    first, again = (products.normalised_mlp_gradients(g, x, weights, stats, keep, x.dtype) for _ in range(2))
+    first, again = (mlp_gradients.normalised_mlp_gradients(g, x, weights, stats, keep, x.dtype) for _ in range(2))
     assert torch.equal(first.x, again.x)
     for one, two in zip(first.weights, again.weights, strict=True):
         assert one is None or torch.equal(one, two)

@@ -13,7 +13,7 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from metaformer.fast.kernels import moments, products, stencil, tuning  # noqa: E402
+from metaformer.fast.kernels import mlp, mlp_gradients, moments, stencil, tuning  # noqa: E402
 
 WIDE = {"means", "squares", "mean_out", "rstd_out", "rstds", "sample_means", "factor", "through_rstd", "by_channel"}
 WIDE |= {"by_skip", "sums", "shift", "row_sums", "column_sums", "star_sums", "by_mean", "by_rstd"}
@@ -33,16 +33,16 @@ KERNELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "pooling": (stencil._forward, PIXELS | {"SCALED": True}),
     "pooling sums": (stencil._sums, PIXELS),
     "pooling gradient": (stencil._backward, PIXELS | {"SCALED": True}),
-    "hidden": (products._hidden, MATRIX | {"STAR": False, "CENTRE": False, "GROUPED": 8}),
-    "hidden, centred": (products._hidden, MATRIX | {"STAR": True, "CENTRE": True, "GROUPED": 8}),
-    "residual": (products._residual, MATRIX | PARTS | {"GROUPED": 8}),
-    "both": (products._both, MATRIX | PARTS | {"C": 96, "J": 384, "WIDTH": 128, "STAR": True, "CENTRE": False}),
+    "hidden": (mlp._hidden, MATRIX | {"STAR": False, "CENTRE": False, "GROUPED": 8}),
+    "hidden, centred": (mlp._hidden, MATRIX | {"STAR": True, "CENTRE": True, "GROUPED": 8}),
+    "residual": (mlp._residual, MATRIX | PARTS | {"GROUPED": 8}),
+    "both": (mlp._both, MATRIX | PARTS | {"C": 96, "J": 384, "WIDTH": 128, "STAR": True, "CENTRE": False}),
     "hidden gradients": (
-        products._hidden_gradients,
+        mlp_gradients._hidden_gradients,
         MATRIX | {"STAR": True, "CENTRE": False, "KEPT": True, "GROUPED": 8},
     ),
-    "input gradient": (products._input_gradient, MATRIX | {"SKIPPED": True, "GROUPED": 8}),
-    "sum over tokens": (products._sum_over_tokens, MATRIX | {"NORMALISE": True}),
+    "input gradient": (mlp_gradients._input_gradient, MATRIX | {"SKIPPED": True, "GROUPED": 8}),
+    "sum over tokens": (mlp_gradients._sum_over_tokens, MATRIX | {"NORMALISE": True}),
 }
 
 

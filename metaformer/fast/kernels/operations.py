@@ -184,7 +184,7 @@ class _NormalisedMLP(torch.autograd.Function):
         with _at(x):
             if runs_on_kernels(x):
                 last = (dtype, plan.next_eps, plan.products, plan.fused)
-                y, after = _kernels("products").normalised_mlp(x, weights, stats, keep, *last)
+                y, after = _kernels("mlp").normalised_mlp(x, weights, stats, keep, *last)
             else:
                 wide_y, before = formulas.normalised_mlp(x, weights, stats, keep, plan.products)
                 y = wide_y.to(dtype)
@@ -201,7 +201,7 @@ class _NormalisedMLP(torch.autograd.Function):
         known = (MLPWeights(*parts), Statistics(mean, rstd), keep)
         with _at(x):
             if before is None:
-                found = _kernels("products").normalised_mlp_gradients(g.contiguous(), x, *known, ctx.plan.products)
+                found = _kernels("mlp_gradients").normalised_mlp_gradients(g.contiguous(), x, *known, ctx.plan.products)
             else:
                 found = formulas.normalised_mlp_gradients(g.contiguous(), x, before, *known)
         return None, found.x.to(x.dtype), None, None, *_like(found.weights, parts)

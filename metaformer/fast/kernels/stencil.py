@@ -32,6 +32,19 @@ CONFIGS = tiles(
 
 
 @triton.jit
+def _own_tile(N: tl.tensor, C: tl.constexpr, TOKENS: tl.constexpr, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Which tile this program has: its sample, tokens and channels, which of them are there, and where they lie.
+
+    A place in memory is the sample's start, which may need 64 bits, and the place within the sample.
+    """
+    sample = tl.program_id(2)
+    token = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    valid = (token < N)[:, None] & (channel < C)[None, :]
+    return sample, token, channel, valid, sample.to(tl.int64) * N * C, token[:, None] * C + channel[None, :]
+
+
+@triton.jit
 def _window(place: tl.tensor, size: tl.tensor, KERNEL: tl.constexpr):  # type: ignore[no-untyped-def]
     """How many rows (or columns) of a window around this one lie on the map."""
     return tl.minimum(place + KERNEL // 2, size - 1) - tl.maximum(place - KERNEL // 2, 0) + 1
@@ -101,12 +114,7 @@ def _forward(
     CHANNELS: tl.constexpr,
 ) -> None:
     """One tile of y, and its moments."""
-    sample = tl.program_id(2)
-    token = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    valid = (token < N)[:, None] & (channel < C)[None, :]
-    start = sample.to(tl.int64) * N * C
-    place = token[:, None] * C + channel[None, :]
+    sample, token, channel, valid, start, place = _own_tile(N, C, TOKENS, CHANNELS)
     own = tl.load(x + start + place, mask=valid, other=0.0).to(tl.float32)
     total = _sum_of_neighbours(x + start, token, channel, height, width, C, KERNEL, False, TOKENS, CHANNELS)
     count = _window(token // width, height, KERNEL) * _window(token % width, width, KERNEL)
@@ -145,12 +153,7 @@ def _sums(
     CHANNELS: tl.constexpr,
 ) -> None:
     """Of one tile, for each channel: the sum of (x - mean) (poolᵀ(g) - g), and of g x."""
-    sample = tl.program_id(2)
-    token = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    valid = (token < N)[:, None] & (channel < C)[None, :]
-    start = sample.to(tl.int64) * N * C
-    place = token[:, None] * C + channel[None, :]
+    sample, token, channel, valid, start, place = _own_tile(N, C, TOKENS, CHANNELS)
     gradient = tl.load(g + start + place, mask=valid, other=0.0).to(tl.float32)
     own = tl.load(x + start + place, mask=valid, other=0.0).to(tl.float32)
     spread = _sum_of_neighbours(g + start, token, channel, height, width, C, KERNEL, True, TOKENS, CHANNELS) - gradient
@@ -185,12 +188,7 @@ def _backward(
     CHANNELS: tl.constexpr,
 ) -> None:
     """One tile of the gradient by x."""
-    sample = tl.program_id(2)
-    token = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    valid = (token < N)[:, None] & (channel < C)[None, :]
-    start = sample.to(tl.int64) * N * C
-    place = token[:, None] * C + channel[None, :]
+    sample, token, channel, valid, start, place = _own_tile(N, C, TOKENS, CHANNELS)
     gradient = tl.load(g + start + place, mask=valid, other=0.0).to(tl.float32)
     own = tl.load(x + start + place, mask=valid, other=0.0).to(tl.float32)
     spread = _sum_of_neighbours(g + start, token, channel, height, width, C, KERNEL, True, TOKENS, CHANNELS) - gradient

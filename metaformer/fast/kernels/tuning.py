@@ -1,4 +1,4 @@
-"""What all kernels share: tile sizes to choose from, and how two products of tiles are written.
+"""Tile sizes to choose from, and how the choice is made.
 
 Triton is imported here and in the modules of kernels only, so that the library works where it is not installed.
 """
