@@ -12,14 +12,16 @@ import platform
 import random
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,9 +32,19 @@ from .data.transforms import evaluation_transform
 from .dense_spec import DenseSpec
 from .errors import DataError, InputError, RunError, did_you_mean
 from .factory import create_model
-from .fast.compiled import GRAPHS, CompiledModel, FellBackWarning, Prepared, form_for, furthest, graph_of, prepared
+from .fast.compiled import (
+    GRAPHS,
+    CompiledModel,
+    FellBackWarning,
+    Prepared,
+    expect_threads,
+    form_for,
+    furthest,
+    graph_of,
+    prepared,
+)
 from .fast.engines import torch as eager
-from .fast.engines.core import core_inputs, core_of, whole
+from .fast.engines.core import Run, core_inputs, core_of, whole
 from .fast.engines.graph import Sizes, sizes_of, traced
 from .fast.precision import BOUNDS, available, known_precision
 from .fast.quantisation import calibration_pictures
@@ -56,6 +68,8 @@ ABOUT, WEIGHTS, REGIONS = "export.json", "model.safetensors", "regions.safetenso
 COMPARED = 32
 """Pictures whose answers are compared number by number."""
 CALIBRATED = 300
+BATCH = 16
+"""Pictures at a time where figures are measured."""
 _PACKAGES = ("torch", "openvino", "nncf", "onnx", "onnxruntime")
 
 
@@ -122,21 +136,21 @@ def export(
     original: Any = trained.model.cpu().eval()
     calibration = _calibration(original, sets) if precision == "int8" else []
     compared = _compared(original, sets, notes)
-    partial = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    unfinished = place.with_name(f".{place.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        _write(trained, partial, format, used, calibration)
-        again = load_exported(partial)
+        unfinished.mkdir(parents=True)
+        _write(trained, unfinished, format, used, calibration)
+        again = load_exported(unfinished)
         found = furthest(again.run, core_of(original), compared)
         result = _judged(trained, again, sets, place, format, used, found, compared, notes, console)
-        _note_comparison(partial, result)
-        _expect_same(partial, place, result)
-        _move(partial, place)
+        _note_comparison(unfinished, result)
+        _expect_same(unfinished, place, result)
+        _move(unfinished, place)
     except OSError as error:
         raise RunError(f"{place} cannot be written: {error.strerror}. Choose another folder with --out") from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return result
 
 
@@ -150,6 +164,7 @@ def load_exported(folder: str | Path, *, threads: int | None = None) -> Compiled
     Raises:
         InputError: no export there, a damaged one, or an engine that is not installed.
     """
+    expect_threads(threads)
     place = Path(folder).expanduser()
     about = _about(place)
     notes = _told(_unlike(about))
@@ -159,7 +174,7 @@ def load_exported(folder: str | Path, *, threads: int | None = None) -> Compiled
     used, reason = available(precision, engine) if precision == "bf16" else (precision, None)
     notes += _told(reason)
     if engine in GRAPHS:
-        run = GRAPHS[engine].runner(GRAPHS[engine].read(place), used, threads)
+        run = _run_of(place, engine, used, threads)
         model = _surroundings(description, place)
     elif kind == "safetensors":
         model = load_model(place / WEIGHTS)
@@ -340,7 +355,8 @@ def _write(trained: Trained, folder: Path, format: str, precision: str, calibrat
 
 def _write_program(ready: Prepared, folder: Path, format: str, precision: str) -> None:
     core = eager.prepared(ready.core, precision)
-    images = ready.images.to(eager.DTYPES[precision])
+    # Trap: machine code takes for granted how the example lies in memory; ``eager.runner`` gives pictures so.
+    images = ready.images.to(eager.DTYPES[precision], memory_format=torch.channels_last)
     # looked at in its own precision: the mixers that cannot be traced are looked for in the same numbers
     original = eager.prepared(core_of(ready.original), precision) if precision != "fp32" else core_of(ready.original)
     program = traced(core, images, ready.sizes, original=original)
@@ -375,23 +391,26 @@ def _judged(
     console: Console,
 ) -> Export:
     """The outcome, with figures on labelled pictures where there are any."""
-    figures: list[Mapping[str, float]] = [{}, {}]
-    if sets is not None:
-        work = work_of(_task(trained.model))
-        with console.status("measuring before and after"):
-            figures = [
-                work.score(model, sets.val, sets.classes, batch_size=16).figures for model in (trained.model, again)
-            ]
+    before, after = _figures(trained.model, again, sets, console) if sets is not None else ({}, {})
     return Export(
         folder=place,
         format=format,
         precision=precision,
         difference=difference,
         pictures=len(compared),
-        before=figures[0],
-        after=figures[1],
+        before=before,
+        after=after,
         notes=tuple(dict.fromkeys((*notes, *again.notes))),
     )
+
+
+def _figures(model: Any, again: Any, sets: Any, console: Console) -> Iterator[Mapping[str, float]]:
+    """What the original, and then the export, come to on the pictures to judge on."""
+    work, batches = work_of(_task(model)), -(-len(sets.val) // BATCH)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        for when, one in (("before", model), ("after", again)):
+            advance = partial(progress.advance, progress.add_task(f"measuring {when}", total=batches))
+            yield work.score(one, sets.val, sets.classes, batch_size=BATCH, each_batch=advance).figures
 
 
 def _task(model: Any) -> str:
@@ -413,31 +432,44 @@ def _note_comparison(folder: Path, result: Export) -> None:
     _write_about(folder, about | {"comparison": comparison, "notes": list(result.notes)})
 
 
-def _expect_same(partial: Path, place: Path, result: Export) -> None:
+def _expect_same(unfinished: Path, place: Path, result: Export) -> None:
     """Raises ``RunError`` where the answers differ too much, and leaves the files under a name that says so."""
     bound = BOUNDS[result.precision]
     if result.difference <= bound:
         return
     aside = place.with_name(f"{place.name}-differs")
     shutil.rmtree(aside, ignore_errors=True)
-    partial.rename(aside)
+    unfinished.rename(aside)
     raise RunError(
         f"what was written answers differently: by {result.difference:.1e} of the original's largest value, and "
         f"{result.precision} explains {bound:.0e}. The files are in {aside}; do not use them"
     )
 
 
-def _move(partial: Path, place: Path) -> None:
+def _move(unfinished: Path, place: Path) -> None:
     """Into its place, whole; an earlier export steps aside first."""
     earlier = place.with_name(f".{place.name}.earlier")
     shutil.rmtree(earlier, ignore_errors=True)
     if place.exists():
         os.replace(place, earlier)
-    os.replace(partial, place)
+    os.replace(unfinished, place)
     shutil.rmtree(earlier, ignore_errors=True)
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
+
+
+_KINDS: dict[str, Any] = {
+    "format": str,
+    "precision": str,
+    "model": dict,
+    "size": (list, type(None)),
+    "multiple": int,
+    "reason": str,
+    "folded": list,
+    "versions": dict,
+}
+"""What ``export.json`` must have to be read."""
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -449,11 +481,24 @@ def _about(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder}: no export here; expected a folder that `metaformer export` wrote") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: cannot be read ({error})") from None
-    wanted = ("format", "precision", "model", "size", "multiple", "reason", "folded", "versions")
-    missing = [key for key in wanted if not isinstance(about, dict) or key not in about]
-    if missing or about["format"] not in FORMATS or about["precision"] not in BOUNDS:
-        raise InputError(f"{file}: not written by `metaformer export`: {missing[0] if missing else 'format'} is wrong")
+    keys = about if isinstance(about, dict) else {}
+    wrong = [key for key, kind in _KINDS.items() if key not in keys or not isinstance(about[key], kind)]
+    if not wrong:
+        allowed = {"format": FORMATS, "precision": tuple(BOUNDS)}
+        wrong = [key for key, values in allowed.items() if about[key] not in values]
+    if wrong:
+        raise InputError(f"{file}: not written by `metaformer export`: {wrong[0]} is wrong")
     return about
+
+
+def _run_of(place: Path, engine: str, precision: str, threads: int | None) -> Run:
+    """The graph in a folder, ready to run; what the engine says against it is told with the place."""
+    graph = GRAPHS[engine].read(place)
+    try:
+        run: Run = GRAPHS[engine].runner(graph, precision, threads)
+    except InputError as error:
+        raise InputError(f"{place}: {error}. If the files were cut or changed, export again") from None
+    return run
 
 
 def _unlike(about: Mapping[str, Any]) -> str | None:

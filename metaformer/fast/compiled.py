@@ -79,9 +79,10 @@ class CompiledModel(nn.Module):
         Raises:
             InputError: other channels, or a size that the compiled graph does not take.
         """
-        if not getattr(self.spec, "finds_objects", False):
-            self._check(images)
-        return self._call[0](images)
+        if getattr(self.spec, "finds_objects", False):
+            return self._call[0](images)
+        self._check(images)
+        return self._call[0](images.detach().float())
 
     def _check(self, images: Tensor) -> None:
         check_images(images, self.spec.in_chans)
@@ -91,6 +92,18 @@ class CompiledModel(nn.Module):
             raise InputError(
                 f"images: {height} × {width} pixels leave no token in the last stage; feed larger pictures"
             )
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Raises: a compiled graph lives in this process; what is meant to last is exported."""
+        raise InputError(
+            "a compiled model cannot be pickled: write it with metaformer.export.export, read it with load_exported"
+        )
+
+    def __deepcopy__(self, memo: Any) -> CompiledModel:
+        """What runs it cannot be copied, and calls do not change it: copies share it."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
 
     def extra_repr(self) -> str:
         """Engine and precision."""
@@ -148,6 +161,7 @@ def compile(
     """
     if not isinstance(model, _MODELS):
         raise InputError(f"model: expected a classifier, detector or segmenter of this library, got {_kind(model)}")
+    expect_threads(threads)
     device = next(model.parameters(), torch.empty(0)).device
     engine = chosen_backend(backend, device)
     if known_precision(precision) == "int8" or calibration is not None:
@@ -185,6 +199,12 @@ def chosen_backend(name: str, device: torch.device | str = "cpu") -> str:
     if name in GRAPHS:
         GRAPHS[name].library()
     return name
+
+
+def expect_threads(threads: int | None) -> None:
+    """Raises ``InputError`` for what is no number of threads."""
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads: expected a whole number from 1, or nothing for as many as fit, got {threads!r}")
 
 
 def prepared(model: nn.Module, form: Form) -> Prepared:
@@ -242,7 +262,8 @@ def _compiled(
     else:
         run = _in_torch(ready, precision, threads, notes)
     device = next(ready.original.parameters(), torch.empty(0)).device
-    seen = pictures[:8] if precision == "int8" else [ready.images, _others(ready), *2 * [_usual(ready)]]
+    usual = _usual(ready)
+    seen = pictures[:8] if precision == "int8" else [ready.images, _others(ready), usual, usual, usual[:1]]
     _expect_same(run, ready.original, [one.to(device) for one in seen], precision)
     return CompiledModel(
         run,

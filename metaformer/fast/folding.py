@@ -10,13 +10,15 @@ stays as it is. A norm in front of windows stays for the same reason.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
+from ..errors import InputError
 from ..model.block import Block, Branch, MixingBlock
 from ..model.embed import ConvEmbedding, MergeEmbedding
 from ..model.heads import AveragedLinear, Head, MLPHidden
@@ -49,6 +51,7 @@ def fold(model: nn.Module) -> nn.Module:
     For pooling behind a group norm (MetaFormer, equation 4) the whole mixing branch becomes
     ``x + k · rstd(x) · (pool(x) − x)`` with one vector k. Works for every model of this library, detectors and
     segmenters included; where there is nothing to fold the copy is a plain one. Results agree to float32's rounding.
+    Parts that are called from several places, or that have hooks, stay as they are.
 
     Args:
         model: any module; it is left untouched.
@@ -56,17 +59,32 @@ def fold(model: nn.Module) -> nn.Module:
     Returns:
         A module of the same class in evaluation mode, without gradients. Its ``folded`` lists what went where.
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"fold: expected a module, got {type(model).__name__}; create_model(NAME) makes one")
     folded: Any = copy.deepcopy(model).eval().requires_grad_(False)
     take_out(folded)
     report: list[str] = []
     with torch.no_grad():
+        kept = _kept(folded)
         for name, part in list(folded.named_modules()):
+            if kept & set(map(id, part.modules())):
+                continue
             for kind, step in _STEPS.items():
                 if isinstance(part, kind):
                     report += [f"{name}.{line}" for line in step(part)]
-        report += _pooled_blocks(folded)
+        report += _pooled_blocks(folded, kept)
     folded.folded = tuple(report)
     return folded
+
+
+def _kept(model: nn.Module) -> set[int]:
+    """Modules, by identity, that stay as they are: used in several places, with hooks, or with computed weights."""
+    places = Counter(id(part) for _, part in model.named_modules(remove_duplicate=False))
+    return {
+        id(part)
+        for part in model.modules()
+        if places[id(part)] > 1 or part._forward_hooks or part._forward_pre_hooks or hasattr(part, "parametrizations")
+    }
 
 
 # --- what each part does with what stands beside it ---------------------------------------------------------------
@@ -161,7 +179,9 @@ def _convolutions(parent: nn.Module) -> list[str]:
     children = list(parent.named_children())
     done = []
     for (conv_name, conv), (norm_name, norm) in pairwise(children):
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and _adjacent(conv, norm):
+        if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+            continue
+        if _fit(conv, norm) and _follows(parent, conv_name, norm_name):
             weight, bias = _statistics_as_affine(norm)
             _scaled_output(conv, weight)
             _added_output(conv, bias)
@@ -170,8 +190,28 @@ def _convolutions(parent: nn.Module) -> list[str]:
     return done
 
 
-def _adjacent(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
+def _fit(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
     return conv.out_channels == norm.num_features and norm.running_var is not None
+
+
+def _follows(parent: nn.Module, conv: str, norm: str) -> bool:
+    """Whether a norm reads a convolution's answer and nobody else does; attributes say nothing of who calls whom."""
+    if type(parent) is nn.Sequential:
+        return True
+    try:
+        calls = [node for node in _Calls().trace(parent).nodes if node.op == "call_module"]
+    except Exception:  # a forward that cannot be followed fails with whatever it does to the tracer's stand-ins
+        return False
+    convs, norms = ([node for node in calls if node.target == name] for name in (conv, norm))
+    return len(convs) == len(norms) == 1 and norms[0].args == (convs[0],) and set(convs[0].users) == set(norms)
+
+
+class _Calls(fx.Tracer):
+    """Follows one ``forward`` and goes into none of the modules that it calls."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Every module is."""
+        return True
 
 
 def _behind(norm: nn.Module) -> nn.Module:
@@ -179,12 +219,12 @@ def _behind(norm: nn.Module) -> nn.Module:
     return getattr(norm, "act", None) or nn.Identity()
 
 
-def _pooled_blocks(model: nn.Module) -> list[str]:
+def _pooled_blocks(model: nn.Module, kept: set[int]) -> list[str]:
     """Blocks of scaled pooling behind a group norm, with a shortcut that changes nothing, as one residual each."""
     done = []
     for parent_name, parent in list(model.named_modules()):
         for name, block in list(parent.named_children()):
-            if isinstance(block, Block) and _is_pooled(block):
+            if isinstance(block, Block) and _is_pooled(block) and not kept & set(map(id, block.modules())):
                 setattr(parent, name, _pooled_block(block))
                 done.append(f"{parent_name}.{name}: group norm, pooling and shortcut as one")
     return done

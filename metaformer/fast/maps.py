@@ -23,7 +23,7 @@ from ..model.embed import ConvEmbedding, NoPosition
 from ..model.layers import Affine, ChannelMLP, GroupNorm, Scale
 from ..model.mixers.convolution import DepthwiseConv, OnMap, SeparableConv
 from ..model.mixers.pooling import Identity, Pooling
-from ..model.tokens import on_map, to_map, to_tokens
+from ..model.tokens import to_map, to_tokens
 from ..types import Grid
 from .folded import PooledBlock, PooledResidual, ScaledPooling
 
@@ -59,7 +59,7 @@ def _write_out(model: nn.Module) -> nn.Module:
             if isinstance(part, GroupNorm):
                 setattr(parent, name, WrittenGroupNorm(part, maps=False))
             elif isinstance(part, PooledResidual):
-                setattr(parent, name, WrittenPooledResidual(part))
+                setattr(parent, name, OnMap(PooledMapResidual(part)))
     return model.eval().requires_grad_(False)
 
 
@@ -173,17 +173,13 @@ class WrittenGroupNorm(nn.Module):
 
     def __init__(self, norm: Any, *, maps: bool) -> None:
         super().__init__()
-        shape = (-1, 1, 1) if maps else (-1,)
         self.eps = norm.eps
-        self.weight = None if norm.weight is None else nn.Parameter(norm.weight.view(shape))
-        self.bias = None if norm.bias is None else nn.Parameter(norm.bias.view(shape))
+        self.affine = WrittenAffine(norm.weight, norm.bias, maps=maps)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape; (B, N, C) where it was not built for maps."""
         mean, deviation = moments(x, self.eps)
-        y = x * deviation - mean * deviation
-        y = y if self.weight is None else y * self.weight
-        return y if self.bias is None else y + self.bias
+        return self.affine(x * deviation - mean * deviation)
 
 
 def moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -199,44 +195,32 @@ def moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return mean, (variance.clamp(min=0) + eps).rsqrt()
 
 
-class WrittenPooledResidual(nn.Module):
-    """``PooledResidual`` over tokens with ``moments``; ``torch.lerp`` becomes a choice between two formulas."""
-
-    def __init__(self, pooled: PooledResidual) -> None:
-        super().__init__()
-        self.factor = nn.Parameter(pooled.factor)
-        self.eps, self.kernel = pooled.eps, pooled.kernel
-
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """(B, N, C) to the same shape."""
-        _, deviation = moments(x, self.eps)
-        pooled = on_map(x, grid, lambda m: neighbourhood(m, self.kernel))
-        return x + (self.factor * deviation) * (pooled - x)
-
-
 class MapLayerNorm(nn.Module):
-    """Each place over its channels."""
+    """Each place over its channels, written out: PyTorch wants the channels last, and a graph would move them twice."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         super().__init__()
-        self.norm = norm
+        self.eps, self.affine = norm.eps, WrittenAffine(norm.weight, norm.bias, maps=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        centred = x - x.mean(1, keepdim=True)
+        return self.affine(centred * (centred.square().mean(1, keepdim=True) + self.eps).rsqrt())
 
 
-class MapAffine(nn.Module):
-    """Scale and shift of each channel."""
+class WrittenAffine(nn.Module):
+    """Scale and shift of each channel, of which a folded norm may have neither."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor | None, bias: Tensor | None, *, maps: bool) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight[:, None, None])
-        self.bias = None if bias is None else nn.Parameter(bias[:, None, None])
+        shape = (-1, 1, 1) if maps else (-1,)
+        self.weight = None if weight is None else nn.Parameter(weight.view(shape))
+        self.bias = None if bias is None else nn.Parameter(bias.view(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
-        return x * self.weight if self.bias is None else x * self.weight + self.bias
+        """(B, C, H, W) to the same shape; (B, N, C) where it was not built for maps."""
+        x = x if self.weight is None else x * self.weight
+        return x if self.bias is None else x + self.bias
 
 
 class MapPooling(nn.Module):
@@ -255,7 +239,7 @@ class MapPooling(nn.Module):
 
 
 class PooledMapResidual(nn.Module):
-    """``PooledResidual`` on a map."""
+    """``PooledResidual`` on a map with ``moments``; ``torch.lerp`` becomes a choice between two formulas."""
 
     def __init__(self, pooled: PooledResidual) -> None:
         super().__init__()
@@ -316,8 +300,8 @@ def _map_layer(part: Any) -> nn.Module:
 
 _MAPS: dict[Any, Any] = {
     GroupNorm: lambda norm: WrittenGroupNorm(norm, maps=True),
-    Affine: lambda affine: MapAffine(affine.weight, affine.bias),
-    Scale: lambda scale: MapAffine(scale.scale, None),
+    Affine: lambda affine: WrittenAffine(affine.weight, affine.bias, maps=True),
+    Scale: lambda scale: WrittenAffine(scale.scale, None, maps=True),
     nn.LayerNorm: MapLayerNorm,
     PooledResidual: PooledMapResidual,
     (Pooling, ScaledPooling): MapPooling,

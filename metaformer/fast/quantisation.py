@@ -57,6 +57,10 @@ def calibration_pictures(model: Any, given: Iterable[Any] | str | Path | None) -
 
 def _singles(given: Iterable[Any]) -> Iterator[Tensor]:
     """Pictures (C, H, W) one by one out of batches, with or without labels."""
+    if not isinstance(given, Iterable) or isinstance(given, dict):
+        raise InputError(f"calibration: expected batches (B, C, H, W) or a folder, got {type(given).__name__}")
+    if isinstance(given, Tensor) and given.ndim < 5:
+        given = [given]
     for batch in given:
         images = getattr(batch, "images", batch)
         labelled = isinstance(images, (tuple, list)) and images and isinstance(images[0], Tensor)

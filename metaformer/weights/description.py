@@ -93,7 +93,16 @@ class Description(Record):
 
 
 def describe(model: AnyModel, classes: Sequence[str] | None = None) -> Description:
-    """The description of a model; ``classes`` names its scores."""
+    """The description of a model; ``classes`` names its scores.
+
+    Raises:
+        WeightsError: a folded or compiled model, whose weights are no longer those of what it would be called.
+    """
+    if hasattr(model, "folded"):
+        raise WeightsError(
+            "a folded or compiled model cannot be saved: it has not the weights of its description any more. Save the "
+            "model it was made of, or write it for an engine with metaformer.export.export"
+        )
     return Description(
         name=model.name,
         spec=named_mixers(model.spec),

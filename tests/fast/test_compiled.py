@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import metaformer
 from metaformer.data.transforms import evaluation_transform
-from metaformer.errors import InputError, MissingExtraError
+from metaformer.errors import InputError, MissingExtraError, WeightsError
 from metaformer.fast import compiled, precision, quantisation
 from metaformer.fast.compiled import CompiledModel, FellBackWarning
 from metaformer.fast.engines import onnxruntime, openvino
@@ -123,6 +123,9 @@ def test_int8_keeps_the_answer(backend: str) -> None:
         ([torch.zeros(2, 3, 32, 40)], rf"\(3, {SIDE}, {SIDE}\).*\(3, 32, 40\)"),
         ([torch.zeros(2, 1, SIDE, SIDE)], rf"\(3, {SIDE}, {SIDE}\).*\(1, {SIDE}, {SIDE}\)"),
         (["picture.png"], "expected batches"),
+        (3, "expected batches.*got int"),
+        ({"a": 1}, "expected batches.*got dict"),
+        (torch.zeros(3, 32, 40), r"\(3, 32, 40\)"),
         ("/no/such/folder", "no folder with pictures"),
     ],
 )
@@ -184,6 +187,35 @@ def test_precisions_that_an_engine_lacks(backend: str, asked: str) -> None:
 def test_unknown_names(words: dict[str, str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         metaformer.fast.compile(model_of(MAPS), **words)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "two"])
+def test_threads_are_a_number(threads: Any) -> None:
+    with pytest.raises(InputError, match="threads: expected a whole number"):
+        metaformer.fast.compile(model_of(MAPS), threads=threads)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
+def test_whatever_the_model_takes(backend: str) -> None:
+    model, images = model_of(MAPS), pictures(2)
+    fast = metaformer.fast.compile(model, backend=backend)
+    with torch.no_grad():
+        expected = model(images)
+    for given in (images.double(), images.clone().requires_grad_(), images.to(memory_format=torch.channels_last)):
+        assert apart(fast(given), expected) < FP32
+    assert apart(fast(images.bfloat16()), expected) < 0.1, "pictures of 8 bits, scores of 24"
+    assert fast(images[:0]).shape == (0, 5)
+    assert apart(copy.deepcopy(fast)(images), expected) < FP32
+
+
+def test_a_compiled_model_is_exported_and_not_pickled(tmp_path: Path) -> None:
+    fast = metaformer.fast.compile(model_of(MAPS), backend="torch")
+    with pytest.raises(InputError, match="load_exported"):
+        torch.save(fast, tmp_path / "it.pt")
+    for derived in (fast, metaformer.fast.fold(model_of(MAPS))):
+        with pytest.raises(WeightsError, match="Save the model it was made of"):
+            metaformer.save_weights(derived, tmp_path / "it.safetensors")
+    assert not (tmp_path / "it.safetensors").exists()
 
 
 def test_what_is_no_model_of_this_library() -> None:
@@ -266,10 +298,30 @@ class Inverse(nn.Module):
         return torch.matmul(x, torch.linalg.pinv(square))
 
 
-def test_a_mixer_that_cannot_be_traced_is_named() -> None:
+class ByBatch(nn.Module):
+    """A mixer that looks at how many pictures there are: a graph keeps one side of the question."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, grid: Any, mask: Any = None) -> Tensor:
+        return x * 2 if len(x) > 4 else x
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_a_mixer_that_asks_for_the_batch_is_not_compiled(backend: str) -> None:
+    model, images = model_of(spec_of(named("identity"), ByBatch)), pictures(5)
+    with pytest.warns(FellBackWarning, match=r"some sizes of batch only.*\(ByBatch\)"):
+        fast = metaformer.fast.compile(model, backend=backend)
+    with torch.no_grad():
+        assert apart(fast(images), model(images)) == 0
+
+
+def test_a_mixer_that_cannot_be_traced_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     model = model_of(spec_of(named("identity"), Branching))
     with pytest.warns(FellBackWarning, match=r"stages\.1\.blocks\.0\.mixer \(Branching\)"):
         fast = metaformer.fast.compile(model, backend="openvino")
+    assert "def forward" not in "".join(capfd.readouterr()), "PyTorch prints the graph so far"
     images = pictures(2)
     with torch.no_grad():
         assert apart(fast(images), model(images)) == 0

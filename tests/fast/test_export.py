@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -199,7 +200,23 @@ def test_machine_code_of_another_machine(run: Path, tmp_path: Path) -> None:
         load_exported(tmp_path / "it")
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("key", ["format", "precision", "model", "size", "multiple", "folded", "versions"])
+def test_a_field_of_another_type_is_named(key: str, run: Path, tmp_path: Path) -> None:
+    exporting.export(run, tmp_path / "it", format="safetensors")
+    about = json.loads((tmp_path / "it" / ABOUT).read_text())
+    (tmp_path / "it" / ABOUT).write_text(json.dumps(about | {key: 17.5}))
+    with pytest.raises(InputError, match=f"{key} is wrong"):
+        load_exported(tmp_path / "it")
+
+
+def test_an_empty_graph_says_where_it_lies(run: Path, tmp_path: Path) -> None:
+    exporting.export(run, tmp_path / "it", format="onnx")
+    (tmp_path / "it" / "model.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match=r"it: .*export again"):
+        load_exported(tmp_path / "it")
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
 def test_round_trip_of_machine_code(run: Path, tmp_path: Path) -> None:
     exporting.export(run, tmp_path / "it", format="aot")
     images = pictures(3)

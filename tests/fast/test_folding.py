@@ -1,6 +1,7 @@
 """Folding is algebra: every structure of the zoo gives the same scores folded, at weights where nothing is 0 or 1."""
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 import metaformer
 from metaformer import MixerSpec, NormSpec, TimmSpec, create_detector, create_segmenter
+from metaformer.errors import InputError
 from metaformer.fast.folded import PooledBlock
 from metaformer.fast.folding import fold
 from metaformer.model.layers import Affine, GroupNorm, Scale, StarReLU
@@ -197,3 +199,52 @@ def test_half_precision_and_double_precision_stay_what_they_are():
     images = torch.randn(1, 3, 64, 64, dtype=torch.float64)
     with torch.inference_mode():
         assert torch.allclose(folded(images), model(images), rtol=1e-12, atol=1e-12)
+
+
+class Crossed(nn.Module):
+    """The norm stands behind the convolution and is called before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.norm(x))
+
+
+class Tapped(Crossed):
+    """Somebody else reads the convolution's answer too."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return self.norm(y) + y
+
+
+def shared() -> nn.Module:
+    conv = nn.Conv2d(3, 3, 1)
+    return nn.Sequential(conv, nn.BatchNorm2d(3), conv)
+
+
+def hooked() -> nn.Module:
+    conv = nn.Conv2d(3, 3, 1)
+    conv.register_forward_hook(lambda module, given, found: found * 3)
+    return nn.Sequential(conv, nn.BatchNorm2d(3))
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 1)), nn.BatchNorm2d(3))
+
+
+@pytest.mark.parametrize("make", [Crossed, Tapped, shared, hooked, normed])
+def test_what_is_not_called_in_order_stays_as_it_is(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    model, images = strange(make()).eval(), torch.randn(2, 3, 8, 8)
+    folded = fold(model)
+    with torch.no_grad():
+        assert_same(folded(images), model(images))
+    assert not folded.folded
+
+
+def test_what_is_no_module() -> None:
+    with pytest.raises(InputError, match="got str"):
+        fold("poolformer_s12")  # type: ignore[arg-type]

@@ -10,8 +10,9 @@ import copy
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 from unittest.mock import patch
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 from torch.nn import functional as F
+from torch.utils._sympy.numbers import int_oo
 
 from ...dense_spec import MULTIPLE, DenseSpec
 from ...errors import InputError
@@ -157,19 +159,27 @@ def traced(
 
 
 def _expect_free(program: ExportedProgram, free: dict[int, Any], original: nn.Module) -> None:
-    """Trap: a Python ``int()`` of a size makes a constant of it without a word."""
+    """Trap: a Python ``int()`` of a size makes a constant of it without a word, and an ``if`` of it keeps one side."""
     seen = next(node.meta["val"] for node in program.graph.nodes if node.name in program.graph_signature.user_inputs)
-    stuck = [axis for axis in free if isinstance(seen.shape[axis], int)]
+    stuck = [axis for axis in free if not _unbounded(program, seen.shape[axis])]
     if stuck:
         axes = ", ".join({0: "batch", 2: "height", 3: "width"}[axis] for axis in stuck)
         blame = foreign_mixers(original)
-        raise InputError(f"the traced graph is fixed to one {axes}{': look at ' + ', '.join(blame) if blame else ''}")
+        where = ": look at " + ", ".join(blame) if blame else ""
+        raise InputError(f"the traced graph holds for some sizes of {axes} only{where}")
+
+
+def _unbounded(program: ExportedProgram, size: Any) -> bool:
+    """Whether a graph holds for sizes without an end; a constant is an int, or a symbol without unknowns."""
+    unknowns = () if isinstance(size, int) else size.node.expr.free_symbols
+    ranges = program.range_constraints
+    return bool(unknowns) and all(one not in ranges or ranges[one].upper == int_oo for one in unknowns)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters warn of their own affairs."""
-    with warnings.catch_warnings():
+    """Exporters warn of their own affairs, and print whole graphs where they fail."""
+    with redirect_stderr(StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
@@ -208,7 +218,11 @@ def _cannot_be_traced(original: nn.Module, images: Tensor, error: Exception) -> 
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     place = _failing_mixer(original, images) or ", ".join(foreign_mixers(original))
     where = f" in {place}" if place else ""
-    return f"the model cannot be traced by torch.export{where}: {type(error).__name__}: {first}"
+    kind = type(error).__name__
+    plain = (
+        "what it does depends on the numbers in its tokens, which a graph cannot hold: " if "DataDep" in kind else ""
+    )
+    return f"the model cannot be traced by torch.export{where}: {plain}{kind}: {first}"
 
 
 def _failing_mixer(module: nn.Module, images: Tensor) -> str | None:

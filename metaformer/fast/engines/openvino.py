@@ -141,8 +141,10 @@ class Runner:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, C, H, W) to tensors of B rows each."""
+        if not len(images):  # its pooling refuses that
+            return tuple(answer[:0] for answer in self(images.new_zeros(1, *images.shape[1:])))
         with self._lock:
-            if len(images) in (0, self._batch) or not self._has_own(tuple(images.shape[2:])):
+            if len(images) == self._batch or not self._has_own(tuple(images.shape[2:])):
                 return _answers(self._whole, images)
             return self._picture_by_picture(images)
 
