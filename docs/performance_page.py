@@ -39,37 +39,41 @@ def results() -> dict[str, Result]:
 # --- what the project wants to reach --------------------------------------------------------------------------------
 
 
-def goals(result: Result) -> Iterator[tuple[str, str, float | None]]:
-    """(what, at least, reached) for the first model at the first batch; nothing where it was not measured."""
-    rows = _by_name(result.get("inference", ()))
-    ours = [row for row in rows.values() if row["library"] == "metaformer"]
-    default = rows.get("ours, fast, openvino, fp32", {"figures": {}})
-    yield "default float32 inference / timm, eager", "2.5 ×", default["figures"].get("ratio")
-    yield "best bf16 / timm, eager", "5 ×", _best(ours, "bf16", "ratio")
-    yield "best int8 / timm, eager", "7 ×", _best(ours, "int8", "ratio")
+def goals(result: Result) -> Iterator[tuple[str, str, list[float | None]]]:
+    """(what, at least, reached in each comparison); nothing where it was not measured. Training and growth have one."""
+    compared = [_by_name(comparison) for comparison in result.get("inference", ())]
+    yield "default float32 inference / timm, eager", "2.5 ×", [_default(rows) for rows in compared]
+    for precision, least in (("bf16", "5 ×"), ("int8", "7 ×")):
+        yield f"best {precision} / timm, eager", least, [_best(rows, precision, "ratio") for rows in compared]
     for precision in ("fp32", "bf16", "int8"):
         pair = (f"timm, openvino, {precision}", f"ours, fast, openvino, {precision}")
-        yield f"our graph / timm's graph, OpenVINO {precision}", "1.15 ×", _faster(rows, *pair)
-    yield "best bf16 / the limit measured in the same run", "0.90", _best(ours, "bf16", "share_of_peak")
-    lessons = _by_name(result.get("training", ()))
+        what = f"our graph / timm's graph, OpenVINO {precision}"
+        yield what, "1.15 ×", [_faster(rows, *pair) for rows in compared]
+    shares = [_best(rows, "bf16", "share_of_peak") for rows in compared]
+    yield "best bf16 / the limit measured in the same run", "0.90", shares
+    lessons = _by_name(next(iter(result.get("training", ())), {}))
     for words in (", bf16", ", torch.compile, bf16", "", ", torch.compile"):
         baseline = f"timm, channels_last{words}"
         for kind in ("ours", "ours, lean blocks")[: 1 if "compile" in words else 2]:
             said = f"training step, {kind}{words or ', float32'} / timm's"
-            yield f"{said}, speed", "1.3 ×", _faster(lessons, baseline, f"{kind}{words}")
-            yield f"{said}, peak memory", "0.7 at most", _memory(lessons, baseline, f"{kind}{words}")
+            yield f"{said}, speed", "1.3 ×", [_faster(lessons, baseline, f"{kind}{words}")]
+            yield f"{said}, peak memory", "0.7 at most", [_memory(lessons, baseline, f"{kind}{words}")]
     exponents = [curve["time"]["exponent"] for curve in result.get("growth", ()) if "time" in curve]
-    yield "pooling's growth with the tokens, exponent", "1.05 at most", next(iter(exponents), None)
+    yield "pooling's growth with the tokens, exponent", "1.05 at most", exponents[:1] or [None]
 
 
-def _by_name(sections: Sequence[Result]) -> dict[str, Result]:
-    """The rows of the first comparison or lesson."""
-    return {row["name"]: row for row in sections[0]["rows"]} if sections else {}
+def _by_name(section: Result) -> dict[str, Result]:
+    """The rows of a comparison or a lesson."""
+    return {row["name"]: row for row in section.get("rows", ())}
 
 
-def _best(rows: Sequence[Result], precision: str, figure: str) -> float | None:
-    return max((row["figures"][figure] for row in rows if row["precision"] == precision and figure in row["figures"]),
-               default=None)  # fmt: skip
+def _default(rows: Mapping[str, Result]) -> float | None:
+    return rows.get("ours, fast, openvino, fp32", {"figures": {}})["figures"].get("ratio")
+
+
+def _best(rows: Mapping[str, Result], precision: str, figure: str) -> float | None:
+    ours = [row for row in rows.values() if row["library"] == "metaformer" and row["precision"] == precision]
+    return max((row["figures"][figure] for row in ours if figure in row["figures"]), default=None)
 
 
 def _faster(rows: Mapping[str, Result], baseline: str, name: str) -> float | None:
@@ -167,14 +171,14 @@ def start_up_table(rows: Sequence[Result]) -> list[str]:
 
 
 def goals_table(result: Result) -> list[str]:
-    """What was to be reached and what was."""
-    return table(
-        ("", "at least", "measured"),
-        [
-            [what, least, "not on this machine" if found is None else f"{found:.2f}"]
-            for what, least, found in goals(result)
-        ],
-    )
+    """What was to be reached and what was, a column for each comparison."""
+    compared = result.get("inference", ())
+    heads = [f"{one['model']}, batch {one['batch']}" for one in compared] or ["measured"]
+    lines = []
+    for what, least, reached in goals(result):
+        cells = ["not on this machine" if found is None else f"{found:.2f}" for found in reached]
+        lines.append([what, least, *cells, *[""] * (len(heads) - len(cells))])
+    return table(("", "at least", *heads), lines)
 
 
 def readme_section(found: Mapping[str, Result]) -> str:

@@ -36,7 +36,8 @@ class Setting(Record):
     def check(self) -> None:
         """Numbers in range."""
         self.expect(bool(self.models), "model", "at least one", self.models)
-        self.expect(bool(self.batch_sizes) and min(self.batch_sizes) > 0, "batch-size", "at least 1", self.batch_sizes)
+        smallest = min(self.batch_sizes, default=0)
+        self.expect(smallest > 0, "batch-size", "at least 1", smallest)
         self.expect(self.size >= 32, "size", "at least 32 pixels", self.size)
         self.expect(self.rounds > 0, "rounds", "at least 1", self.rounds)
         self.expect(self.threads > 0, "threads", "at least 1", self.threads)
