@@ -133,9 +133,11 @@ def _torch(choice: Choice, *, precision: str = "fp32", channels_last: bool = Fal
     return prepare
 
 
-def with_compiler(model: nn.Module, device: torch.device) -> Any:
+def with_compiler(model: nn.Module, device: torch.device, *, learns: bool = False) -> Any:
     """``torch.compile`` at its best for the device; a graph that breaks raises instead of falling back in silence."""
-    return torch.compile(model, fullgraph=True, mode="max-autotune" if device.type == "cuda" else None)
+    if device.type == "cuda":
+        return torch.compile(model, fullgraph=True, mode="max-autotune")
+    return torch.compile(model, fullgraph=True, options={"freezing": not learns})
 
 
 def answering(model: Any, images: Tensor) -> Answer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def expect_precision(precision: str, engine: str, device: torch.device) -> None:
 
 
 def openvino_call(model: nn.Module, images: Tensor, precision: str, threads: int, calibration: Tensor) -> Answer:
-    """A model traced by OpenVINO for one picture, quantised by NNCF for int8; batches go to streams as ours do.
+    """A model traced by OpenVINO for a pair of pictures, or one, quantised by NNCF; batches go to streams as ours do.
 
     Raises:
         MissingExtraError: OpenVINO or NNCF is not installed.
@@ -40,21 +40,22 @@ def openvino_call(model: nn.Module, images: Tensor, precision: str, threads: int
     expect_precision(precision, "openvino", images.device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracing
-        graph = openvino.library().convert_model(model, example_input=images[:1], input=[tuple(images[:1].shape)])
+        few = images[: 1 if len(images) % openvino.Runner.PAIR else openvino.Runner.PAIR]
+        graph = openvino.library().convert_model(model, example_input=few, input=[tuple(few.shape)])
     if precision == "int8":
-        graph = _quantised(graph, calibration)
+        graph = _quantised(graph, calibration.split(len(few)))
     run = openvino.runner(graph, precision, threads)
     return lambda: run(images)[0]
 
 
-def _quantised(graph: Any, calibration: Tensor) -> Any:
+def _quantised(graph: Any, calibration: Sequence[Tensor]) -> Any:
     openvino.without_telemetry()
     try:
         import nncf
     except ImportError:
         raise MissingExtraError("NNCF is not installed: pip install 'metaformer[openvino]'") from None
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    return nncf.quantize(graph, nncf.Dataset([part.numpy() for part in calibration.split(1)]))
+    return nncf.quantize(graph, nncf.Dataset([part.numpy() for part in calibration]))
 
 
 def onnxruntime_call(model: nn.Module, images: Tensor, threads: int) -> Answer:

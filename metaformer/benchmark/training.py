@@ -87,7 +87,7 @@ class Step:
         self.images = trial.images.contiguous(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE, fused=True)
         self._autocast = precision == "bf16"
-        self._forward: Any = with_compiler(self.model, trial.device) if compiled else self.model
+        self._forward: Any = with_compiler(self.model, trial.device, learns=True) if compiled else self.model
 
     def __call__(self) -> Tensor:
         """Forward, backward, update."""

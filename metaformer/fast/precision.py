@@ -54,7 +54,9 @@ def _missing(precision: str, backend: str, device: str) -> str | None:
     if backend == "onnxruntime":
         return "ONNX Runtime computes nothing in bf16 on CPUs; take openvino or torch"
     if backend == "openvino":
-        return None if "BF16" in openvino_abilities() else "this CPU has no bf16 instructions"
+        from .engines.openvino import abilities
+
+        return None if "BF16" in abilities() else "this CPU has no bf16 instructions"
     if device == "cuda":
         return None if torch.cuda.is_bf16_supported() else "this GPU has no bf16 instructions"
     return None if cpu_has_bf16() else "this CPU has no bf16 instructions"
@@ -63,13 +65,6 @@ def _missing(precision: str, backend: str, device: str) -> str | None:
 def cpu_has_bf16() -> bool:
     """Whether the CPU multiplies bf16 itself; PyTorch imitates it where not, which is slower than float32."""
     return any(bool(there) for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
-
-
-def openvino_abilities() -> tuple[str, ...]:
-    """What OpenVINO says of the CPU, such as ``("FP32", "BF16", "INT8")``."""
-    from .engines.openvino import library
-
-    return tuple(library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 def difference(mine: Tensor, original: Tensor) -> float:

@@ -81,8 +81,9 @@ def test_batch_norm_is_that_of_evaluation() -> None:
         assert apart(fast(images), model.eval()(images)) < FP32
 
 
-def test_precision_is_set_on_purpose() -> None:
-    """OpenVINO takes bf16 by itself where a CPU has it, and says nothing."""
+@pytest.mark.parametrize(("able", "int8"), [(("FP32", "INT8"), "f32"), (("FP32", "BF16", "INT8"), "bf16")])
+def test_precision_is_set_on_purpose(able: tuple[str, ...], int8: str) -> None:
+    """OpenVINO takes bf16 by itself where a CPU has it, and says nothing; between the integers of int8 we do too."""
     seen: list[dict[str, Any]] = []
     core = openvino.library().Core
 
@@ -92,11 +93,12 @@ def test_precision_is_set_on_purpose() -> None:
             return core().compile_model(model, device, {**properties, "INFERENCE_PRECISION_HINT": "f32"})
 
     graph = compiled.graph_of(compiled.prepared(model_of(spec_of(named("identity"))), "maps"), "openvino", "fp32", [])
-    with patch.object(openvino.library(), "Core", Watched):
+    with patch.object(openvino.library(), "Core", Watched), patch.object(openvino, "abilities", lambda: able):
         openvino.runner(graph, "fp32", 1)
         openvino.runner(graph, "bf16")
-    assert [one["INFERENCE_PRECISION_HINT"] for one in seen] == ["f32", "bf16"]
-    assert [one.get("INFERENCE_NUM_THREADS") for one in seen] == [1, None]
+        openvino.runner(graph, "int8")
+    assert [one["INFERENCE_PRECISION_HINT"] for one in seen] == ["f32", "bf16", int8]
+    assert [one.get("INFERENCE_NUM_THREADS") for one in seen] == [1, None, None]
 
 
 # --- int8 -----------------------------------------------------------------------------------------------------------
@@ -153,7 +155,7 @@ def test_calibration_takes_batches_with_labels() -> None:
 def test_bf16_falls_back_loudly_where_there_is_none() -> None:
     model = model_of(spec_of(named("identity")))
     with (
-        patch.object(precision, "openvino_abilities", lambda: ("FP32", "INT8")),
+        patch.object(openvino, "abilities", lambda: ("FP32", "INT8")),
         pytest.warns(FellBackWarning, match="bf16 was asked for and fp32 is used: this CPU has no bf16"),
     ):
         fast = metaformer.fast.compile(model, precision="bf16", backend="openvino")
@@ -438,29 +440,30 @@ def test_attention_is_among_the_free_families() -> None:
 
 
 def test_a_size_that_comes_again_gets_a_graph_of_its_own() -> None:
-    """With the same answers: picture by picture in streams, for every number of pictures, and for other sizes."""
+    """With the same answers: by ones and pairs in streams, for every number of pictures, and for other sizes."""
     model = model_of(spec_of(named("pooling")))
     graph = compiled.graph_of(compiled.prepared(model, "maps"), "openvino", "fp32", [])
     run = openvino.runner(graph, "fp32", 2)
     sides = [(SIDE + 8 * i, SIDE) for i in range(openvino.Runner.OWN + 2)]
     for height, width in sides:
-        for count in (3, 1, 2, 5):
+        for count in (3, 1, 2, 5, 4):
             images = pictures(count, height, width)
             with torch.no_grad():
                 assert apart(run(images)[0], model(images)) < FP32
     assert run._own == set(sides[: openvino.Runner.OWN]), "those that came again first"
-    assert {streams for _, streams in run._streams} == {1, 2}
+    assert {key[1:] for key in run._streams} == {(1, 1), (2, 1), (2, 2)}, "streams, and pictures for each"
     assert copy.deepcopy(run) is run
 
 
-def test_a_graph_for_one_picture_takes_batches() -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_graph_for_so_many_pictures_takes_batches_of_them(count: int) -> None:
     model = model_of(spec_of(named("pooling")))
     graph = compiled.graph_of(compiled.prepared(model, "maps"), "openvino", "fp32", [])
-    graph.reshape([1, 3, SIDE, SIDE])
+    graph.reshape([count, 3, SIDE, SIDE])
     run, images = openvino.runner(graph, "fp32", 2), pictures(4)
     with torch.no_grad():
         assert apart(run(images)[0], model(images)) < FP32
-        assert apart(run(images[:1])[0], model(images[:1])) < FP32
+        assert apart(run(images[:count])[0], model(images[:count])) < FP32
 
 
 def test_int8_products_of_onnx_are_those_of_integers() -> None:

@@ -117,16 +117,31 @@ def runner(model: Any, precision: str, threads: int | None = None) -> Runner:
     return Runner(model, precision, threads)
 
 
+def floats(precision: str) -> Literal["f32", "bf16"]:
+    """What a graph's floats are computed in, set on purpose: left alone OpenVINO takes bf16 wherever the CPU has it.
+
+    Between the integers of an int8 graph bf16 is precise enough, and taken where the CPU has it.
+    """
+    bf16 = precision == "bf16" or (precision == "int8" and "BF16" in abilities())
+    return "bf16" if bf16 else "f32"
+
+
+def abilities() -> tuple[str, ...]:
+    """What OpenVINO says of the CPU, such as ``("FP32", "BF16", "INT8")``."""
+    return tuple(library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
 class Runner:
     """A graph, compiled as the pictures that come want it.
 
     A graph for any size runs slower than one for a single size, since fewer of its operations can be joined: a size
-    that comes a second time gets a graph of its own, ``OWN`` sizes at most. Such a graph is for one picture, and a
-    batch is handed out to streams, one for each thread: each keeps its picture's maps in its own cache and waits for
-    nobody.
+    that comes a second time gets a graph of its own, ``OWN`` sizes at most. Such a graph is for one picture or two, and
+    a batch is handed out to streams, one for each thread: each keeps its pictures' maps in its own cache and waits for
+    nobody. Two share the weights of the last stages, which are larger than their maps.
     """
 
     OWN = 4
+    PAIR = 2
 
     def __init__(self, model: Any, precision: str, threads: int | None = None) -> None:
         self._model, self._precision, self._threads = model, precision, threads
@@ -137,53 +152,62 @@ class Runner:
         fixed = all(side.is_static for side in sides)
         self._own: set[Sides] = {tuple(side.get_length() for side in sides)} if fixed else set()
         self._whole = self._compiled(model, 1)
-        self._streams: dict[tuple[Sides, int], Any] = {}
+        self._streams: dict[tuple[Sides, int, int], Any] = {}
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, C, H, W) to tensors of B rows each."""
         if not len(images):  # its pooling refuses that
             return tuple(answer[:0] for answer in self(images.new_zeros(1, *images.shape[1:])))
         with self._lock:
-            if len(images) == self._batch or not self._has_own(tuple(images.shape[2:])):
+            each = self._each(len(images))
+            if len(images) == self._batch or len(images) % each or not self._has_own(tuple(images.shape[2:])):
                 return _answers(self._whole, images)
-            return self._picture_by_picture(images)
+            return self._handed_out(images, each)
 
     def __deepcopy__(self, memo: Any) -> Runner:
         """A compiled graph cannot be copied; copies of what holds it share it."""
         return self
 
+    def _each(self, count: int) -> int:
+        """Pictures in a request: what the graph is for, or two where they come out even and every thread has some."""
+        if self._batch is not None:
+            return self._batch
+        return self.PAIR if count % self.PAIR == 0 and count >= self.PAIR * self._most() else 1
+
+    def _most(self) -> int:
+        """Streams at the most."""
+        return self._threads or os.cpu_count() or 1
+
     def _has_own(self, sides: Sides) -> bool:
         """Whether a size has, or gets now, a graph of its own."""
-        if sides in self._seen and len(self._own) < self.OWN and self._batch in (None, 1):
+        if sides in self._seen and len(self._own) < self.OWN:
             self._own.add(sides)
         self._seen.add(sides)
         return sides in self._own
 
-    def _picture_by_picture(self, images: Tensor) -> tuple[Tensor, ...]:
-        most = min(len(images), self._threads or os.cpu_count() or 1)
-        key = tuple(images.shape[2:]), 1 << (most.bit_length() - 1)  # 1, 2, 4, …: few graphs for many sizes of batch
+    def _handed_out(self, images: Tensor, each: int) -> tuple[Tensor, ...]:
+        requests = len(images) // each
+        streams = 1 << (min(requests, self._most()).bit_length() - 1)  # 1, 2, 4, …: few graphs for many sizes of batch
+        key = tuple(images.shape[2:]), streams, each
         if key not in self._streams:
-            self._streams[key] = self._for_one_picture(images, key[1])
-        rows: list[tuple[Tensor, ...]] = [()] * len(images)
+            self._streams[key] = self._queue(images[:each], streams)
+        rows: list[tuple[Tensor, ...]] = [()] * requests
         queue = self._streams[key]
         queue.set_callback(lambda request, i: rows.__setitem__(i, _copies(request.results.values())))
-        for i, image in enumerate(images.contiguous().numpy()):
-            queue.start_async([image[None]], i)
+        pixels = images.contiguous().numpy()
+        for i in range(requests):
+            queue.start_async([pixels[i * each : (i + 1) * each]], i)
         queue.wait_all()
         return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
 
-    def _for_one_picture(self, images: Tensor, streams: int) -> Any:
-        """So many requests at a time to a graph of this size."""
+    def _queue(self, images: Tensor, streams: int) -> Any:
+        """So many requests at a time to a graph for pictures of this shape."""
         graph = self._model.clone()
-        graph.reshape([1, *images.shape[1:]])
+        graph.reshape(list(images.shape))
         return library().AsyncInferQueue(self._compiled(graph, streams), streams)
 
     def _compiled(self, graph: Any, streams: int) -> Any:
-        """The precision is set on purpose: left alone OpenVINO takes bf16 wherever the CPU has it."""
-        properties: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": "bf16" if self._precision == "bf16" else "f32",
-            "NUM_STREAMS": streams,
-        }
+        properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": floats(self._precision), "NUM_STREAMS": streams}
         if self._threads is not None:
             properties["INFERENCE_NUM_THREADS"] = self._threads
         try:
