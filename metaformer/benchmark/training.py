@@ -57,10 +57,7 @@ _KINDS: tuple[tuple[str, str, Callable[[Trial], nn.Module], str], ...] = (
 
 
 def learners(*, peers: bool = True, compilers: bool = True) -> list[Learner]:
-    """Ours and timm's, eager and compiled, in float32 and under autocast to bfloat16.
-
-    Compilers see plain blocks where lean ones stand, so these are not compiled.
-    """
+    """Ours and timm's, eager and compiled, in float32 and under autocast to bfloat16."""
     engines = ("eager", "torch.compile") if compilers else ("eager",)
     return [
         Learner(
@@ -74,7 +71,7 @@ def learners(*, peers: bool = True, compilers: bool = True) -> list[Learner]:
         )
         for precision, engine in product(("fp32", "bf16"), engines)
         for name, library, choice, head in _KINDS
-        if (peers or library == "metaformer") and (engine == "eager" or choice is not _lean)
+        if peers or library == "metaformer"
     ]
 
 

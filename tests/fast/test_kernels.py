@@ -5,6 +5,7 @@ What runs here is the plain formula of each kernel; ``test_kernels_run.py`` runs
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -215,12 +216,38 @@ def test_masks_dropout_and_doubles_take_the_plain_path() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_compilers_are_shown_the_plain_block() -> None:
+def test_exporters_are_shown_the_plain_block() -> None:
     model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
     traced = torch.jit.trace(accelerated(model), images)
     assert "PythonOp" not in str(traced.inlined_graph)
-    exported = torch.export.export(accelerated(model), (images,))
+    for one in (model.train(), model.eval()):
+        exported = torch.export.export(accelerated(one), (images,))
+        assert not [node for node in exported.graph.nodes if "autograd_function" in str(node.target)]
     assert torch.allclose(exported.module()(images), model(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("star", [False, True])
+def test_compilers_see_lean_blocks_in_training(star: bool, bf16: bool) -> None:
+    """Whole, with the gradients that the same blocks have line by line."""
+    torch.compiler.reset()
+    model, images = accelerated(model_of(spec(star))).train(), torch.randn(2, 3, 18, 22)
+    twin, seen = copy.deepcopy(model), []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        seen.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    for one in (model, torch.compile(twin, fullgraph=True, backend=backend, dynamic=False)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = one(images).float().square().sum()
+        loss.backward()
+    assert seen.count("autograd_function_apply") == 2 * len(kernel_blocks(model)), (
+        "two halves, each with its own backward"
+    )
+    for (name, mine), theirs in zip(model.named_parameters(), twin.parameters(), strict=True):
+        apart = (mine.grad - theirs.grad).norm()
+        assert apart <= (0.02 if bf16 else 1e-4) * mine.grad.norm() + 1e-6, name
 
 
 def test_hooks_and_checkpoints_are_heeded() -> None:

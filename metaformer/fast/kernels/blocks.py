@@ -76,9 +76,11 @@ class KernelBlock(Block):
     def _allows(self, x: Tensor, grid: Grid, mask: Tensor | None) -> bool:
         """Tokens of a picture, all of them real, contiguous, of a type that kernels know; no dropout.
 
-        Compilers and exporters, who look into the block, are shown PyTorch's operations.
+        Exporters, who look into the block, are shown PyTorch's operations; compilers the formulas of training on a CPU.
         """
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+            return False
+        if torch.compiler.is_compiling() and (x.is_cuda or not self.training):
             return False
         whole = mask is None and len(grid) == 2 and x.shape[1] == prod(grid) and len(x) > 0
         dropped = self.training and self.mlp.drop.p > 0
