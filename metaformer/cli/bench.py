@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,7 +62,7 @@ def bench(
         compilers=compilers, quick=quick,
     )  # fmt: skip
     with _Bar() as bar:
-        result = measured(setting, sections, out, bar, commands.command_line.get())
+        result = measured(setting, sections, out, bar, _without_out(commands.command_line.get()))
     console = Console(highlight=False)
     wide = Console(highlight=False, width=max(console.width, 110))
     for table, rows in tables(result):
@@ -74,6 +75,13 @@ def bench(
     written = [out, *([write_chart(result, out.with_suffix(".svg"))] if "inference" in result else [])]
     for path in written:
         console.print(f"written to {path}", markup=False, soft_wrap=True)
+
+
+def _without_out(command: str) -> str:
+    """A command without the file it writes to: whoever repeats it has another."""
+    words = shlex.split(command)
+    before = ["", *words]
+    return shlex.join(word for last, word in zip(before, words, strict=False) if "--out" not in (last, word[:5]))
 
 
 class _Bar:

@@ -47,7 +47,9 @@ def test_the_command_writes_what_it_measured(tmp_path: Path, capsys: pytest.Capt
     out = tmp_path / "folder" / "speed.json"
     assert main(["bench", "inference", "training", "growth", *WORDS, "--out", str(out)]) == 0
     result = json.loads(out.read_text())
-    assert result["command"].startswith("metaformer bench inference")
+    assert result["command"] == " ".join(["metaformer bench inference training growth", *WORDS]), (
+        "where it went is nobody's"
+    )
     assert result["setting"]["batch_sizes"] == [2]
     assert {"processor", "instructions", "torch", "commit"} <= result["machine"].keys()
     rows = {row["name"]: row for row in result["inference"][0]["rows"]}
