@@ -1,0 +1,102 @@
+"""Numbers that were measured with version 0.1.0, before its rooms were moved: the same runs give them still.
+
+``version_0_1_0/pins.json`` has the losses of five updates of every system and what its run came to; the folders beside
+it are those runs, a sweep, exports and a saved model as version 0.1.0 wrote them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dense_models import pyramid_spec
+from dense_run import narrow, recipe_for
+from drawn_sets import ade20k_folder, coco_folder
+from PIL import Image
+from rich.console import Console
+
+from metaformer.recipe import Augmentation, DataChoice, Machine, Optimisation, Recipe
+from metaformer.run import train
+from metaformer.spec import AnySpec, EmbeddingSpec, MLPSpec, ModelSpec, StageSpec
+from metaformer.training.observer import Observer, StepRecord
+from metaformer.training.trainer import Trainer
+from metaformer.work.kind import work_of
+
+WRITTEN = Path(__file__).parent / "version_0_1_0"
+PINS = json.loads((WRITTEN / "pins.json").read_text())
+COLORS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (210, 50, 40)}
+CPU = Machine(device="cpu", threads=1)
+CLOSE = 2e-4
+"""Relative: other processors round differently, which five updates of a detector enlarge."""
+
+
+def tiny_spec(channels: int, classes: int) -> ModelSpec:
+    """Two blocks for images of 8 × 8."""
+    stages = (
+        StageSpec(depth=1, width=16, embedding=EmbeddingSpec(stride=1), mlp=MLPSpec(ratio=2.0)),
+        StageSpec(depth=1, width=24, mlp=MLPSpec(ratio=2.0)),
+    )
+    return ModelSpec(stages=stages, num_classes=classes, in_chans=channels, img_size=(8, 8), drop_path_rate=0.1)
+
+
+def photos(folder: Path) -> Path:
+    """Noisy images of one color a class, in train/ and val/."""
+    rng = np.random.default_rng(0)
+    for part, number in (("train", 4), ("val", 2)):
+        for name, color in COLORS.items():
+            (folder / part / name).mkdir(parents=True, exist_ok=True)
+            for i in range(number):
+                pixels = np.clip(np.array(color) + rng.integers(-30, 30, (12, 10, 3)), 0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / part / name / f"{i}.png")
+    return folder
+
+
+def recipe_and_spec(name: str, root: Path) -> tuple[Recipe, AnySpec]:
+    """The runs of ``pins.json``."""
+    steps = {"epochs": 2, "lr": 3e-3, "ema_decay": 0.5, "accumulation": 2, "clip_grad": 1.0}
+    if name == "digits":
+        varied = Augmentation(policy="small", hflip=0.0, erase=0.3)
+        moves = Optimisation(**steps, batch_size=128, label_smoothing=0.1)
+        return Recipe(augmentation=varied, optimisation=moves, machine=CPU), tiny_spec(1, 10)
+    if name == "photos":
+        varied = Augmentation(policy="imagenet", auto_augment="rand-m5-inc1", erase=0.5, mixup=0.2)
+        data = DataChoice(source=str(photos(root / "photos")))
+        moves = Optimisation(**steps, batch_size=4)
+        return Recipe(data=data, augmentation=varied, optimisation=moves, machine=CPU), tiny_spec(3, 3)
+    folder = ade20k_folder(root, 16) if name == "semantic_fpn" else coco_folder(root, 16, masks=name == "mask_rcnn")
+    return recipe_for(name, folder, epochs=2), pyramid_spec()
+
+
+class Losses(Observer):
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def stepped(self, step: StepRecord) -> None:
+        self.values.append(step.loss)
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_five_updates_give_the_losses_of_0_1_0(name: str, tmp_path: Path) -> None:
+    recipe, spec = recipe_and_spec(name, tmp_path / "data")
+    five = recipe.with_changes(optimisation=recipe.optimisation.with_changes(updates=5, epochs=100))
+    work, losses = work_of(five.task), Losses()
+    with narrow():
+        sets = work.open(five.data)
+        model, _ = work.fitted_model(five, sets, spec)
+        given = work.equipment(five, sets, model)
+        Trainer(
+            model, given.task, five, given.train_loader, given.val_loader, tmp_path / "run", given.mixing, [losses]
+        ).fit()
+    assert losses.values == pytest.approx(PINS[name]["losses"], rel=CLOSE)
+
+
+@pytest.mark.parametrize("name", ["digits", "photos", "semantic_fpn"])
+def test_a_run_comes_to_what_it_came_to_in_0_1_0(name: str, tmp_path: Path) -> None:
+    recipe, spec = recipe_and_spec(name, tmp_path / "data")
+    with narrow():
+        result = train(recipe, tmp_path / "run", spec=spec, page=False, console=Console(quiet=True))
+    assert result is not None
+    assert dict(result.figures) == pytest.approx(PINS[name]["figures"], rel=1e-3)
+    assert (result.best, result.best_epoch) == (pytest.approx(PINS[name]["best"], rel=1e-3), PINS[name]["best_epoch"])
