@@ -21,8 +21,8 @@ demo: $(VENV)/.ready
 ## the default suite: under 15 minutes on 2 cores, no internet, no GPU
 # Engines (OpenVINO, ONNX Runtime, Inductor) leave threads behind in a process, and data loaders fork theirs: not the same ones.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m $(DEFAULT) --ignore tests/fast --ignore tests/benchmark
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m $(DEFAULT) tests/fast tests/benchmark
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m $(DEFAULT) --ignore tests/deploy --ignore tests/benchmark
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m $(DEFAULT) tests/deploy tests/benchmark
 
 test-all: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not gpu and not network"

@@ -6,7 +6,7 @@ torch.hub.load("path/to/metaformer", "caformer_s18", source="local", num_classes
 
 from functools import partial as _partial
 
-from metaformer.factory import create_model
+from metaformer.factory.classifier import create_model
 from metaformer.zoo.catalogue import list_models
 
 dependencies = ["torch", "torchvision", "timm", "safetensors", "huggingface_hub"]

@@ -21,7 +21,7 @@ from torch import Tensor
 from metaformer.data.annotated import IGNORED, Annotated
 from metaformer.data.label_maps import open_segmentation
 from metaformer.recipe import DataChoice
-from metaformer.tasks.segmentation import SegmentationMetric
+from metaformer.tasks.segmentation.objective import SegmentationMetric
 from metaformer.types import Batch
 
 

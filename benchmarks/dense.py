@@ -44,8 +44,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from metaformer import create_detector, create_segmenter
 from metaformer.benchmark.machine import machine
-from metaformer.complexity import count_parameters
-from metaformer.tasks.detection import Detection
+from metaformer.model.complexity import count_parameters
+from metaformer.tasks.detection.objective import Detection
 from metaformer.types import Batch
 
 OUT = Path(__file__).with_suffix(".json")

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from metaformer.benchmark.machine import machine
-from metaformer.factory import create_model
-from metaformer.fast.kernels.choice import Choice, choose, with_unit_scales
+from metaformer.factory.classifier import create_model
+from metaformer.model.lean.triton.choice import Choice, choose, with_unit_scales
 
 OUT = Path(__file__).parent / "results"
 MODELS = ("poolformer_s12", "poolformer_s36", "poolformerv2_s12")

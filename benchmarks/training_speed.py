@@ -45,15 +45,15 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
 from metaformer.benchmark.machine import machine
-from metaformer.data.loader import training_loader
+from metaformer.data.loading.loader import training_loader
 from metaformer.data.sets import FilePictures
 
 # Pillow 13 refuses to keep 0 bits of a colour, which RandAugment asks for now and then
-from metaformer.data.transforms import _let_posterise_reach_black
+from metaformer.data.transforms.image import _let_posterise_reach_black
 from metaformer.model.build import build
 from metaformer.recipe import Machine
-from metaformer.spec import ModelSpec
-from metaformer.tasks.classification import Classification
+from metaformer.spec.model import ModelSpec
+from metaformer.tasks.classification.objective import Classification
 from metaformer.training.device import denormals_flushed
 from metaformer.training.engine import Engine
 from metaformer.zoo.catalogue import find

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from metaformer.report.imagenet_plot import write_plot
-from metaformer.report.imagenet_table import Compared, comparison_markdown, counted, in_paper_order
 from metaformer.zoo.catalogue import CATALOGUE
+from metaformer.zoo.tables.imagenet_plot import write_plot
+from metaformer.zoo.tables.imagenet_table import Compared, comparison_markdown, counted, in_paper_order
 
 DOCS = Path(__file__).resolve().parent
 PAGE, FIGURE = DOCS / "comparison.md", DOCS / "comparison.svg"

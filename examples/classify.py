@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from metaformer import create_model
-from metaformer.data.transforms import evaluation_transform
+from metaformer.data.transforms.image import evaluation_transform
 
 
 def top_five(picture: Image.Image, name: str, pretrained: bool) -> list[tuple[int, float]]:

@@ -17,7 +17,7 @@ from metaformer.recipe import DataChoice
 torch.manual_seed(0)
 model = metaformer.create_model("resmlp_12_224", num_classes=10, in_chans=1, img_size=8, stem_stride=2).eval()
 
-fast = metaformer.fast.compile(model)
+fast = metaformer.compile(model)
 images = torch.randn(4, 1, 8, 8)
 with torch.no_grad():
     apart = (fast(images) - model(images)).abs().max()
@@ -26,6 +26,6 @@ print(f"compiled  {fast.precision}, scores within {'1e-4' if apart < 1e-4 else f
 with tempfile.TemporaryDirectory() as folder:
     weights = metaformer.save_weights(model, Path(folder) / "weights.safetensors", classes=[str(i) for i in range(10)])
     digits = DataChoice(source="digits")
-    result = metaformer.export.export(weights, Path(folder) / "exported", format="torch", data=digits)
-    again = metaformer.export.load_exported(result.folder)
+    result = metaformer.deploy.export.export(weights, Path(folder) / "exported", format="torch", data=digits)
+    again = metaformer.deploy.export.load_exported(result.folder)
     print(f"exported  {result.format}, compared on {result.pictures} pictures, {tuple(again(images).shape)} scores")

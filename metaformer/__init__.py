@@ -8,15 +8,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .complexity import count_macs, count_parameters
-    from .dense import create_detector, create_segmenter
-    from .dense_spec import DenseSpec
+    from .ablation.ablate import ablate
+    from .deploy.compile import CompiledModel, FellBackWarning, compile
+    from .deploy.export import export, load_exported
+    from .deploy.fold import fold
     from .errors import DataError, InputError, MissingExtraError, RunError, SpecError, WeightsError
-    from .factory import create_model
+    from .factory.classifier import create_model
+    from .factory.dense import create_detector, create_segmenter
     from .model.build import MIXERS, build
+    from .model.complexity import count_macs, count_parameters
     from .model.mixers.convolution import OnMap
     from .recipe import Recipe
-    from .spec import (
+    from .run.evaluate import evaluate
+    from .run.train import train
+    from .spec.dense import DenseSpec
+    from .spec.model import (
         EmbeddingSpec,
         HeadSpec,
         MixerSpec,
@@ -33,18 +39,47 @@ if TYPE_CHECKING:
     from .weights.save import load_model, save_weights
     from .zoo.catalogue import find, list_models
 
-__version__ = "0.1.0"
+from .version import __version__
 
 _CONTENTS = {
-    "complexity": ("count_macs", "count_parameters"),
-    "dense": ("create_detector", "create_segmenter"),
-    "dense_spec": ("DenseSpec",),
-    "errors": ("DataError", "InputError", "MissingExtraError", "RunError", "SpecError", "WeightsError"),
-    "factory": ("create_model",),
-    "model.build": ("MIXERS", "build"),
+    "ablation.ablate": ("ablate",),
+    "deploy.compile": (
+        "CompiledModel",
+        "FellBackWarning",
+        "compile",
+    ),
+    "deploy.export": (
+        "export",
+        "load_exported",
+    ),
+    "deploy.fold": ("fold",),
+    "errors": (
+        "DataError",
+        "InputError",
+        "MissingExtraError",
+        "RunError",
+        "SpecError",
+        "WeightsError",
+    ),
+    "factory.classifier": ("create_model",),
+    "factory.dense": (
+        "create_detector",
+        "create_segmenter",
+    ),
+    "model.build": (
+        "MIXERS",
+        "build",
+    ),
+    "model.complexity": (
+        "count_macs",
+        "count_parameters",
+    ),
     "model.mixers.convolution": ("OnMap",),
     "recipe": ("Recipe",),
-    "spec": (
+    "run.evaluate": ("evaluate",),
+    "run.train": ("train",),
+    "spec.dense": ("DenseSpec",),
+    "spec.model": (
         "EmbeddingSpec",
         "HeadSpec",
         "MLPSpec",
@@ -56,23 +91,30 @@ _CONTENTS = {
         "TimmSpec",
     ),
     "types": ("Preprocessing",),
-    "weights.hub": ("from_pretrained", "push_to_hub", "save_pretrained"),
-    "weights.load": ("load_pretrained", "load_weights"),
-    "weights.save": ("load_model", "save_weights"),
-    "zoo.catalogue": ("find", "list_models"),
+    "weights.hub": (
+        "from_pretrained",
+        "push_to_hub",
+        "save_pretrained",
+    ),
+    "weights.load": (
+        "load_pretrained",
+        "load_weights",
+    ),
+    "weights.save": (
+        "load_model",
+        "save_weights",
+    ),
+    "zoo.catalogue": (
+        "find",
+        "list_models",
+    ),
 }
 _HOME = {name: module for module, names in _CONTENTS.items() for name in names}
 
 __all__ = sorted(_HOME)
 
 
-_ROOMS = ("export", "fast")
-"""Modules that are reached as ``metaformer.fast.compile`` without an import of their own."""
-
-
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -20,15 +20,15 @@ import torch
 from dense_models import lightened, pyramid_spec
 from rich.console import Console
 
+from metaformer.inference.loaded import open_trained
 from metaformer.model.dense import build, mask_rcnn, neck
 from metaformer.recipe import Augmentation, DataChoice, Dense, Machine, Optimisation, Recipe
-from metaformer.run import RunResult, train
-from metaformer.run_folder import stored_recipe
-from metaformer.tasks.detection import Detection
-from metaformer.trained import open_trained
+from metaformer.run.folder import stored_recipe
+from metaformer.run.train import RunResult, train
+from metaformer.tasks.detection.objective import Detection
+from metaformer.tasks.task import work_of
 from metaformer.training.engine import Engine
 from metaformer.training.trainer import BEST
-from metaformer.work.kind import work_of
 
 SYSTEMS = ("retinanet", "mask_rcnn", "semantic_fpn")
 QUIET = Console(quiet=True)
@@ -46,7 +46,7 @@ def narrow() -> Iterator[None]:
         patch.object(neck, "WIDTH", 32),
         patch.object(mask_rcnn, "WIDTH", 32),
         patch.object(mask_rcnn, "HIDDEN", 64),
-        patch("metaformer.dense.build_dense", light),
+        patch("metaformer.factory.dense.build_dense", light),
         patch("metaformer.weights.description.build_dense", light),
     ):
         yield
@@ -82,7 +82,7 @@ def wait_in_batch(number: int, system: str, data: str, folder: str) -> None:
                 time.sleep(600)
             return super().outputs(model, batch)
 
-    with patch("metaformer.work.dense.Detection", Waiting):
+    with patch("metaformer.tasks.dense.task.Detection", Waiting):
         quick(recipe_for(system, data), Path(folder))
 
 

@@ -20,11 +20,11 @@ from PIL import Image
 from metaformer.cli import commands
 from metaformer.cli.app import app, main
 from metaformer.cli.flags import ALIASES, leaves, nested
-from metaformer.cli.recipes import assembled
 from metaformer.errors import InputError
-from metaformer.prediction import expanded
+from metaformer.inference.predictor import expanded
 from metaformer.recipe import Optimisation, Recipe
-from metaformer.shipped import named_recipe, shipped_recipes
+from metaformer.run.recipe_files import named_recipe, shipped_recipes
+from metaformer.run.recipes import assembled
 from metaformer.zoo.catalogue import CATALOGUE, find
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -269,7 +269,7 @@ def test_a_full_disk_keeps_the_state_before(
     tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from metaformer.training.checkpoint import read_tree
-    from metaformer.weights import files
+    from metaformer.weights import safetensors_io as files
 
     states = 0
     sync = os.fsync

@@ -19,17 +19,17 @@ from timm.models import group_parameters
 from metaformer import InputError, SpecError, build, count_macs, count_parameters, create_model, find
 from metaformer.cli import main
 from metaformer.data.sources import open_source
-from metaformer.evaluation import evaluate
+from metaformer.inference.loaded import open_trained
+from metaformer.inference.predictor import predict
 from metaformer.model.classifier import FeatureExtractor
 from metaformer.model.timm_cnn import PREFIX, TimmClassifier
-from metaformer.prediction import predict
 from metaformer.recipe import Augmentation, DataChoice, ModelChoice, Optimisation, Recipe
-from metaformer.run import train
-from metaformer.spec import ModelSpec, TimmSpec
-from metaformer.trained import open_trained
+from metaformer.run.evaluate import evaluate
+from metaformer.run.train import train
+from metaformer.spec.model import ModelSpec, TimmSpec
+from metaformer.tasks.classification.task import fitted_model
 from metaformer.weights.description import Description, describe
 from metaformer.weights.load import load_weights
-from metaformer.work.classification import fitted_model
 from metaformer.zoo.catalogue import CATALOGUE
 
 QUIET = Console(quiet=True)

@@ -26,20 +26,20 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from metaformer.cli.app import main
-from metaformer.data.loader import BadPictureWarning
-from metaformer.dense_spec import DenseSpec
+from metaformer.data.loading.loader import BadPictureWarning
 from metaformer.errors import DataError
-from metaformer.evaluation import evaluate
+from metaformer.inference.loaded import open_trained
 from metaformer.model.dense.retinanet import Head
 from metaformer.recipe import DataChoice, Recipe
-from metaformer.report.numbers import percent
-from metaformer.run import RunResult
-from metaformer.run_folder import is_written
-from metaformer.trained import open_trained
+from metaformer.render.numbers import percent
+from metaformer.run.evaluate import evaluate
+from metaformer.run.folder import is_written
+from metaformer.run.train import RunResult
+from metaformer.spec.dense import DenseSpec
 from metaformer.training.averaging import AveragedWeights
 from metaformer.training.engine import Engine
 from metaformer.training.trainer import TIMING
-from metaformer.weights.files import read_tensors
+from metaformer.weights.safetensors_io import read_tensors
 
 SCRIPT = Path(__file__).with_name("dense_run.py")
 BEST = {"retinanet": "box_ap", "mask_rcnn": "mask_ap", "semantic_fpn": "miou"}

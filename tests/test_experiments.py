@@ -17,13 +17,13 @@ from drawn_sets import ade20k_folder, coco_folder
 from PIL import Image
 from rich.console import Console
 
-from metaformer.complexity import count_parameters
-from metaformer.dense import create_detector, create_segmenter
 from metaformer.errors import InputError
+from metaformer.factory.dense import create_detector, create_segmenter
+from metaformer.model.complexity import count_parameters
 from metaformer.recipe import Augmentation, Dense, Recipe
-from metaformer.run import train
-from metaformer.shipped import shipped_recipes
-from metaformer.spec import ModelSpec
+from metaformer.run.recipe_files import shipped_recipes
+from metaformer.run.train import train
+from metaformer.spec.model import ModelSpec
 from metaformer.zoo.catalogue import CATALOGUE, find
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"

@@ -18,11 +18,11 @@ from PIL import Image
 from rich.console import Console
 
 from metaformer.recipe import Augmentation, DataChoice, Machine, Optimisation, Recipe
-from metaformer.run import train
-from metaformer.spec import AnySpec, EmbeddingSpec, MLPSpec, ModelSpec, StageSpec
+from metaformer.run.train import train
+from metaformer.spec.model import AnySpec, EmbeddingSpec, MLPSpec, ModelSpec, StageSpec
+from metaformer.tasks.task import work_of
 from metaformer.training.observer import Observer, StepRecord
 from metaformer.training.trainer import Trainer
-from metaformer.work.kind import work_of
 
 WRITTEN = Path(__file__).parent / "version_0_1_0"
 PINS = json.loads((WRITTEN / "pins.json").read_text())

@@ -14,7 +14,7 @@ import matplotlib
 import pytest
 import torch
 
-from metaformer.spec import ModelSpec
+from metaformer.spec.model import ModelSpec
 from metaformer.zoo.catalogue import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[1]

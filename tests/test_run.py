@@ -12,17 +12,17 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from metaformer import run_folder
 from metaformer.data.sources import open_source
 from metaformer.errors import DataError, InputError, RunError, WeightsError
-from metaformer.evaluation import Together, evaluate
-from metaformer.factory import create_model
+from metaformer.factory.classifier import create_model
+from metaformer.inference.loaded import imagenet_classes, open_trained
 from metaformer.recipe import Augmentation, DataChoice, ModelChoice, Optimisation, Recipe
-from metaformer.run import RunResult, train
-from metaformer.spec import EmbeddingSpec, ModelSpec, StageSpec
-from metaformer.trained import imagenet_classes, open_trained
-from metaformer.weights.files import read_tensors
-from metaformer.work.classification import fitted_model, fitting_stride
+from metaformer.run import folder as run_folder
+from metaformer.run.evaluate import Together, evaluate
+from metaformer.run.train import RunResult, train
+from metaformer.spec.model import EmbeddingSpec, ModelSpec, StageSpec
+from metaformer.tasks.classification.task import fitted_model, fitting_stride
+from metaformer.weights.safetensors_io import read_tensors
 from metaformer.zoo.catalogue import find
 
 QUIET = Console(quiet=True)
@@ -148,9 +148,9 @@ def test_pictures_that_are_open_are_not_opened_again_nor_read_twice(
 ) -> None:
     sets = open_source(DataChoice(source=str(pictures)))
     first = quick(plan(pictures, epochs=1), tmp_path / "first", sets=sets)
-    monkeypatch.setattr("metaformer.work.classification.open_source", None)
+    monkeypatch.setattr("metaformer.tasks.classification.task.open_source", None)
     read: list[object] = []
-    monkeypatch.setattr("metaformer.data.memory.readable", lambda *given: read.append(given))
+    monkeypatch.setattr("metaformer.data.loading.cached_images.readable", lambda *given: read.append(given))
     second = quick(plan(pictures, epochs=1), tmp_path / "second", sets=sets)
     assert second.figures == first.figures
     assert read == []

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from metaformer.errors import InputError, SpecError
 from metaformer.recipe import Dense, ModelChoice
-from metaformer.spec import (
+from metaformer.spec.model import (
     EmbeddingSpec,
     HeadSpec,
     MixerSpec,

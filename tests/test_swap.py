@@ -7,7 +7,7 @@ import torch
 
 from metaformer import build, create_model, find, list_models
 from metaformer.errors import InputError, SpecError
-from metaformer.spec import ModelSpec
+from metaformer.spec.model import ModelSpec
 
 FRAMES = {
     "PoolFormer": "poolformer_s12",

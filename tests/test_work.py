@@ -8,7 +8,7 @@ from drawn_sets import ade20k_folder, coco_folder
 
 from metaformer.errors import DataError
 from metaformer.recipe import DataChoice
-from metaformer.work.kind import work_of
+from metaformer.tasks.task import work_of
 
 MADE: dict[str, Callable[[Path], Path]] = {"detection": coco_folder, "segmentation": ade20k_folder}
 

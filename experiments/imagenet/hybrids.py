@@ -16,15 +16,7 @@ this project has not run it. The cost is in 10¹⁸ floating-point operations: s
 
 from __future__ import annotations
 
-from metaformer.recipe import (
-    PAPER_AUGMENTATION,
-    DataChoice,
-    Machine,
-    ModelChoice,
-    Optimisation,
-    Recipe,
-    settings_for,
-)
+from metaformer.recipe import PAPER_AUGMENTATION, DataChoice, Machine, ModelChoice, Optimisation, Recipe, settings_for
 
 BATCH_SIZE = {
     "metaformer_id_s12": 4096,

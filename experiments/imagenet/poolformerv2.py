@@ -16,15 +16,7 @@ this project has not run it. The cost is in 10¹⁸ floating-point operations: s
 
 from __future__ import annotations
 
-from metaformer.recipe import (
-    PAPER_AUGMENTATION,
-    DataChoice,
-    Machine,
-    ModelChoice,
-    Optimisation,
-    Recipe,
-    settings_for,
-)
+from metaformer.recipe import PAPER_AUGMENTATION, DataChoice, Machine, ModelChoice, Optimisation, Recipe, settings_for
 
 DROP_PATH = {
     "poolformerv2_s12": 0.1,

@@ -10,8 +10,8 @@ from typing import Any
 
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 PRELOADED = [
-    "metaformer.run",
-    "metaformer.work.classification",
+    "metaformer.run.train",
+    "metaformer.tasks.classification.task",
     "metaformer.training.trainer",
     "torch.utils.flop_counter",
     "torch.utils.tensorboard",

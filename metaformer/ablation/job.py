@@ -18,9 +18,9 @@ from ..data.sources import open_source
 from ..errors import BrokeDownError, InputError, RunError
 from ..recipe import DataChoice, Recipe
 from ..records import Record
-from ..run_folder import read_config, start_over
-from ..shipped import executed
-from ..spec import AnySpec, MixerSpec
+from ..run.folder import read_config, start_over
+from ..run.recipe_files import executed
+from ..spec.model import AnySpec, MixerSpec
 from .lock import locked
 
 PATIENCE = 60.0
@@ -92,7 +92,7 @@ def _where(error: Exception) -> str:
 
 
 def _train(job: Job) -> None:
-    from ..run import train
+    from ..run.train import train
 
     folder = Path(job.folder)
     goes_on = _can_go_on(folder)

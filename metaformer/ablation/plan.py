@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from ..errors import InputError, RunError, SpecError, did_you_mean
 from ..recipe import ModelChoice, Recipe
 from ..records import Record, merged
-from ..spec import AnySpec, HeadSpec, MixerSpec, ModelSpec, StageSpec, TimmSpec
+from ..spec.model import AnySpec, HeadSpec, MixerSpec, ModelSpec, StageSpec, TimmSpec
 from ..types import Grid
 from ..zoo.catalogue import find
 

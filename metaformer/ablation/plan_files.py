@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InputError, RunError, did_you_mean
 from ..records import merged
-from ..shipped import executed, mistakes_in, named_recipe, shipped_plans
+from ..run.recipe_files import executed, mistakes_in, named_recipe, shipped_plans
 from .plan import Plan
 
 _YAML = (".yaml", ".yml", ".json")

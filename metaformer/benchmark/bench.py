@@ -18,7 +18,7 @@ import torch
 from ..errors import InputError, did_you_mean
 from ..recipe import Machine
 from ..training.device import chosen_device
-from ..weights.files import replace_file
+from ..weights.safetensors_io import replace_file
 from ..zoo.catalogue import find
 from .contenders import contenders
 from .growth import MIXERS, SIDES, grow

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ..report.style import AMBER, BLUE, GREEN, HAIR, INK, MUTED, PURPLE, blank, house_style, save_svg
+from ..render.style import AMBER, BLUE, GREEN, HAIR, INK, MUTED, PURPLE, blank, house_style, save_svg
 
 COLOURS = {"metaformer": BLUE, "timm": AMBER, "transformers": GREEN, "torchvision": PURPLE}
 _ROW = 0.24  # inches of a bar and its gap

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..deploy.compile import compile
+from ..deploy.fold import fold
 from ..errors import InputError
-from ..fast.compiled import compile
-from ..fast.folding import fold
 from .engines import Answer, expect_precision, onnxruntime_call, openvino_call
 from .rounds import Call
 from .trial import Trial
@@ -174,7 +174,7 @@ def _resnet18(trial: Trial) -> nn.Module:
 
 
 def _fast(backend: str, precision: str) -> Any:
-    """``metaformer.fast.compile``; a way that fell back to another is that other one, and left out here."""
+    """``metaformer.compile``; a way that fell back to another is that other one, and left out here."""
 
     def prepare(trial: Trial) -> Answer:
         expect_precision(precision, backend, trial.device)

@@ -1,6 +1,6 @@
 """Peers' graphs in the engines, each exported as its own manual has it: model in, a call on one fixed batch out.
 
-What this library puts into the same engines is ``metaformer.fast.compile``'s. Of that only the last step is used here,
+What this library puts into the same engines is ``metaformer.compile``'s. Of that only the last step is used here,
 which runs a finished graph: the same settings and threads for all, and the graphs make the difference.
 """
 
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..deploy.engines import onnxruntime, openvino
+from ..deploy.precision import available
 from ..errors import InputError, MissingExtraError
-from ..fast.engines import onnxruntime, openvino
-from ..fast.precision import available
 
 Answer = Callable[[], Tensor]
 """One call on the batch it was made for: scores (B, K)."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..model.build import build_backbone
-from ..spec import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
+from ..spec.model import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
 from .inference import finish_of
 from .memory import peak_bytes, standing_bytes
 from .rounds import Call, Pace, PowerLaw, in_turns

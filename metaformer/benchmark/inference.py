@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from ..deploy.precision import available
 from ..errors import MissingExtraError
-from ..fast.precision import available
 from .contenders import BASELINE, Contender, Row, checked
 from .engines import PRODUCT, product_call
 from .rounds import Call, Pace, Spread, in_turns, ratio

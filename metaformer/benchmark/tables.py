@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ..report.numbers import DASH, percent
+from ..render.numbers import DASH, percent
 
 Result = Mapping[str, Any]
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..fast.kernels.blocks import accelerated
+from ..model.lean.blocks import accelerated
 from .contenders import Row, with_compiler
 from .engines import expect_precision
 from .inference import finish_of, take_down, worked_out

@@ -14,11 +14,11 @@ import torch
 from timm.models.metaformer import MetaFormer
 from torch import Tensor, nn
 
-from ..complexity import count_macs
 from ..errors import InputError
-from ..factory import create_model
+from ..factory.classifier import create_model
 from ..model.build import Model
-from ..spec import AnySpec, ModelSpec
+from ..model.complexity import count_macs
+from ..spec.model import AnySpec, ModelSpec
 from ..weights.translate import to_layout
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ..recipe import Recipe
-from ..shipped import shipped_plans
+from ..run.recipe_files import shipped_plans
 from .flags import RUN, nested, with_flags
 
 
@@ -46,7 +46,7 @@ def ablate(
 
     if ray is None:
         fork_server.begin()
-    from ..ablation.lab import ablate as carry_out
+    from ..ablation.ablate import ablate as carry_out
     from . import commands
 
     said = nested(flags)

@@ -20,9 +20,9 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 from rich.text import Text
 
-from .. import __version__
 from ..errors import InputError
 from ..training.interrupt import RunInterrupted, SweepInterrupted
+from ..version import __version__
 from . import commands
 from .ablate import ablate
 from .bench import bench

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import DataError, InputError, did_you_mean
-from ..figures import figure_name
+from ..metrics import figure_name
 from ..recipe import DataChoice, Recipe
 from ..records import merged
+from ..run.recipes import assembled
 from .flags import COMMON, RUN, nested, with_flags
-from .recipes import assembled
 
 command_line: ContextVar[str] = ContextVar("command_line", default="")
 """What was typed, kept in a run's config.json."""
@@ -49,7 +49,7 @@ def train(
     A recipe file sets the start, a YAML file goes over it, flags go over both. Every field has a dotted flag; the
     everyday ones have a short one too.
     """
-    from ..run_folder import CONFIG, stored_recipe
+    from ..run.folder import CONFIG, stored_recipe
 
     said = nested(flags)
     if resume and out is not None and (out / CONFIG).is_file():
@@ -61,7 +61,7 @@ def train(
         chosen = assembled(stored_recipe(folder), recipe=recipe, config=config, overrides=said)
     _expect_model(chosen.model.name)
 
-    from .. import run
+    from ..run import train as run
 
     result = run.train(chosen, folder, resume=resume, overwrite=overwrite, command=command_line.get())
     if result is not None:
@@ -82,7 +82,7 @@ def _expect_model(name: str) -> None:
 
 
 def _print_result(result: Any) -> None:
-    from ..report.numbers import duration, percent
+    from ..render.numbers import duration, percent
 
     console = Console(highlight=False)
     if result.was_finished:
@@ -116,7 +116,7 @@ def evaluate(
     **flags: Any,
 ) -> None:
     """Measure a trained model on pictures; on those of its run where none are named."""
-    from .. import evaluation
+    from ..run import evaluate as evaluation
 
     choice = data_of(weights, nested(flags).get("data", {}))
     result = evaluation.evaluate(
@@ -125,7 +125,7 @@ def evaluate(
     if as_json:
         print(json.dumps({"figures": dict(result.figures), "pictures": result.pictures}))
         return
-    from ..report.numbers import count, figure, percent
+    from ..render.numbers import count, figure, percent
 
     table = Table(show_header=False, box=None)
     for name, value in result.figures.items():
@@ -144,7 +144,7 @@ def data_of(weights: str | None, said: dict[str, Any]) -> DataChoice | None:
     """The run's own choice of pictures with what was said over it; nothing where nothing was said."""
     if not said:
         return None
-    from ..run_folder import CONFIG, stored_recipe
+    from ..run.folder import CONFIG, stored_recipe
 
     is_run = weights is not None and (Path(weights) / CONFIG).is_file()
     own = _or_none(lambda: stored_recipe(Path(weights or "")).data) if is_run else None
@@ -181,9 +181,9 @@ def predict(
     A classifier names the likeliest classes of each, with bars. A detector draws its boxes and masks on each and writes
     COCO's results.json, a segmenter its label maps as PNG, both into --out.
     """
-    from .. import prediction
+    from ..inference import predictor as prediction
+    from ..inference.loaded import open_trained, task_of
     from ..recipe import Machine
-    from ..trained import open_trained, task_of
     from ..training.device import chosen_device
 
     if top < 1:
@@ -217,7 +217,7 @@ def _drawn(trained: Any, pictures: Any, out: Path, score: float, device: str, on
     """The answers of a detector or a segmenter, with a bar while they are drawn, and how one is shown."""
     from rich.progress import Progress
 
-    from .. import dense_prediction
+    from ..inference import draw_folder as dense_prediction
 
     told = Console(stderr=True)
     with Progress(console=told, transient=True, disable=not told.is_terminal) as progress:
@@ -251,8 +251,8 @@ def models(
     format: Annotated[Literal["table", "csv", "json", "markdown"], _option("How to print it.")] = "table",
 ) -> None:
     """List the published models: exact parameters, multiply-adds, published ImageNet-1K top-1."""
-    from ..report import zoo_table
     from ..zoo.catalogue import CATALOGUE, list_models
+    from ..zoo.tables import model_table as zoo_table
 
     names = list_models(pattern, family=family, pretrained=pretrained)
     if not names:
@@ -272,7 +272,7 @@ def models(
 
 def _compare(rows: list[Any], plot: Path | None, format: str) -> None:
     """The first paper's ImageNet table of these rows, and its figure where asked for."""
-    from ..report import imagenet_table as table
+    from ..zoo.tables import imagenet_table as table
 
     rows = table.in_paper_order(rows)
     if not rows:
@@ -292,7 +292,7 @@ def _compare(rows: list[Any], plot: Path | None, format: str) -> None:
 
 
 def _draw(lines: list[Any], files: list[Path]) -> None:
-    from ..report.imagenet_plot import write_plot
+    from ..zoo.tables.imagenet_plot import write_plot
 
     for file in files:
         try:
@@ -320,7 +320,7 @@ def _counted_with_a_bar(rows: list[Any]) -> list[Any]:
     """Every row's model is built without storage and counted, which takes seconds; a terminal sees how far it is."""
     from rich.progress import track
 
-    from ..report.imagenet_table import counted
+    from ..zoo.tables.imagenet_table import counted
 
     told = Console(stderr=True)
     lines = counted(rows)
@@ -347,7 +347,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the reports of runs or sweeps again, from the files in their folders; compare two or more sweeps."""
-    from ..report.sweep.files import is_sweep
+    from ..ablation.report.files import is_sweep
 
     if not folders:
         raise InputError("which runs? Give one or more run folders, such as runs/*, or folders of sweeps")
@@ -361,8 +361,8 @@ def report(
 
 
 def _report_sweeps(folders: list[Path], out: Path | None) -> None:
-    from ..report.sweep.comparison import write_sweep_comparison
-    from ..report.sweep.page import write_sweep_page
+    from ..ablation.report.comparison import write_sweep_comparison
+    from ..ablation.report.page import write_sweep_page
 
     if out is not None and len(folders) < 2:
         raise InputError("--out is for the comparison of two or more sweeps; the report of one stays in its folder")
@@ -373,8 +373,8 @@ def _report_sweeps(folders: list[Path], out: Path | None) -> None:
 
 
 def _report_runs(folders: tuple[Path, ...], sweeps: list[Path]) -> None:
-    from ..report.run_page import write_run_page
-    from ..run_folder import CONFIG
+    from ..run.folder import CONFIG
+    from ..run.report.page import write_run_page
     from ..training.journal import METRICS
 
     runs = [folder for folder in folders if any((folder / name).is_file() for name in (CONFIG, METRICS))]

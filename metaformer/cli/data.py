@@ -104,7 +104,7 @@ def _parts(found: Inspection) -> Table:
 
 def _rows(parts: Sequence[PartFigures]) -> list[tuple[str, list[str]]]:
     """What is known of every part, a row each."""
-    from ..report.numbers import count, percent
+    from ..render.numbers import count, percent
 
     rows = [("pictures", [count(part.pictures) for part in parts])]
     for name in ("smallest", "median", "largest"):
@@ -132,7 +132,7 @@ def _size(size: tuple[int, int] | None) -> str:
 
 def _histogram(found: Inspection) -> Table:
     """The classes with bars of their counts in the training part, the commonest first."""
-    from ..report.numbers import count, short
+    from ..render.numbers import count, short
 
     units = _UNITS[found.task]
     written = short if found.task == "segmentation" else count

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from ..figures import figure_name
+from ..metrics import figure_name
 from ..recipe import DataChoice
 from .flags import COMMON, RUN, nested, with_flags
 
@@ -46,7 +46,7 @@ def export(
     What was written is read from the disk again and compared with the original on pictures of --data, or on those the
     run was judged on; with labels its figures stand before and after.
     """
-    from .. import export as exporting
+    from ..deploy import export as exporting
     from .commands import data_of
 
     result = exporting.export(
@@ -79,7 +79,7 @@ def _plain(result: Any) -> dict[str, Any]:
 
 
 def _print(result: Any) -> None:
-    from ..report.numbers import figure, percent
+    from ..render.numbers import figure, percent
 
     console = Console(highlight=False)
     console.print(
@@ -95,4 +95,4 @@ def _print(result: Any) -> None:
             table.add_row(figure_name(name), shown(before), shown(result.after[name]))
         console.print(table)
     console.print(f"written  {result.folder}", markup=False, soft_wrap=True)
-    console.print(f"use it   metaformer.export.load_exported({str(result.folder)!r})", markup=False, soft_wrap=True)
+    console.print(f"use it   metaformer.load_exported({str(result.folder)!r})", markup=False, soft_wrap=True)

@@ -23,7 +23,7 @@ from ..recipe import DataChoice
 from ..types import Objects
 from .annotated import AnnotatedSets, annotated_folder, held_out, refuse_faults
 from .decode import UnreadablePicture, read_picture, read_size
-from .regions import SLACK, region_fault, region_mask
+from .rle import SLACK, region_fault, region_mask
 from .sets import BadPicture, Progress
 from .verify import look_at
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from ..errors import DataError, did_you_mean
 from ..recipe import DataChoice
 from .digits import open_digits
-from .folders import open_folder
-from .published import nearest_name, open_published, published_name
+from .image_folder import open_folder
 from .sets import PictureSets, Progress
+from .torchvision_sets import nearest_name, open_published, published_name
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 

@@ -17,7 +17,18 @@ from torch import Tensor, nn
 
 from ..errors import InputError, SpecError, did_you_mean
 from ..records import mismatch
-from ..spec import AnySpec, HeadSpec, Mixer, MixerSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec, TimmSpec, as_mixer
+from ..spec.model import (
+    AnySpec,
+    HeadSpec,
+    Mixer,
+    MixerSpec,
+    ModelSpec,
+    NormSpec,
+    ResidualSpec,
+    StageSpec,
+    TimmSpec,
+    as_mixer,
+)
 from ..types import Grid, Preprocessing
 from .backbone import Backbone, Stage
 from .block import Block, Branch, MixingBlock

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..spec import AnySpec, ModelSpec
+from ..spec.model import AnySpec, ModelSpec
 from ..types import Grid, Preprocessing
 from .backbone import Backbone, grid_map
 from .heads import Head

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import InputError, SpecError, did_you_mean
-from ..spec import TimmSpec
+from ..spec.model import TimmSpec
 from ..types import Preprocessing
 from .backbone import check_images
 from .classifier import FeatureInfo, chosen_indices, in_format, timm_config

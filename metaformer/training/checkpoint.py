@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RunError, WeightsError
-from ..weights.files import read_tensors, write_tensors
+from ..weights.safetensors_io import read_tensors, write_tensors
 
 CURRENT = "checkpoint.safetensors"
 PREVIOUS = "checkpoint.previous.safetensors"

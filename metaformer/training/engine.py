@@ -16,13 +16,13 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from ..fast.kernels.blocks import put_in, take_out
+from ..model.lean.blocks import put_in, take_out
 from ..recipe import Recipe
 from ..types import Batch, Task
 from .averaging import AveragedWeights
 from .device import plain, start_accelerator
 from .evaluation import Batches, Evaluation, evaluate
-from .optimiser import build_optimiser
+from .optimizer import build_optimiser
 from .randomness import reseed
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError
-from ..weights.files import replace_file
+from ..weights.safetensors_io import replace_file
 from .observer import EpochRecord, Observer, StepRecord
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ..figures import figure_name
+from ..metrics import figure_name
 from .observer import EpochRecord, Observer, StepRecord
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from torch import nn
 from ..errors import BrokeDownError, RunError
 from ..recipe import Recipe
 from ..types import Batch, Task
-from ..weights.files import write_tensors
+from ..weights.safetensors_io import write_tensors
 from .averaging import AveragedWeights
 from .checkpoint import Checkpoints
 from .device import denormals_flushed
@@ -34,8 +34,8 @@ from .engine import Engine, WindowSums
 from .evaluation import Batches
 from .interrupt import Interrupts, RunInterrupted
 from .observer import EpochRecord, Observer, StepRecord
-from .position import Position
 from .schedule import learning_rate
+from .state import Position
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"

@@ -15,7 +15,7 @@ from ..model.build import build_head
 from ..model.classifier import Classifier
 from ..model.dense.detector import DenseModel
 from ..model.dense.pyramid import CNNPyramid, SimplePyramid
-from ..spec import ModelSpec
+from ..spec.model import ModelSpec
 from .load import LoadReport, StateDict, load_pretrained, load_weights
 
 

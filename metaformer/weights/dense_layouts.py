@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import WeightsError
 from ..model.dense.detector import DenseModel
 from .layouts import Layout
-from .naming import our_names
+from .rename import our_names
 from .tables_metaformer import V1_BACKBONE, Pairs, inside
 
 MARK = "neck.lateral_convs."

@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from .. import __version__
-from ..dense_spec import DenseSpec
 from ..errors import InputError, WeightsError, did_you_mean
 from ..model.build import Model, build
 from ..model.dense.build import build_dense
 from ..model.dense.detector import Detector, Segmenter
 from ..records import Record
-from ..spec import AnySpec, MixerSpec
+from ..spec.dense import DenseSpec
+from ..spec.model import AnySpec, MixerSpec
 from ..types import Preprocessing
+from ..version import __version__
 
 HEADER_KEY = "metaformer"
 """Where it stands, as JSON, in the header of a safetensors file."""
@@ -101,7 +101,7 @@ def describe(model: AnyModel, classes: Sequence[str] | None = None) -> Descripti
     if hasattr(model, "folded"):
         raise WeightsError(
             "a folded or compiled model cannot be saved: it has not the weights of its description any more. Save the "
-            "model it was made of, or write it for an engine with metaformer.export.export"
+            "model it was made of, or write it for an engine with metaformer.export"
         )
     return Description(
         name=model.name,

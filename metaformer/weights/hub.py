@@ -11,12 +11,12 @@ from typing import Any
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
 
-from ..dense_spec import DenseSpec
 from ..errors import WeightsError
-from ..spec import AnySpec
+from ..spec.dense import DenseSpec
+from ..spec.model import AnySpec
 from .description import AnyModel, Description, describe, described_by
-from .files import replace_file
 from .load import load_weights, locate
+from .safetensors_io import replace_file
 from .save import read_description, save_weights
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"

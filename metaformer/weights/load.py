@@ -21,12 +21,12 @@ from ..zoo.catalogue import CATALOGUE
 from ..zoo.row import Row
 from .dense_layouts import background_first, dense_names, is_dense
 from .download import HUB_ID, USUAL_FILES, fetch, fetch_id
-from .fitting import Fitting, fit
+from .identify import look_alikes
 from .layouts import DERIVED, FINAL_NORM, FINAL_NORM_PLACES, recognise
-from .likeness import look_alikes
-from .naming import our_names
-from .pieces import joined, whole_name
-from .reading import read_state, unwrap
+from .match_tensors import Fitting, fit
+from .read_checkpoint import read_state, unwrap
+from .rename import our_names
+from .split_tensors import joined, whole_name
 
 _log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .description import AnyModel, Description, describe, described_by
-from .files import read_metadata, write_tensors
 from .load import load_weights, locate
+from .safetensors_io import read_metadata, write_tensors
 
 
 def save_weights(

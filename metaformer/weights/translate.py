@@ -13,8 +13,8 @@ from ..errors import WeightsError, did_you_mean
 from ..model.embed import Position
 from ..model.timm_cnn import PREFIX, TimmClassifier
 from .layouts import NAMES, Layout
-from .naming import layout_for, their_names
-from .pieces import piece, whole_name
+from .rename import layout_for, their_names
+from .split_tensors import piece, whole_name
 
 _STAGE = re.compile(r"backbone\.stages\.(\d+)\.")
 

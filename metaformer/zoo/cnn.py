@@ -11,7 +11,7 @@ second setting, 288 pixels, gives other accuracies).
 
 from __future__ import annotations
 
-from ..spec import TimmSpec
+from ..spec.model import TimmSpec
 from ..types import Preprocessing
 from .row import Published, Row, WeightSource
 

@@ -6,7 +6,7 @@ norms from the original code. The paper's printed parameter counts leave LayerSc
 
 from __future__ import annotations
 
-from ..spec import EmbeddingSpec, HeadSpec, MixerSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
+from ..spec.model import EmbeddingSpec, HeadSpec, MixerSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
 from ..types import Preprocessing
 from .row import Published, Row, WeightSource
 

@@ -6,7 +6,7 @@ blocks and the final norm, 1e-5 beside the embeddings and inside the reductions.
 
 from __future__ import annotations
 
-from ..spec import EmbeddingSpec, HeadSpec, MixerSpec, MLPSpec, ModelSpec, NormSpec, StageSpec
+from ..spec.model import EmbeddingSpec, HeadSpec, MixerSpec, MLPSpec, ModelSpec, NormSpec, StageSpec
 from .row import Published, Row, WeightSource
 
 WIDTHS = (64, 128, 320, 512)

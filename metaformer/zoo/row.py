@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ..spec import AnySpec
+from ..spec.model import AnySpec
 from ..types import Preprocessing
 
 

@@ -6,7 +6,7 @@ Swin-Mixer is called SwinMLP. The downsampling, which that code puts at a stage'
 
 from __future__ import annotations
 
-from ..spec import EmbeddingSpec, HeadSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
+from ..spec.model import EmbeddingSpec, HeadSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
 from ..types import Preprocessing
 from .row import Published, Row, WeightSource
 

@@ -15,8 +15,8 @@ from metaformer.ablation.plan_files import read_plan
 from metaformer.errors import InputError, RunError, SpecError
 from metaformer.model.build import MIXERS, build
 from metaformer.recipe import ModelChoice, Optimisation, Recipe
-from metaformer.shipped import shipped_plans
-from metaformer.spec import EmbeddingSpec, MixerSpec, ModelSpec, StageSpec
+from metaformer.run.recipe_files import shipped_plans
+from metaformer.spec.model import EmbeddingSpec, MixerSpec, ModelSpec, StageSpec
 from metaformer.zoo.catalogue import CATALOGUE, find
 
 PLANS = shipped_plans()

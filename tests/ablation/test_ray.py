@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tiny_sweep import events, figures, swept, written_plan
 
-from metaformer.ablation import ray_crew
+from metaformer.ablation import ray_executor as ray_crew
 from metaformer.ablation.job import Job
 from metaformer.errors import MissingExtraError
 
@@ -117,7 +117,7 @@ def test_a_run_on_another_disk_gives_its_small_files_back(unbroken: Path, tmp_pa
 
 def _job(out: Path, slug: str) -> Job:
     """The job of a row with its first seed."""
-    from metaformer.ablation.sweep_folder import SweepFolder
+    from metaformer.ablation.folder import SweepFolder
     from metaformer.recipe import Recipe
 
     plan = SweepFolder(out).read_plan()

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from tiny_sweep import events, figures, swept, written_plan
 
+from metaformer.ablation.folder import SweepFolder
 from metaformer.ablation.lock import locked
-from metaformer.ablation.sweep_folder import SweepFolder
+from metaformer.ablation.report.files import read_sweep
 from metaformer.errors import RunError
-from metaformer.report.sweep.files import read_sweep
 
 Refused = Callable[..., str]
 TROUBLE = (

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from tiny_sweep import events, figures, swept, written_plan
 
-from metaformer.ablation.ray_crew import RayCrew
+from metaformer.ablation.ray_executor import RayCrew
+from metaformer.ablation.report.files import read_sweep
+from metaformer.ablation.report.page import write_sweep_page
 from metaformer.errors import RunError
-from metaformer.report.sweep.files import read_sweep
-from metaformer.report.sweep.page import write_sweep_page
 
 Refused = Callable[..., str]
 CRASH = """

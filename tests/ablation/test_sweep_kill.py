@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from tiny_sweep import events, figures, swept
 
-from metaformer.report.sweep.files import read_sweep
-from metaformer.report.sweep.results import gathered, results
+from metaformer.ablation.report.files import read_sweep
+from metaformer.ablation.report.results import gathered, results
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from metaformer.ablation import lab
+from metaformer.ablation import ablate as lab
 
 PLAN = '''
 """A frame of a few thousand weights, and mixers that get a worker into trouble."""
@@ -111,7 +111,7 @@ def events(folder: Path, *kinds: str) -> list[dict[str, Any]]:
 
 def figures(folder: Path) -> dict[str, Any]:
     """Everything measured in a sweep's runs that came to an end with weights, but the speed."""
-    from metaformer.report.run_files import read_run
+    from metaformer.run.report.files import read_run
     from metaformer.training.trainer import TIMING
 
     found = {}

@@ -26,7 +26,7 @@ from metaformer.benchmark.tables import tables, told_beside
 from metaformer.benchmark.training import Step, furthest, learn, learners
 from metaformer.cli import main
 from metaformer.cli.bench import _Bar
-from metaformer.spec import MixerSpec
+from metaformer.spec.model import MixerSpec
 
 
 @pytest.fixture

@@ -4,7 +4,16 @@ import pytest
 import torch
 from toys import CPU, PACE, eager, made_up, toy_trial
 
-from metaformer.benchmark.contenders import BASELINE, INDUCTOR, OURS, PEERS, TOLERANCE, checked, contenders, difference
+from metaformer.benchmark.contenders import (
+    BASELINE,
+    INDUCTOR,
+    OURS,
+    PEERS,
+    TOLERANCE,
+    checked,
+    contenders,
+    difference,
+)
 from metaformer.benchmark.inference import compare
 from metaformer.benchmark.trial import Trial
 from metaformer.errors import InputError, MissingExtraError

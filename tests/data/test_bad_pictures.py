@@ -15,9 +15,9 @@ from PIL import Image
 from tiny_pictures import noise
 
 from metaformer.data.decode import UnreadablePicture, as_mode, read_picture, read_size
-from metaformer.data.loader import BadPictureWarning, Loader
+from metaformer.data.loading.loader import BadPictureWarning, Loader
 from metaformer.data.sources import open_source
-from metaformer.data.transforms import evaluation_transform
+from metaformer.data.transforms.image import evaluation_transform
 from metaformer.errors import DataError
 from metaformer.recipe import DataChoice
 from metaformer.types import Preprocessing

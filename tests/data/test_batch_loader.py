@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from metaformer.data.loader import Loader
-from metaformer.data.order import epoch_order
+from metaformer.data.loading.loader import Loader
+from metaformer.data.loading.seeding import epoch_order
 from metaformer.data.sets import ArrayPictures
-from metaformer.data.transforms import evaluation_transform, training_transform
+from metaformer.data.transforms.image import evaluation_transform, training_transform
 from metaformer.errors import DataError
 from metaformer.recipe import Augmentation
 from metaformer.types import Batch, Preprocessing

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metaformer.data.mixing import Mixing
+from metaformer.data.transforms.mixup import Mixing
 from metaformer.recipe import Augmentation
 from metaformer.types import Batch
 

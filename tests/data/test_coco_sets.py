@@ -16,7 +16,7 @@ from tiny_pictures import noise
 
 from metaformer.data.coco import CocoPictures, open_detection
 from metaformer.data.decode import UnreadablePicture
-from metaformer.data.regions import filled, region_mask, unpacked
+from metaformer.data.rle import filled, region_mask, unpacked
 from metaformer.errors import DataError
 from metaformer.recipe import DataChoice
 

@@ -15,9 +15,9 @@ from tiny_annotated import coco_set, document, label_map_set, labels_of
 
 from metaformer.data.annotated import AnnotatedSets
 from metaformer.data.coco import open_detection
-from metaformer.data.dense_loader import ListedParcel, dense_evaluation_loader, dense_training_loader
 from metaformer.data.label_maps import open_segmentation
-from metaformer.data.loader import BadPictureWarning, ParcelLoader
+from metaformer.data.loading.dense_loader import ListedParcel, dense_evaluation_loader, dense_training_loader
+from metaformer.data.loading.loader import BadPictureWarning, ParcelLoader
 from metaformer.errors import DataError
 from metaformer.recipe import Augmentation, DataChoice, Dense
 from metaformer.types import Batch, Preprocessing

@@ -11,8 +11,8 @@ from PIL import Image
 from tiny_pictures import noise
 from torch import Tensor
 
-from metaformer.data import geometry
-from metaformer.data.transforms import pixels_of
+from metaformer.data.transforms import paired as geometry
+from metaformer.data.transforms.image import pixels_of
 from metaformer.recipe import Augmentation, Dense
 from metaformer.types import Objects, Preprocessing
 

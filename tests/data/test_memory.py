@@ -17,8 +17,8 @@ from test_batch_loader import equal
 from torch import Tensor
 from torch.nn import functional as F
 
-from metaformer.data.loader import BadPictureWarning, MemoryLoader, evaluation_loader, training_loader
-from metaformer.data.memory import ROOM, PictureMemory, kept_in_memory
+from metaformer.data.loading.cached_images import ROOM, PictureMemory, kept_in_memory
+from metaformer.data.loading.loader import BadPictureWarning, MemoryLoader, evaluation_loader, training_loader
 from metaformer.data.sets import ArrayPictures, FilePictures
 from metaformer.data.sources import open_source
 from metaformer.errors import DataError

@@ -13,8 +13,8 @@ from timm.data import create_transform
 from timm.data.auto_augment import AugmentOp
 from tiny_pictures import noise
 
-from metaformer.data.order import seed_sample
-from metaformer.data.transforms import evaluation_transform, training_transform
+from metaformer.data.loading.seeding import seed_sample
+from metaformer.data.transforms.image import evaluation_transform, training_transform
 from metaformer.errors import DataError
 from metaformer.recipe import Augmentation
 from metaformer.types import Preprocessing

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from metaformer.data.published import PUBLISHED, published_name
 from metaformer.data.sources import open_source
+from metaformer.data.torchvision_sets import PUBLISHED, published_name
 from metaformer.errors import DataError
 from metaformer.recipe import DataChoice
 

@@ -10,7 +10,7 @@ from torch import nn
 from metaformer import OnMap, build, count_parameters, create_model
 from metaformer.errors import InputError, SpecError
 from metaformer.model.embed import MergeEmbedding
-from metaformer.spec import EmbeddingSpec, HeadSpec, MixerSpec, ModelSpec, StageSpec
+from metaformer.spec.model import EmbeddingSpec, HeadSpec, MixerSpec, ModelSpec, StageSpec
 from metaformer.zoo.catalogue import CATALOGUE
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from metaformer.factory import create_model
+from metaformer.factory.classifier import create_model
 from metaformer.model.block import Block
 from metaformer.model.build import build_backbone, drop_path_rates
 from metaformer.model.layers import (
@@ -20,7 +20,7 @@ from metaformer.model.layers import (
 )
 from metaformer.model.mixers.pooling import Pooling
 from metaformer.model.tokens import to_map, to_tokens
-from metaformer.spec import MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
+from metaformer.spec.model import MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
 
 GRID = (4, 6)
 

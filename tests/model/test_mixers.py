@@ -14,7 +14,7 @@ from metaformer.model.mixers.gating import GatingUnit
 from metaformer.model.mixers.pooling import Pooling
 from metaformer.model.mixers.spatial import RandomMixing, SpatialFC, SpatialMLP
 from metaformer.model.tokens import on_map, to_map, to_tokens
-from metaformer.spec import MixerSpec, as_mixer
+from metaformer.spec.model import MixerSpec, as_mixer
 
 GRID = (5, 7)
 PLACE = {"grid": GRID, "prefix_tokens": 0, "block": 0}

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from metaformer.errors import DataError
-from metaformer.tasks.classification import CONFUSION_LIMIT, Classification
+from metaformer.tasks.classification.objective import CONFUSION_LIMIT, Classification
 from metaformer.types import Batch
 
 

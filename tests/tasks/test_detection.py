@@ -19,8 +19,8 @@ from torch import nn
 from torchvision.models.detection import retinanet_resnet50_fpn
 
 from metaformer.errors import DataError, MissingExtraError
-from metaformer.tasks.average_precision import decoded, encoded, found_in
-from metaformer.tasks.detection import Detection, DetectionMetric
+from metaformer.tasks.detection.average_precision import decoded, encoded, found_in
+from metaformer.tasks.detection.objective import Detection, DetectionMetric
 from metaformer.types import Batch, Objects
 
 NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100", "ar_small", "ar_medium",

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from metaformer.errors import DataError
-from metaformer.tasks.segmentation import IGNORED, Segmentation, class_shares, resized
+from metaformer.tasks.segmentation.objective import IGNORED, Segmentation, class_shares, resized
 from metaformer.types import Batch
 
 K = 6

@@ -10,7 +10,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "metaformer.data.sources",
-        "metaformer.data.transforms",
+        "metaformer.data.transforms.image",
         "metaformer.model.build",
         "metaformer.training.trainer",
         "sklearn.datasets",

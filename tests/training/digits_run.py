@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from metaformer.data.loader import Loader
-from metaformer.data.mixing import Mixing
+from metaformer.data.loading.loader import Loader
 from metaformer.data.sources import open_source
-from metaformer.data.transforms import evaluation_transform, training_transform
+from metaformer.data.transforms.image import evaluation_transform, training_transform
+from metaformer.data.transforms.mixup import Mixing
 from metaformer.errors import RunError
 from metaformer.model.build import build
 from metaformer.recipe import Augmentation, DataChoice, Machine, Optimisation, Recipe
-from metaformer.spec import EmbeddingSpec, HeadSpec, MLPSpec, ModelSpec, StageSpec
-from metaformer.tasks.classification import Classification
+from metaformer.spec.model import EmbeddingSpec, HeadSpec, MLPSpec, ModelSpec, StageSpec
+from metaformer.tasks.classification.objective import Classification
 from metaformer.training.interrupt import RunInterrupted
 from metaformer.training.journal import Events, MetricsFile
 from metaformer.training.observer import Observer

@@ -11,7 +11,7 @@ from tiny_training import Losses, TinyNet, tiny_trainer, weights_of
 from metaformer.errors import RunError
 from metaformer.recipe import Machine
 from metaformer.training.device import processes
-from metaformer.weights.files import write_tensors
+from metaformer.weights.safetensors_io import write_tensors
 
 
 class BreaksOnOne(TinyNet):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from metaformer.errors import RunError, WeightsError
 from metaformer.training.checkpoint import Checkpoints, read_tree, write_tree
-from metaformer.weights.files import write_tensors
+from metaformer.weights.safetensors_io import write_tensors
 
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 _keys = _texts | st.integers() | st.sampled_from(["a", "a/b", "b", "__metadata__", "tensor", "dict"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_training import CLASSES, TinyLoader, TinyNet
 
-from metaformer.tasks.classification import Classification
+from metaformer.tasks.classification.objective import Classification
 from metaformer.training.evaluation import evaluate
 
 

@@ -16,7 +16,7 @@ from test_checkpoint import same
 
 from metaformer.training.checkpoint import read_tree
 from metaformer.training.trainer import TIMING
-from metaformer.weights.files import read_tensors
+from metaformer.weights.safetensors_io import read_tensors
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork and no SIGKILL")
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from metaformer.errors import InputError
 from metaformer.recipe import Optimisation
-from metaformer.training.optimiser import build_optimiser
+from metaformer.training.optimizer import build_optimiser
 
 
 class Deep(nn.Module):

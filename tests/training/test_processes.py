@@ -11,7 +11,7 @@ import torch
 from children import events_of, start
 from shared_run import one_of, train
 
-from metaformer.weights.files import read_tensors
+from metaformer.weights.safetensors_io import read_tensors
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 

@@ -11,17 +11,17 @@ from tiny_training import CLASSES, Losses, TinyLoader, TinyNet, same_bits, tiny_
 from torch import Tensor
 
 from metaformer.errors import RunError
-from metaformer.fast.kernels.blocks import KernelBlock
 from metaformer.model.block import Block
 from metaformer.model.build import build
+from metaformer.model.lean.blocks import KernelBlock
 from metaformer.recipe import Machine, Recipe
-from metaformer.spec import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
-from metaformer.tasks.classification import Classification
+from metaformer.spec.model import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
+from metaformer.tasks.classification.objective import Classification
 from metaformer.training.checkpoint import read_tree
 from metaformer.training.observer import Observer, StepRecord
 from metaformer.training.trainer import BEST, LAST, TIMING, Trainer
 from metaformer.types import Batch
-from metaformer.weights.files import read_tensors
+from metaformer.weights.safetensors_io import read_tensors
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from metaformer.recipe import Machine, Optimisation, Recipe
-from metaformer.tasks.classification import Classification
+from metaformer.tasks.classification.objective import Classification
 from metaformer.training.observer import Observer
 from metaformer.training.trainer import Trainer
 from metaformer.types import Batch

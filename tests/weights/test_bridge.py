@@ -11,9 +11,9 @@ from timm.data import resolve_model_data_config
 from timm.optim import create_optimizer_v2, param_groups_layer_decay
 
 import metaformer
-from metaformer import bridge
 from metaformer.errors import InputError
-from metaformer.spec import ModelSpec
+from metaformer.factory import timm_bridge as bridge
+from metaformer.spec.model import ModelSpec
 from metaformer.weights.save import save_weights
 
 OURS = [name for name in metaformer.list_models() if isinstance(metaformer.find(name).spec, ModelSpec)]

@@ -12,11 +12,11 @@ from safetensors.torch import save
 
 import metaformer
 from metaformer import InputError, SpecError, WeightsError, create_model, load_model, load_weights, save_weights
+from metaformer.inference.loaded import open_trained
 from metaformer.model.timm_cnn import TimmClassifier
-from metaformer.spec import TimmSpec
-from metaformer.trained import open_trained
-from metaformer.weights.fitting import for_channels
+from metaformer.spec.model import TimmSpec
 from metaformer.weights.hub import from_pretrained, push_to_hub, save_pretrained
+from metaformer.weights.match_tensors import for_channels
 from metaformer.weights.translate import to_layout
 
 from .conftest import randomised

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from metaformer.errors import RunError, WeightsError
-from metaformer.weights.files import read_metadata, read_tensors, replace_file, write_tensors
+from metaformer.weights.safetensors_io import read_metadata, read_tensors, replace_file, write_tensors
 
 
 def test_tensors_and_header_come_back_as_they_went(tmp_path: Path) -> None:

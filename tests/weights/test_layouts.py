@@ -5,12 +5,12 @@ import torch
 
 import metaformer
 from metaformer.errors import WeightsError
-from metaformer.spec import MixerSpec
+from metaformer.spec.model import MixerSpec
 from metaformer.weights.layouts import LAYOUTS, recognise
 from metaformer.weights.load import load_weights
-from metaformer.weights.naming import layout_for, our_names, their_names
-from metaformer.weights.pieces import joined, piece
-from metaformer.weights.reading import unwrap
+from metaformer.weights.read_checkpoint import unwrap
+from metaformer.weights.rename import layout_for, our_names, their_names
+from metaformer.weights.split_tensors import joined, piece
 from metaformer.weights.translate import to_layout
 from metaformer.zoo import mlp, pvt, swin, vit
 

@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 import metaformer
 from metaformer.errors import WeightsError
-from metaformer.spec import MixerSpec
+from metaformer.spec.model import MixerSpec
 from metaformer.weights.download import HUB_ID
-from metaformer.weights.fitting import for_channels
-from metaformer.weights.likeness import look_alikes
+from metaformer.weights.identify import look_alikes
 from metaformer.weights.load import load_pretrained, load_weights
+from metaformer.weights.match_tensors import for_channels
 from metaformer.weights.translate import to_layout
 from metaformer.zoo import pvt, swin, vit
 

@@ -88,7 +88,7 @@ def test_what_may_change_while_loading(tiny_hybrid, tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_description_says_how_to_go_on(tiny, tmp_path: Path) -> None:
-    from metaformer.weights.files import write_tensors
+    from metaformer.weights.safetensors_io import write_tensors
 
     path = tmp_path / "bare.safetensors"
     write_tensors(path, tiny().state_dict())
@@ -98,7 +98,7 @@ def test_a_file_without_a_description_says_how_to_go_on(tiny, tmp_path: Path) ->
 
 
 def test_a_damaged_description_is_named(tiny, tmp_path: Path) -> None:
-    from metaformer.weights.files import write_tensors
+    from metaformer.weights.safetensors_io import write_tensors
 
     path = tmp_path / "odd.safetensors"
     told = {"name": "x", "spec": {"stages": [{"depth": "two", "width": 8}]}, "preprocessing": {}}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from metaformer.errors import WeightsError
 from metaformer.weights.load import load_weights
-from metaformer.weights.reading import read_state
+from metaformer.weights.read_checkpoint import read_state
 from metaformer.weights.save import save_weights
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import log2
 
-from ...dense_spec import DenseSpec
 from ...errors import SpecError
+from ...spec.dense import DenseSpec
 from ...types import Preprocessing
 from ..mixers.attention import RelativePosition
 from ..mixers.gating import GatingUnit

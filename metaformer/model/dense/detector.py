@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...dense_spec import DenseSpec
 from ...errors import InputError
+from ...spec.dense import DenseSpec
 from ...types import Objects, Preprocessing
 from ..backbone import check_images
 from ..timm_cnn import prefixed

@@ -19,7 +19,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import roi_align
 
-from ...dense_spec import DenseSpec
+from ...spec.dense import DenseSpec
 from ...types import Preprocessing
 from .anchors import PROPOSAL_SCALES, RATIOS, Anchors
 from .neck import WIDTH, PooledLevel, PyramidNetwork

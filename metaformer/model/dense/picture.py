@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
-from ...dense_spec import MULTIPLE, DenseSpec
+from ...spec.dense import MULTIPLE, DenseSpec
 from ...types import Preprocessing
 
 

@@ -14,7 +14,7 @@ from math import log2
 from torch import Tensor, nn
 
 from ...errors import SpecError
-from ...spec import AnySpec, ModelSpec, TimmSpec
+from ...spec.model import AnySpec, ModelSpec, TimmSpec
 from ...types import Preprocessing
 from ..backbone import Backbone, grid_map
 from ..build import build_backbone, build_norm, initialise

@@ -12,7 +12,7 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 from torchvision.ops import sigmoid_focal_loss
 
-from ...dense_spec import DenseSpec
+from ...spec.dense import DenseSpec
 from ...types import Preprocessing
 from .anchors import RATIOS, RETINANET_SCALES, Anchors
 from .neck import ConvLevels, PyramidNetwork

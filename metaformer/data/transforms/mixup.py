@@ -1,0 +1,54 @@
+"""A batch with class indices in, a batch with class probabilities out: Mixup and CutMix, through timm.
+
+Papers: "mixup: Beyond Empirical Risk Minimization" and "CutMix: Regularization Strategy to Train Strong Classifiers".
+"""
+
+from __future__ import annotations
+
+import torch
+from timm.data.mixup import Mixup, mixup_target
+from torch import Tensor
+
+from ...recipe import Augmentation
+from ...types import Batch
+
+
+class Mixing:
+    """Mixes each picture with its counterpart from the other end of the batch, one draw a batch.
+
+    Draws come from NumPy's global generator. The batch given is left as it was.
+    """
+
+    def __init__(self, augmentation: Augmentation, num_classes: int, label_smoothing: float = 0.0) -> None:
+        self.num_classes = num_classes
+        self.label_smoothing = label_smoothing
+        self._mixup = _mixup(augmentation, num_classes, label_smoothing) if augmentation.mixes else None
+
+    def __call__(self, batch: Batch) -> Batch:
+        """(B, C, H, W) with targets (B,) → the same with targets (B, K) that sum to 1.
+
+        Mixing pairs pictures, so the last one of an odd batch stays as it is.
+        """
+        even = len(batch) // 2 * 2
+        if self._mixup is None or even == 0:
+            return Batch(batch.images, self._plain(batch.targets))
+        images, targets = self._mixup(batch.images[:even].clone(), batch.targets[:even])
+        return Batch(
+            torch.cat([images, batch.images[even:]]) if even < len(batch) else images,
+            torch.cat([targets, self._plain(batch.targets[even:])]),
+        )
+
+    def _plain(self, targets: Tensor) -> Tensor:
+        return mixup_target(targets, self.num_classes, smoothing=self.label_smoothing)
+
+
+def _mixup(augmentation: Augmentation, num_classes: int, label_smoothing: float) -> Mixup:
+    return Mixup(
+        mixup_alpha=augmentation.mixup,
+        cutmix_alpha=augmentation.cutmix,
+        prob=augmentation.mix_probability,
+        switch_prob=augmentation.mix_switch,
+        mode="batch",
+        label_smoothing=label_smoothing,
+        num_classes=num_classes,
+    )

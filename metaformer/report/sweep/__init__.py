@@ -1,1 +1,0 @@
-"""The report of a sweep: its folder in; findings, tables, figures and one page out."""

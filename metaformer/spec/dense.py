@@ -1,0 +1,109 @@
+"""A model for dense prediction as data: which system, on which backbone, for pictures of which size. No torch here.
+
+The systems are those of "MetaFormer Is Actually What You Need for Vision", sections 4.2 and 4.3: RetinaNet and
+Mask R-CNN for objects, Semantic FPN for a class at every pixel. ``model/dense/build.py`` turns a spec into modules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, Self
+
+from ..errors import InputError, SpecError
+from ..records import Record
+from .model import AnySpec, Mixer
+
+DETECTORS = ("retinanet", "mask_rcnn")
+"""Systems that find objects."""
+SEGMENTERS = ("semantic_fpn",)
+"""Systems that give every pixel a class."""
+MULTIPLE = 32
+"""Sides of what a model sees are multiples of it: the coarsest published map stands at this stride."""
+TITLES = {"retinanet": "RetinaNet", "mask_rcnn": "Mask R-CNN", "semantic_fpn": "Semantic FPN"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseSpec(Record):
+    """A whole detector or segmenter as data."""
+
+    error: ClassVar[type[InputError]] = SpecError
+
+    system: Literal["retinanet", "mask_rcnn", "semantic_fpn"]
+    """What stands on the backbone's maps."""
+    backbone: AnySpec
+    """The classifier whose stages give the maps; of its head only an isotropic model's final norm is kept."""
+    num_classes: int
+    """Real classes; background is none of them."""
+    short_side: int = 800
+    """To which pictures are brought, in pixels."""
+    long_side: int = 1333
+    """What the long side must not exceed, in pixels; the short one is then shorter."""
+    square: bool = False
+    """Pictures are brought to ``short_side`` × ``short_side`` whatever their shape, for mixers tied to a grid."""
+
+    def check(self) -> None:
+        """Sizes go together, and there is something to predict."""
+        self.expect(self.num_classes >= 1, "num_classes", "at least 1 class, background not counted", self.num_classes)
+        self.expect(self.short_side >= 1, "short_side", "a positive number of pixels", self.short_side)
+        if not self.square:
+            wanted = f"at least short_side, which is {self.short_side}"
+            self.expect(self.long_side >= self.short_side, "long_side", wanted, self.long_side)
+            return
+        whole = self.short_side % MULTIPLE == 0
+        self.expect(whole, "short_side", f"a multiple of {MULTIPLE} where square is on", self.short_side)
+        side = (self.short_side, self.short_side)
+        self.expect(
+            self.backbone.img_size == side, "backbone.img_size", f"{side} as short_side says", self.backbone.img_size
+        )
+
+    @property
+    def finds_objects(self) -> bool:
+        """Whether it is a detector; a segmenter otherwise."""
+        return self.system in DETECTORS
+
+    @property
+    def finds_masks(self) -> bool:
+        """Whether the objects come with masks."""
+        return self.system == "mask_rcnn"
+
+    @property
+    def img_size(self) -> tuple[int, int]:
+        """Height and width in pixels that a square picture is brought to."""
+        return self.short_side, self.short_side
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the picture."""
+        return self.backbone.in_chans
+
+    @property
+    def drop_path_rate(self) -> float:
+        """Stochastic depth of the backbone's last block."""
+        return self.backbone.drop_path_rate
+
+    @property
+    def mixers(self) -> tuple[Mixer, ...]:
+        """The token mixer of each stage of the backbone."""
+        return self.backbone.mixers
+
+    @property
+    def summary(self) -> str:
+        """What it is, in a few words."""
+        return f"{TITLES[self.system]} on {self.backbone.summary}"
+
+    def with_mixers(self, mixers: object) -> Self:
+        """The same model with other token mixers in its backbone."""
+        return self.with_changes(backbone=self.backbone.with_mixers(mixers))
+
+    def with_changes(self, **changes: Any) -> Self:
+        """A copy with some fields replaced; those that only the backbone has (``drop_path_rate``) are changed there.
+
+        The backbone of a square model follows ``short_side``.
+        """
+        own = {field.name for field in fields(self)}
+        backbone = changes.pop("backbone", self.backbone)
+        inner = {name: changes.pop(name) for name in list(changes) if name not in own and hasattr(backbone, name)}
+        if changes.get("square", self.square):
+            side = changes.get("short_side", self.short_side)
+            inner["img_size"] = (side, side)
+        return super().with_changes(**changes, backbone=backbone.with_changes(**inner))

@@ -1,0 +1,470 @@
+"""Any MetaFormer as data: the nine axes of the architecture, and timm's CNNs by their names. No torch here.
+
+A ``ModelSpec`` says everything that decides the shape and the arithmetic of a model: embedding, position, prefix
+tokens, norm, mixer, channel MLP, residual, readout and head, initialisation. ``model/build.py`` turns it into modules.
+It checks itself (the message names the field, what was expected and what came) and survives JSON.
+
+Source of the skeleton: "MetaFormer Is Actually What You Need for Vision", section 3.1, and "MetaFormer Baselines for
+Vision", section 2.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, ClassVar, Literal
+
+from ..errors import InputError, SpecError
+from ..records import Record
+from ..types import Grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SpecRecord(Record):
+    error: ClassVar[type[InputError]] = SpecError
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormSpec(_SpecRecord):
+    """How features are normalised."""
+
+    kind: Literal["layer", "group", "affine", "batch", "none"] = "layer"
+    """``layer`` over the channels of a token; ``group`` over tokens and channels together (one group, the paper's
+    "MLN"); ``affine`` scales and shifts without statistics; ``batch`` over the batch and the tokens."""
+    eps: float = 1e-6
+    """Added to the variance."""
+    bias: bool = True
+    """Whether a learned shift follows the learned scale."""
+
+    def check(self) -> None:
+        """Eps is positive."""
+        self.expect(self.eps > 0, "eps", "a positive number", self.eps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingSpec(_SpecRecord):
+    """What makes a stage's tokens: the stem and every downsampling are the same part."""
+
+    kind: Literal["conv", "merge", "none"] = "conv"
+    """``conv`` of the map; ``merge`` joins 2 × 2 neighbours, then projects them; ``none`` keeps the tokens."""
+    kernel: int = 3
+    """Side of the convolution's window in pixels or tokens."""
+    stride: int = 2
+    """Step of the window: the grid shrinks by this factor."""
+    padding: int = 1
+    """Zeros around the map."""
+    norm: NormSpec | None = None
+    """A norm beside the projection, or nothing."""
+    norm_position: Literal["before", "after"] = "after"
+    """Where that norm stands."""
+
+    def check(self) -> None:
+        """Window, stride and padding are possible."""
+        self.expect(self.kernel >= 1, "kernel", "at least 1", self.kernel)
+        self.expect(self.stride >= 1, "stride", "at least 1", self.stride)
+        self.expect(0 <= self.padding < self.kernel, "padding", "from 0 to kernel - 1", self.padding)
+
+    @property
+    def reduction(self) -> int:
+        """The factor by which each side of the grid shrinks."""
+        return {"conv": self.stride, "merge": 2, "none": 1}[self.kind]
+
+    @property
+    def is_patches(self) -> bool:
+        """Whether it cuts the map into squares that do not overlap."""
+        return self.kind == "conv" and self.kernel == self.stride and self.padding == 0
+
+    def grid(self, side: Grid) -> Grid:
+        """The grid that comes out of a grid that goes in."""
+        if self.kind == "merge":
+            return tuple(-(-n // 2) for n in side)
+        if self.kind == "none":
+            return side
+        return tuple((n + 2 * self.padding - self.kernel) // self.stride + 1 for n in side)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixerSpec(_SpecRecord):
+    """A token mixer by its name in ``model/build.py`` and its own arguments."""
+
+    name: str
+    """A key of the mixer table, such as ``pooling`` or ``attention``."""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """The mixer's own arguments, such as ``{"kernel": 5}``; what is left out takes the mixer's default."""
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.args.items())})" if self.args else self.name
+
+
+Mixer = MixerSpec | Callable
+"""A named mixer, or any callable that takes the width and returns a module: ``MyMixer``, ``lambda dim: ...``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPSpec(_SpecRecord):
+    """The channel MLP: two linear layers over the channels of each token."""
+
+    ratio: float = 4.0
+    """Hidden width over width."""
+    activation: Literal["gelu", "gelu_tanh", "relu", "silu", "squared_relu", "star_relu"] = "gelu"
+    """``star_relu`` is s · relu(x)² + b with learned scalars (MetaFormer Baselines, section 2.2)."""
+    bias: bool = True
+    """Whether the two linear layers have biases."""
+    dropout: float = 0.0
+    """Dropout after the activation and after the second layer."""
+
+    def check(self) -> None:
+        """Ratio and dropout are in range."""
+        self.expect(self.ratio > 0, "ratio", "a positive number", self.ratio)
+        self.expect(0 <= self.dropout < 1, "dropout", "a rate in [0, 1)", self.dropout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualSpec(_SpecRecord):
+    """How a branch joins the stream that runs past it."""
+
+    on: bool = True
+    """Off drops the shortcut: the paper's ablation that no longer learns."""
+    norm_position: Literal["before", "after"] = "before"
+    """``before`` the branch (pre-norm), or ``after`` the sum (post-norm)."""
+    layer_scale: float | None = None
+    """Initial value of a learned factor per channel on the branch, or nothing."""
+    skip_scale: float | None = None
+    """Initial value of a learned factor per channel on the shortcut ("ResScale"), or nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec(_SpecRecord):
+    """Blocks of one width on one grid, and what brings the tokens there."""
+
+    depth: int
+    """Number of blocks."""
+    width: int
+    """Channels of every token."""
+    embedding: EmbeddingSpec = EmbeddingSpec()
+    """Stem or downsampling at the stage's entry."""
+    mixer: Mixer = MixerSpec(name="pooling")
+    """The token mixer of each block."""
+    mlp: MLPSpec | None = MLPSpec()
+    """The channel MLP, or nothing."""
+    norm: NormSpec = NormSpec()
+    """The norm inside the blocks."""
+    residual: ResidualSpec = ResidualSpec()
+    """Shortcut, norm position and scales."""
+    position: bool = False
+    """Whether a learned position table is added at the stage's entry; resampled when the grid differs."""
+    position_resampling: Literal["bicubic", "bilinear"] = "bicubic"
+    """How: ``bicubic`` with antialiasing (ViT in timm), or ``bilinear`` (PVT)."""
+    prefix_tokens: int = 0
+    """Learned tokens that enter in front of the grid's tokens at this stage."""
+
+    def check(self) -> None:
+        """Depth, width and counts are possible."""
+        self.expect(self.depth >= 0, "depth", "0 or more blocks", self.depth)
+        self.expect(self.width >= 1, "width", "at least 1 channel", self.width)
+        self.expect(self.prefix_tokens >= 0, "prefix_tokens", "0 or more", self.prefix_tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSpec(_SpecRecord):
+    """From the last tokens to class scores."""
+
+    readout: Literal["mean", "token", "none"] = "mean"
+    """``mean`` over the grid's tokens, the first prefix ``token``, or ``none``: every token is classified."""
+    norm: NormSpec | None = NormSpec()
+    """The final norm, or nothing."""
+    norm_position: Literal["before", "after"] = "before"
+    """Before the readout (PoolFormer) or after it (MetaFormer Baselines)."""
+    kind: Literal["linear", "mlp", "averaged"] = "linear"
+    """``linear``; ``mlp`` with a squared ReLU and a norm inside; ``averaged``: a linear head per prefix token."""
+    mlp_ratio: float = 4.0
+    """Hidden width over width of the ``mlp`` head."""
+    mlp_norm_eps: float = 1e-5
+    """Eps of the ``mlp`` head's inner norm."""
+    dropout: float = 0.0
+    """Dropout right before the last linear layer."""
+
+    def check(self) -> None:
+        """Dropout and ratio are in range."""
+        self.expect(0 <= self.dropout < 1, "dropout", "a rate in [0, 1)", self.dropout)
+        self.expect(self.mlp_ratio > 0, "mlp_ratio", "a positive number", self.mlp_ratio)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(_SpecRecord):
+    """A whole classifier as data."""
+
+    stages: tuple[StageSpec, ...]
+    """From the picture to the last tokens."""
+    head: HeadSpec = HeadSpec()
+    """Readout and classifier."""
+    num_classes: int = 1000
+    """Width of the scores; 0 gives pooled features."""
+    in_chans: int = 3
+    """Channels of the picture."""
+    img_size: tuple[int, int] = (224, 224)
+    """Height and width the model is built for; only mixers tied to a grid insist on it."""
+    drop_path_rate: float = 0.0
+    """Probability of skipping a branch in the last block while training."""
+    drop_path_rule: Literal["linear", "constant"] = "linear"
+    """``linear`` from 0 in the first block to the rate in the last, or the same rate everywhere."""
+    initialisation: Literal["poolformer", "vit", "xavier", "trunc_normal", "torch"] = "trunc_normal"
+    """``trunc_normal``: 0.02 on every linear and convolution, biases 0. ``poolformer``: the same, but convolutions keep
+    PyTorch's default. ``vit``: as ``poolformer``, and 0.02 on positions and prefix tokens. ``xavier``: MLP-Mixer's,
+    uniform by fan-in and fan-out, a last layer of zeros. ``torch``: PyTorch's defaults everywhere."""
+
+    def check(self) -> None:
+        """The picture survives every stage and the head finds what it reads."""
+        self.expect(len(self.stages) > 0, "stages", "at least one stage", self.stages)
+        self.expect(self.num_classes >= 0, "num_classes", "0 or more", self.num_classes)
+        self.expect(self.in_chans >= 1, "in_chans", "at least 1", self.in_chans)
+        self.expect(min(self.img_size) > 0, "img_size", "positive height and width", self.img_size)
+        self.expect(0 <= self.drop_path_rate < 1, "drop_path_rate", "a rate in [0, 1)", self.drop_path_rate)
+        for i, grid in enumerate(self.grids()):
+            if prod(grid) == 0 or min(grid) < 1:
+                raise SpecError(
+                    f"img_size: {self.img_size} leaves no token at stages[{i}]; "
+                    "give a larger picture or a smaller stem_stride"
+                )
+        for i, stage in enumerate(self.stages[1:], start=1):
+            if any(before.prefix_tokens for before in self.stages[:i]) and stage.embedding.kind != "none":
+                raise SpecError(
+                    f"stages[{i}].embedding.kind: expected 'none' behind a stage with prefix tokens, "
+                    f"got {stage.embedding.kind!r}: prefix tokens have no place in a map"
+                )
+        prefix = sum(stage.prefix_tokens for stage in self.stages)
+        if self.head.readout == "token" and prefix == 0:
+            raise SpecError("head.readout: expected a stage with prefix_tokens for 'token', got none")
+        if self.head.kind == "averaged" and (prefix < 2 or self.head.readout != "token"):
+            raise SpecError(
+                "head.kind: 'averaged' has a linear layer for each of two or more prefix tokens (class and "
+                f"distillation): expected head.readout='token' and prefix_tokens=2 in a stage, got "
+                f"{self.head.readout!r} and {prefix}; a single token takes kind='linear'"
+            )
+
+    def grids(self, img_size: Grid | None = None) -> list[Grid]:
+        """The grid of each stage for a picture of ``img_size`` (the spec's own by default)."""
+        grid: Grid = tuple(img_size or self.img_size)
+        grids = []
+        for stage in self.stages:
+            grid = stage.embedding.grid(grid)
+            grids.append(grid)
+        return grids
+
+    def reductions(self) -> list[int]:
+        """By how much each stage's grid is smaller than the picture: 4, 8, 16, 32 in the published pyramids."""
+        factors, factor = [], 1
+        for stage in self.stages:
+            factor *= stage.embedding.reduction
+            factors.append(factor)
+        return factors
+
+    @property
+    def mixers(self) -> tuple[Mixer, ...]:
+        """The token mixer of each stage."""
+        return tuple(stage.mixer for stage in self.stages)
+
+    @property
+    def stem_stride(self) -> int | None:
+        """The step of the stem's convolution; nothing where the stem is none."""
+        stem = self.stages[0].embedding
+        return stem.stride if stem.kind == "conv" else None
+
+    @property
+    def summary(self) -> str:
+        """What it is, in a few words."""
+        return "a MetaFormer"
+
+    def with_mixers(self, mixers: object) -> ModelSpec:
+        """The same model with other token mixers: one for all stages, or a list with one for each stage."""
+        count = len(self.stages)
+        single = isinstance(mixers, (str, Mapping, MixerSpec)) or not isinstance(mixers, Sequence) or _is_pair(mixers)
+        chosen = [mixers] if single else list(mixers)  # type: ignore[call-overload]
+        if len(chosen) == 1:
+            chosen *= count
+        if len(chosen) != count:
+            wanted = f"1 or {count} mixers, one for each stage" if count > 1 else "1 mixer: there is a single stage"
+            raise SpecError(f"mixers: expected {wanted}, got {len(chosen)}")
+        stages = tuple(
+            stage.with_changes(mixer=as_mixer(mixer, f"mixers[{i}]"))
+            for i, (stage, mixer) in enumerate(zip(self.stages, chosen, strict=True))
+        )
+        return self.with_changes(stages=stages)
+
+    def with_stem_stride(self, stride: int) -> ModelSpec:
+        """The same model for small pictures, with a stem that steps by ``stride``.
+
+        A stem whose windows overlap keeps its window (published weights still fit), padded so that a stride of 1 keeps
+        the picture's size. One that cuts the picture into patches cuts smaller ones.
+        """
+        first = self.stages[0]
+        stem = first.embedding
+        if stem.kind != "conv":
+            raise SpecError(f"stem_stride: expected a convolution as stem, got {stem.kind!r}")
+        self.expect(stride >= 1, "stem_stride", "at least 1", stride)
+        if stride == stem.stride:
+            return self
+        if stem.is_patches:
+            stem = stem.with_changes(kernel=stride, stride=stride)
+        else:
+            stem = stem.with_changes(stride=stride, padding=stem.kernel // 2)
+        return self.with_changes(stages=(first.with_changes(embedding=stem), *self.stages[1:]))
+
+    def with_widths(self, factor: float) -> ModelSpec:
+        """The same model with all widths times ``factor``, and as many attention heads as before."""
+        return self.with_changes(stages=tuple(_widened(stage, factor) for stage in self.stages))
+
+    def with_dropout(self, rate: float) -> ModelSpec:
+        """The same model with dropout before its last linear layer."""
+        return self.with_changes(head=self.head.with_changes(dropout=rate))
+
+    def with_timm_head(self) -> ModelSpec:
+        """The same model with the final norm behind the pooling and over channels, as timm has PoolFormer."""
+        norm = NormSpec(kind="layer", eps=1e-6)
+        return self.with_changes(head=self.head.with_changes(norm=norm, norm_position="after", mlp_norm_eps=1e-6))
+
+
+def _widened(stage: StageSpec, factor: float) -> StageSpec:
+    mixer = stage.mixer
+    if isinstance(mixer, MixerSpec):
+        mixer = mixer.with_changes(args=_with_wider_args(mixer.args, factor))
+    return stage.with_changes(width=max(1, round(stage.width * factor)), mixer=mixer)
+
+
+def _with_wider_args(args: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """A mixer's arguments with the widths among them times ``factor``, those of a mixer inside it too."""
+    wider = {key: max(1, round(args[key] * factor)) for key in ("head_dim", "hidden") if isinstance(args.get(key), int)}
+    if isinstance(args.get("mixer"), Mapping):
+        inner = args["mixer"]
+        own = {"args": _with_wider_args(inner["args"], factor)} if isinstance(inner.get("args"), Mapping) else {}
+        wider["mixer"] = {**_with_wider_args(inner, factor), **own}
+    return {**args, **wider}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmSpec(_SpecRecord):
+    """A CNN of timm under its name there: what MetaFormers are compared with. It answers the same questions as a
+    ``ModelSpec``; its axes are timm's own and are not described here."""
+
+    architecture: str
+    """timm's name without the tag of weights: ``resnet50``."""
+    num_classes: int = 1000
+    """Width of the scores; 0 gives pooled features."""
+    in_chans: int = 3
+    """Channels of the picture."""
+    img_size: tuple[int, int] = (224, 224)
+    """Height and width that pictures are prepared for; a CNN takes others too."""
+    drop_path_rate: float = 0.0
+    """Probability of skipping a branch in the last block while training."""
+    dropout: float = 0.0
+    """Dropout right before the last linear layer."""
+
+    def check(self) -> None:
+        """A plain name, and numbers in range."""
+        plain = re.fullmatch(r"\w+", self.architecture) is not None
+        self.expect(plain, "architecture", "timm's name without a tag, such as 'resnet50'", self.architecture)
+        self.expect(self.num_classes >= 0, "num_classes", "0 or more", self.num_classes)
+        self.expect(self.in_chans >= 1, "in_chans", "at least 1", self.in_chans)
+        self.expect(min(self.img_size) > 0, "img_size", "positive height and width", self.img_size)
+        self.expect(0 <= self.drop_path_rate < 1, "drop_path_rate", "a rate in [0, 1)", self.drop_path_rate)
+        self.expect(0 <= self.dropout < 1, "dropout", "a rate in [0, 1)", self.dropout)
+
+    @property
+    def mixers(self) -> tuple[Mixer, ...]:
+        """None: a CNN has no token mixers that could be told apart from the rest."""
+        return ()
+
+    @property
+    def stem_stride(self) -> int | None:
+        """Nothing that could be changed: the stem is timm's."""
+        return None
+
+    @property
+    def summary(self) -> str:
+        """What it is, in a few words."""
+        return f"the CNN {self.architecture} of timm"
+
+    def with_mixers(self, mixers: object) -> TimmSpec:
+        """Refused: there is nothing to swap."""
+        raise SpecError(
+            f"mixers: {self.architecture} is timm's CNN and has no token mixer to swap; "
+            "take a MetaFormer such as 'poolformer_s12'"
+        )
+
+    def with_stem_stride(self, stride: int) -> TimmSpec:
+        """The same model for the 4 that its first stage stands at; anything else is refused: the stem is timm's."""
+        if stride == 4:
+            return self
+        raise SpecError(
+            f"stem_stride: {self.architecture} is timm's CNN, whose first stage stands at stride 4: expected 4 or "
+            f"nothing, got {stride}; give larger pictures with img_size"
+        )
+
+    def with_dropout(self, rate: float) -> TimmSpec:
+        """The same model with dropout before its last linear layer."""
+        return self.with_changes(dropout=rate)
+
+    def with_timm_head(self) -> TimmSpec:
+        """Refused: its head is timm's already."""
+        raise SpecError(f"timm_head: {self.architecture} is timm's CNN and has timm's head already; leave it out")
+
+
+AnySpec = ModelSpec | TimmSpec
+"""Whatever ``create_model`` can build."""
+
+
+_CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*", re.DOTALL)
+
+
+def as_mixer(value: object, path: str = "mixer") -> Mixer:
+    """A mixer from what people write: ``"pooling"``, ``"pooling(kernel=5)"``, ``("pooling", {"kernel": 5})``,
+    ``{"name": "pooling", "kernel": 5}``, a ``MixerSpec``, or a callable that builds a module from the width."""
+    if isinstance(value, MixerSpec):
+        return value
+    if isinstance(value, str):
+        return _parsed(value, path)
+    if isinstance(value, Mapping):
+        args = dict(value)
+        nested = args.pop("args", {})
+        if not isinstance(args.get("name"), str):
+            raise SpecError(f"{path}: expected a 'name' in {value!r}")
+        if not isinstance(nested, Mapping) or not all(isinstance(key, str) for key in {**args, **nested}):
+            raise SpecError(f"{path}: expected arguments by their names such as {{'kernel': 5}}, got {value!r}")
+        return MixerSpec(name=args.pop("name"), args={**args, **nested})
+    if _is_pair(value):
+        return MixerSpec(name=value[0], args=dict(value[1]))  # type: ignore[index]
+    if hasattr(value, "forward") and not isinstance(value, type):
+        raise SpecError(
+            f"{path}: expected something that builds a module for each block, got the finished module "
+            f"{type(value).__name__}; pass its class, or `lambda dim: {type(value).__name__}(...)`"
+        )
+    if callable(value):
+        return value
+    raise SpecError(f"{path}: expected a mixer's name, a (name, arguments) pair or a callable, got {value!r}")
+
+
+def _is_pair(value: object) -> bool:
+    """Whether it is a mixer's name with its arguments: ``("pooling", {"kernel": 5})``."""
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    return pair and isinstance(value[0], str) and isinstance(value[1], Mapping)  # type: ignore[index]
+
+
+def _parsed(text: str, path: str) -> MixerSpec:
+    """``"pooling(kernel=5, subtract=False)"`` read as literals, never evaluated."""
+    match = _CALL.fullmatch(text)
+    if match is None:
+        raise SpecError(f"{path}: expected a mixer such as 'pooling' or 'pooling(kernel=5)', got {text!r}")
+    try:
+        call = ast.parse(f"f({match[2] or ''})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError
+        args = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError):
+        raise SpecError(
+            f"{path}: expected arguments as name=value, texts in quotes, in {text!r}, such as 'pooling(kernel=5)' or "
+            "'window(mixer=\"attention\")'"
+        ) from None
+    return MixerSpec(name=match[1], args=args)

@@ -1,0 +1,113 @@
+"""Objects in pictures: a detector's losses to one loss, its boxes and masks to COCO's average precision.
+
+A detector computes its losses itself while it trains, because they follow from which of its own proposals are near
+the truth; this module adds them up. Figures are those of ``average_precision``. Shapes: G objects, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ...errors import DataError
+from ...types import Batch, Objects
+from .average_precision import AveragePrecision, Found, Kind, Truth, evaluator, figure_names, found_in
+
+
+class Detection:
+    """The task of finding objects: their boxes and, with ``masks``, their pixels; implements ``types.Task``.
+
+    Args:
+        ground_truth: the evaluation pictures' objects as COCO's json has them, an image's id its index in the set,
+            a category's id its label + 1; crowds are neither found nor missed. Nothing where only losses are wanted.
+        num_classes: K, without background.
+        masks: whether masks are judged beside boxes, and decide which weights are the best.
+
+    Raises:
+        DataError: a ground truth without an object, with a label beyond K, or without masks where they are wanted.
+        MissingExtraError: faster-coco-eval is not installed.
+    """
+
+    def __init__(self, ground_truth: Mapping[str, Any] | None, num_classes: int, masks: bool) -> None:
+        self.num_classes, self.masks = num_classes, masks
+        self.best = "mask_ap" if masks else "box_ap"
+        self.figures = figure_names("box") + (figure_names("mask") if masks else ())
+        self._truth = None
+        if ground_truth is not None:
+            evaluator()  # said before the first epoch, not after it
+            self._truth = Truth(ground_truth, num_classes, masks)
+
+    def outputs(self, model: Any, batch: Batch) -> dict[str, Tensor] | list[Objects]:
+        """Losses by name in training mode; in evaluation mode what was found in each picture, best first.
+
+        Raises ``DataError`` when a label has no class in the model.
+        """
+        if not model.training:
+            return model(batch.images)
+        _expect_labels(batch.targets, self.num_classes)
+        return model(batch.images, batch.targets)
+
+    def loss(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
+        """The sum of the losses, a scalar."""
+        return torch.stack([loss.float() for loss in outputs.values()]).sum()
+
+    def correct(self, outputs: Any, batch: Batch) -> None:
+        """Nothing: a picture is not right or wrong."""
+
+    def metric(self) -> DetectionMetric:
+        """A fresh accumulator of what was found."""
+        if self._truth is None:
+            raise DataError("detection: no ground truth was given, so nothing can be evaluated")
+        return DetectionMetric(self._truth, self.masks)
+
+
+class DetectionMetric:
+    """Keeps what was found in each picture, masks as run lengths, until all of them are matched at once."""
+
+    def __init__(self, truth: Truth, masks: bool) -> None:
+        self.truth = truth
+        self.kinds: tuple[Kind, ...] = ("box", "mask") if masks else ("box",)
+        self._found: list[Found] = []
+
+    def update(self, outputs: Sequence[Objects], batch: Batch) -> None:
+        """Take what was found in the pictures of a batch, whose targets have their ``image_id``."""
+        for objects, target in zip(outputs, batch.targets, strict=True):
+            self._found.append(found_in(objects, int(target["image_id"]), masks="mask" in self.kinds))
+
+    @property
+    def part(self) -> list[Found]:
+        """What was found in each picture so far."""
+        return self._found
+
+    def compute(self, parts: Sequence[Sequence[Found]]) -> dict[str, float]:
+        """``box_ap``, ``box_ap50``, ... and with masks ``mask_ap``, ...: COCO's twelve each, shares in [0, 1].
+
+        Figures of an area (``box_ap_small``) are left out where no object has it.
+        """
+        figures: dict[str, float] = {}
+        for kind in self.kinds:
+            figures |= self.matched(parts, kind).figures
+        return figures
+
+    def matched(self, parts: Sequence[Sequence[Found]], kind: Literal["box", "mask"]) -> AveragePrecision:
+        """Everything that boxes or masks came to, for tables and curves; a picture seen twice counts once.
+
+        Raises ``DataError`` for pictures that the ground truth does not have, and where none of them has an object.
+        """
+        found = {entry.picture: entry for entry in chain.from_iterable(parts)}
+        return self.truth.evaluate([found[picture] for picture in sorted(found)], kind)
+
+
+def _expect_labels(targets: Sequence[Objects], classes: int) -> None:
+    """Refuse labels the model has no class for, before they become an index error deep inside a kernel."""
+    labels = torch.cat([target["labels"] for target in targets])
+    low, high = (int(value) for value in torch.aminmax(labels)) if len(labels) else (0, 0)
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"targets: expected labels from 0 to {classes - 1} for a model with {classes} classes, got "
+            f"{low if low < 0 else high}; build the model with num_classes equal to the number of classes in the data"
+        )

@@ -1,0 +1,480 @@
+"""Every engine answers as the original does, whatever the mixer, the batch, the size; what it cannot do is said."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from dense_models import SMALL, lightened, objects, pyramid_spec
+from dense_models import pictures as dense_pictures
+from PIL import Image
+from small_models import ATTENTION, FAMILIES, FREE, MAPS, SIDE, TIED, apart, model_of, named, pictures, spec_of
+from torch import Tensor, nn
+
+import metaformer
+from metaformer.data.transforms.image import evaluation_transform
+from metaformer.deploy import compile as compiled
+from metaformer.deploy import precision
+from metaformer.deploy import quantization as quantisation
+from metaformer.deploy.compile import CompiledModel, FellBackWarning
+from metaformer.deploy.engines import onnxruntime, openvino
+from metaformer.deploy.engines import torch as eager
+from metaformer.errors import InputError, MissingExtraError, WeightsError
+from metaformer.model.dense import mask_rcnn, neck
+from metaformer.spec.model import ModelSpec
+
+FP32 = 1e-4
+
+
+@pytest.fixture(autouse=True)
+def _no_machine_code() -> Iterator[None]:
+    """Inductor takes ten seconds a model: what is tested here is what stands around it."""
+    with patch.object(eager, "compiled", lambda module: module):
+        yield
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
+def test_every_mixer_through_every_engine(family: str, backend: str) -> None:
+    model = model_of(FAMILIES[family])
+    fast = metaformer.compile(model, backend=backend, threads=1)
+    assert (fast.backend, fast.precision, fast.notes) == (backend, "fp32", ())
+    sizes = [(1,), (3,)]
+    if family in FREE:
+        sizes += [(2, 224, 224), (1, 256, 192), (1, 230, 301)]
+    for shape in sizes:
+        images = pictures(*shape)
+        with torch.no_grad():
+            assert apart(fast(images), model(images)) < FP32
+
+
+def test_it_says_what_the_model_says_of_itself() -> None:
+    model = model_of(spec_of(named("identity")))
+    fast = metaformer.compile(model, backend="torch")
+    assert isinstance(fast, CompiledModel)
+    assert (fast.name, fast.spec, fast.preprocessing) == (model.name, model.spec, model.preprocessing)
+    assert fast.num_classes == 5
+    assert fast.folded, "a group norm in front of the channel MLP goes into it"
+
+
+def test_the_model_itself_is_left_alone() -> None:
+    model = model_of(MAPS).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    metaformer.compile(model, backend="torch")
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_batch_norm_is_that_of_evaluation() -> None:
+    model = model_of(spec_of(named("depthwise_conv"), norm="batch"))
+    model.train()
+    with torch.no_grad():
+        model(pictures(8))
+    fast = metaformer.compile(model, backend="torch")
+    images = pictures(2)
+    with torch.no_grad():
+        assert apart(fast(images), model.eval()(images)) < FP32
+
+
+@pytest.mark.parametrize(("able", "int8"), [(("FP32", "INT8"), "f32"), (("FP32", "BF16", "INT8"), "bf16")])
+def test_precision_is_set_on_purpose(able: tuple[str, ...], int8: str) -> None:
+    """OpenVINO takes bf16 by itself where a CPU has it, and says nothing; between the integers of int8 we do too."""
+    seen: list[dict[str, Any]] = []
+    core = openvino.library().Core
+
+    class Watched:
+        def compile_model(self, model: Any, device: str, properties: dict[str, Any]) -> Any:
+            seen.append(properties)
+            return core().compile_model(model, device, {**properties, "INFERENCE_PRECISION_HINT": "f32"})
+
+    graph = compiled.graph_of(compiled.prepared(model_of(spec_of(named("identity"))), "maps"), "openvino", "fp32", [])
+    with patch.object(openvino.library(), "Core", Watched), patch.object(openvino, "abilities", lambda: able):
+        openvino.runner(graph, "fp32", 1)
+        openvino.runner(graph, "bf16")
+        openvino.runner(graph, "int8")
+    assert [one["INFERENCE_PRECISION_HINT"] for one in seen] == ["f32", "bf16", int8]
+    assert [one.get("INFERENCE_NUM_THREADS") for one in seen] == [1, None, None]
+
+
+# --- int8 -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_int8_keeps_the_answer(backend: str) -> None:
+    model = model_of(spec_of(named("pooling"), named("separable_conv", kernel=3)))
+    seen = [pictures(4) for _ in range(4)]
+    fast = metaformer.compile(model, precision="int8", backend=backend, calibration=seen, threads=1)
+    assert (fast.backend, fast.precision, fast.notes) == (backend, "int8", ())
+    with torch.no_grad():
+        theirs = model(seen[0])
+    mine = fast(seen[0])
+    assert 1e-5 < apart(mine, theirs) < 0.2, "as near as 256 steps are, and not nearer"
+    assert fast(seen[0][:1]).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "said"),
+    [
+        (None, "needs calibration pictures"),
+        ([], "at least one picture"),
+        ([torch.zeros(2, 3, 32, 40)], rf"\(3, {SIDE}, {SIDE}\).*\(3, 32, 40\)"),
+        ([torch.zeros(2, 1, SIDE, SIDE)], rf"\(3, {SIDE}, {SIDE}\).*\(1, {SIDE}, {SIDE}\)"),
+        (["picture.png"], "expected batches"),
+        (3, "expected batches.*got int"),
+        ({"a": 1}, "expected batches.*got dict"),
+        (torch.zeros(3, 32, 40), r"\(3, 32, 40\)"),
+        ("/no/such/folder", "no folder with pictures"),
+    ],
+)
+def test_calibration_pictures_that_do_not_fit(calibration: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        metaformer.compile(model_of(MAPS), precision="int8", calibration=calibration)
+
+
+def test_calibration_reads_a_folder_as_the_model_sees_it(tmp_path: Path) -> None:
+    model = model_of(MAPS)
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "one.png")
+    (seen,) = quantisation.calibration_pictures(model, tmp_path)
+    image = Image.open(tmp_path / "one.png")
+    assert torch.equal(seen[0], evaluation_transform(model.preprocessing)(image))
+
+
+def test_calibration_takes_batches_with_labels() -> None:
+    batches = [(pictures(2), torch.zeros(2)), (pictures(1), torch.zeros(1))]
+    assert len(quantisation.calibration_pictures(model_of(MAPS), batches)) == 3
+
+
+# --- what cannot be done ----------------------------------------------------------------------------------------------
+
+
+def test_bf16_falls_back_loudly_where_there_is_none() -> None:
+    model = model_of(spec_of(named("identity")))
+    with (
+        patch.object(openvino, "abilities", lambda: ("FP32", "INT8")),
+        pytest.warns(FellBackWarning, match="bf16 was asked for and fp32 is used: this CPU has no bf16"),
+    ):
+        fast = metaformer.compile(model, precision="bf16", backend="openvino")
+    assert fast.precision == "fp32"
+    assert "bf16" in fast.notes[0]
+
+
+def test_bf16_in_torch_where_the_cpu_has_it() -> None:
+    """PyTorch imitates the instructions where they are missing, so the arithmetic is the same everywhere."""
+    model = model_of(MAPS)
+    with patch.object(precision, "cpu_has_bf16", lambda: True):
+        fast = metaformer.compile(model, precision="bf16", backend="torch")
+    images = pictures(2)
+    assert (fast.precision, fast.notes) == ("bf16", ())
+    with torch.no_grad():
+        assert 1e-4 < apart(fast(images), model(images)) < 0.1
+    assert fast(images).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("backend", "asked"), [("onnxruntime", "bf16"), ("torch", "int8")])
+def test_precisions_that_an_engine_lacks(backend: str, asked: str) -> None:
+    used, reason = precision.available(asked, backend)
+    assert used == "fp32"
+    assert asked in str(reason)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [({"backend": "openvin"}, "openvino"), ({"precision": "fp61"}, "fp32, int8|fp32")],
+)
+def test_unknown_names(words: dict[str, str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        metaformer.compile(model_of(MAPS), **words)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "two"])
+def test_threads_are_a_number(threads: Any) -> None:
+    with pytest.raises(InputError, match="threads: expected a whole number"):
+        metaformer.compile(model_of(MAPS), threads=threads)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
+def test_whatever_the_model_takes(backend: str) -> None:
+    model, images = model_of(MAPS), pictures(2)
+    fast = metaformer.compile(model, backend=backend)
+    with torch.no_grad():
+        expected = model(images)
+    for given in (images.double(), images.clone().requires_grad_(), images.to(memory_format=torch.channels_last)):
+        assert apart(fast(given), expected) < FP32
+    assert apart(fast(images.bfloat16()), expected) < 0.1, "pictures of 8 bits, scores of 24"
+    assert fast(images[:0]).shape == (0, 5)
+    assert apart(copy.deepcopy(fast)(images), expected) < FP32
+
+
+def test_a_compiled_model_is_exported_and_not_pickled(tmp_path: Path) -> None:
+    fast = metaformer.compile(model_of(MAPS), backend="torch")
+    with pytest.raises(InputError, match="load_exported"):
+        torch.save(fast, tmp_path / "it.pt")
+    for derived in (fast, metaformer.fold(model_of(MAPS))):
+        with pytest.raises(WeightsError, match="Save the model it was made of"):
+            metaformer.save_weights(derived, tmp_path / "it.safetensors")
+    assert not (tmp_path / "it.safetensors").exists()
+
+
+def test_what_is_no_model_of_this_library() -> None:
+    with pytest.raises(InputError, match="Linear"):
+        metaformer.compile(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(("backend", "extra"), [("openvino", "openvino"), ("onnxruntime", "export")])
+def test_an_engine_that_is_not_installed_names_its_extra(backend: str, extra: str) -> None:
+    with (
+        patch.dict(sys.modules, {backend: None}),
+        pytest.raises(MissingExtraError, match=rf"metaformer\[{extra}\]"),
+    ):
+        metaformer.compile(model_of(MAPS), backend=backend)
+
+
+def test_auto_takes_what_is_installed() -> None:
+    def found(*there: str) -> str:
+        with patch.object(compiled.importlib.util, "find_spec", lambda name: name in there or None):
+            return compiled.chosen_backend("auto")
+
+    assert [found("openvino", "onnxruntime"), found("onnxruntime"), found()] == ["openvino", "onnxruntime", "torch"]
+    assert compiled.chosen_backend("auto", "cuda") == "torch"
+
+
+def test_a_wrong_answer_is_never_given() -> None:
+    model, images = model_of(MAPS), pictures(2)
+
+    def wrong(*_: Any) -> Any:
+        return lambda given: (torch.zeros(len(given), 5),)
+
+    with (
+        patch.object(openvino, "runner", wrong),
+        pytest.warns(FellBackWarning, match="differ from the original's by 1.0e\\+00.*runs in PyTorch as it is"),
+    ):
+        fast = metaformer.compile(model, backend="openvino")
+    assert fast.backend == "torch"
+    with torch.no_grad():
+        assert apart(fast(images), model(images)) == 0
+
+
+def test_answers_that_are_no_numbers_are_wrong() -> None:
+    assert precision.difference(torch.tensor([float("nan")]), torch.ones(1)) == float("inf")
+    assert precision.difference(torch.ones(2), torch.ones(1)) == float("inf")
+    assert precision.difference(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 4.0])) == 1
+
+
+def test_a_compiler_that_fails_leaves_pytorch() -> None:
+    def broken(module: nn.Module) -> Any:
+        raise RuntimeError("no compiler here\nand more")
+
+    model, images = model_of(MAPS), pictures(2)
+    with (
+        patch.object(eager, "compiled", lambda module: broken),
+        pytest.warns(FellBackWarning, match="torch.compile failed .*no compiler here"),
+    ):
+        fast = metaformer.compile(model, backend="torch")
+    with torch.no_grad():
+        assert apart(fast(images), model(images)) < FP32
+
+
+class Branching(nn.Module):
+    """A mixer whose way depends on the numbers: no graph holds it."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, grid: Any, mask: Any = None) -> Tensor:
+        return x * 2 if float(x.sum()) > 0 else x
+
+
+class Inverse(nn.Module):
+    """A mixer with an operation that OpenVINO does not know."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, grid: Any, mask: Any = None) -> Tensor:
+        square = torch.matmul(x.transpose(1, 2), x) + torch.eye(x.shape[2])
+        return torch.matmul(x, torch.linalg.pinv(square))
+
+
+class ByBatch(nn.Module):
+    """A mixer that looks at how many pictures there are: a graph keeps one side of the question."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, grid: Any, mask: Any = None) -> Tensor:
+        return x * 2 if len(x) > 4 else x
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_a_mixer_that_asks_for_the_batch_is_not_compiled(backend: str) -> None:
+    model, images = model_of(spec_of(named("identity"), ByBatch)), pictures(5)
+    with pytest.warns(FellBackWarning, match=r"some sizes of batch only.*\(ByBatch\)"):
+        fast = metaformer.compile(model, backend=backend)
+    with torch.no_grad():
+        assert apart(fast(images), model(images)) == 0
+
+
+def test_a_mixer_that_cannot_be_traced_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    model = model_of(spec_of(named("identity"), Branching))
+    with pytest.warns(FellBackWarning, match=r"stages\.1\.blocks\.0\.mixer \(Branching\)"):
+        fast = metaformer.compile(model, backend="openvino")
+    assert "def forward" not in "".join(capfd.readouterr()), "PyTorch prints the graph so far"
+    images = pictures(2)
+    with torch.no_grad():
+        assert apart(fast(images), model(images)) == 0
+
+
+def test_an_operation_that_cannot_be_converted_is_named() -> None:
+    model = model_of(spec_of(Inverse))
+    ready = compiled.prepared(model, "maps")
+    with pytest.raises(InputError, match=r"aten\.linalg_pinv.*stages\.0\.blocks\.0\.mixer \(Inverse\)"):
+        compiled.graph_of(ready, "openvino", "fp32", [])
+
+
+def test_a_model_tied_to_its_grid_says_so_to_other_sizes() -> None:
+    fast = CompiledModel(
+        lambda images: (images,),
+        lambda images: images,
+        backend="openvino",
+        precision="fp32",
+        about=model_of(TIED),
+        sizes=compiled.sizes_of(model_of(TIED)),
+    )
+    with pytest.raises(InputError, match=rf"expected {SIDE} × {SIDE} pixels, got 64 × {SIDE}.*tied to the grid"):
+        fast(pictures(1, 64, SIDE))
+    with pytest.raises(InputError, match="expected \\(batch, 3"):
+        fast(torch.zeros(1, 1, SIDE, SIDE))
+
+
+def test_pictures_too_small_for_a_free_graph() -> None:
+    fast = metaformer.compile(model_of(MAPS), backend="torch")
+    with pytest.raises(InputError, match="no token"):
+        fast(pictures(1, 4, 4))
+
+
+def test_nothing_is_reported_to_anybody() -> None:
+    openvino.library()
+    onnxruntime.library()
+    assert sys.modules.get("openvino_telemetry") is None
+
+
+# --- objects and pixels -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _narrow() -> Iterator[None]:
+    with patch.object(neck, "WIDTH", 16), patch.object(mask_rcnn, "WIDTH", 16), patch.object(mask_rcnn, "HIDDEN", 32):
+        yield
+
+
+def loud(model: Any) -> Any:
+    """Fresh heads are sure of nothing, and then there is nothing to compare."""
+    torch.manual_seed(1)
+    for name, parameter in model.net.named_parameters():
+        if "head" in name and parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.1)
+        if name.endswith("cls_logits.bias"):
+            nn.init.zeros_(parameter)
+    return model.eval()
+
+
+def backbone() -> ModelSpec:
+    return pyramid_spec("identity", norm="layer")
+
+
+@pytest.mark.usefixtures("_narrow")
+@pytest.mark.parametrize(
+    ("system", "square"),
+    [
+        ("retinanet", True),
+        pytest.param("retinanet", False, marks=pytest.mark.slow),  # a minute of reasoning about sizes
+        ("mask_rcnn", False),
+    ],
+)
+def test_a_detector_gives_the_objects_it_gave(system: str, square: bool) -> None:
+    model = loud(metaformer.create_detector(system, backbone(), square=square, **SMALL))
+    model = lightened(model) if system == "mask_rcnn" else model
+    fast = metaformer.compile(model, backend="openvino", threads=1)
+    assert (fast.backend, fast.notes) == ("openvino", ())
+    seen = dense_pictures()
+    assert len(objects()) == len(seen)
+    with torch.no_grad():
+        theirs = model(seen)
+    for mine, wanted in zip(fast(seen), theirs, strict=True):
+        assert mine.keys() == wanted.keys()
+        assert len(wanted["labels"]) > 0
+        assert torch.equal(mine["labels"], wanted["labels"])
+        assert torch.allclose(mine["boxes"], wanted["boxes"], atol=1e-2)
+        assert torch.allclose(mine["scores"], wanted["scores"], atol=1e-4)
+
+
+@pytest.mark.usefixtures("_narrow")
+def test_a_segmenter_is_computed_whole_at_any_size_of_its_multiple() -> None:
+    model = metaformer.create_segmenter("semantic_fpn", backbone(), **SMALL).eval()
+    fast = metaformer.compile(model, backend="openvino", threads=1)
+    assert (fast.backend, fast.notes) == ("openvino", ())
+    for shape in ((1, 64, 96), (2, 128, 64)):
+        images = pictures(*shape)
+        with torch.no_grad():
+            assert apart(fast(images), model(images)) < FP32
+    with pytest.raises(InputError, match="multiples of 32"):
+        fast(pictures(1, 64, 70))
+
+
+def test_differences_are_measured_against_all_pictures() -> None:
+    """A single picture whose scores are near zero would make a large share of a small difference."""
+
+    def run(images: Tensor) -> tuple[Tensor, ...]:
+        return (images + 0.5,)
+
+    assert compiled.furthest(run, nn.Identity(), [torch.zeros(1), torch.full((1,), 5.0)]) == pytest.approx(0.1)
+
+
+def test_attention_is_among_the_free_families() -> None:
+    assert compiled.sizes_of(model_of(ATTENTION)).fixed is None
+
+
+def test_a_size_that_comes_again_gets_a_graph_of_its_own() -> None:
+    """With the same answers: by ones and pairs in streams, for every number of pictures, and for other sizes."""
+    model = model_of(spec_of(named("pooling")))
+    graph = compiled.graph_of(compiled.prepared(model, "maps"), "openvino", "fp32", [])
+    run = openvino.runner(graph, "fp32", 2)
+    sides = [(SIDE + 8 * i, SIDE) for i in range(openvino.Runner.OWN + 2)]
+    for height, width in sides:
+        for count in (3, 1, 2, 5, 4):
+            images = pictures(count, height, width)
+            with torch.no_grad():
+                assert apart(run(images)[0], model(images)) < FP32
+    assert run._own == set(sides[: openvino.Runner.OWN]), "those that came again first"
+    assert {key[1:] for key in run._streams} == {(1, 1), (2, 1), (2, 2)}, "streams, and pictures for each"
+    assert copy.deepcopy(run) is run
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_graph_for_so_many_pictures_takes_batches_of_them(count: int) -> None:
+    model = model_of(spec_of(named("pooling")))
+    graph = compiled.graph_of(compiled.prepared(model, "maps"), "openvino", "fp32", [])
+    graph.reshape([count, 3, SIDE, SIDE])
+    run, images = openvino.runner(graph, "fp32", 2), pictures(4)
+    with torch.no_grad():
+        assert apart(run(images)[0], model(images)) < FP32
+        assert apart(run(images[:count])[0], model(images[:count])) < FP32
+
+
+def test_int8_products_of_onnx_are_those_of_integers() -> None:
+    """Between roundings without answers in integers ONNX Runtime would compute in float32, and more slowly."""
+    model = model_of(spec_of(named("pooling")))
+    ready = compiled.prepared(model, compiled.form_for("onnxruntime", "int8"))
+    graph = compiled.graph_of(ready, "onnxruntime", "int8", list(pictures(4).split(1)))
+    kinds = [node.op_type for node in graph.graph.node]
+    assert kinds.count("MatMul") == 2, "the channel MLP, as products"
+    assert kinds.count("Conv") == 1, "the stem"
+    assert "Where" not in kinds
+    assert "Erf" not in kinds

@@ -1,0 +1,167 @@
+"""The page of a run is one safe file whose every number comes from the run's files, whatever of them is there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import fabricated as fake
+import pytest
+from pages import assert_self_contained, read, undrawn  # noqa: F401 a fixture
+from PIL import Image
+
+from metaformer.errors import RunError
+from metaformer.run.report.page import write_run_page
+
+
+def test_a_whole_run_gives_a_page_and_three_pictures(tmp_path: Path) -> None:
+    page = write_run_page(fake.run_folder(tmp_path))
+    assert page == tmp_path / "report.html"
+    assert_self_contained(page)
+    for name in ("curves.png", "confusion.png", "predictions.png"):
+        with Image.open(tmp_path / name) as picture:
+            picture.verify()
+            assert min(picture.size) > 200
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_every_figure_comes_from_the_files(tmp_path: Path) -> None:
+    text = read(write_run_page(fake.run_folder(tmp_path))).text
+    for said in (
+        "Best validation top-1 87.50 % after epoch 3 of 4; 11.41 M parameters and 412 M multiply-adds a picture.",
+        "poolformer_s12 on digits", "2 min 00 s", "512", "0.4321", "95.00 %", "1,437", "360", "An Old Abacus",
+        "metaformer train --optimisation.epochs 4", "cat/broken.jpg", "image file is truncated", "pooling(kernel=5)",
+    ):  # fmt: skip
+        assert said in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_another_run_says_other_things(tmp_path: Path) -> None:
+    fake.run_folder(tmp_path)
+    fake.write_metrics(tmp_path, top1=(0.1, 0.2), ema_top1=0.4375)
+    fake.write_config(tmp_path, parameters=5, macs=7_000)
+    text = read(write_run_page(tmp_path)).text
+    assert "Best validation top-1 43.75 % after epoch 1 of 4 (2 done), with averaged weights (EMA)" in text
+    assert "5 parameters and 7.00 k multiply-adds" in text
+    assert "87.50 %" not in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_settings_that_differ_from_the_defaults_stand_out(tmp_path: Path) -> None:
+    html = write_run_page(fake.run_folder(tmp_path)).read_text()
+    bold = re.findall(r'class="n changed">([^<]*)<', html)
+    assert bold == ["4", "0.0023"]
+
+
+@pytest.mark.parametrize("missing", ["config.json", "metrics.csv", "evaluation.json"])
+def test_a_missing_file_is_said_and_the_rest_is_shown(tmp_path: Path, missing: str) -> None:
+    fake.run_folder(tmp_path)
+    (tmp_path / missing).unlink()
+    page = write_run_page(tmp_path)
+    assert missing in read(page).text
+    assert_self_contained(page)
+    assert (tmp_path / "curves.png").exists() == (missing != "metrics.csv")
+    assert (tmp_path / "confusion.png").exists() == (missing != "evaluation.json")
+
+
+def test_an_empty_folder_still_gives_a_page(tmp_path: Path) -> None:
+    text = read(write_run_page(tmp_path)).text
+    assert "No accuracy was measured yet" in text
+
+
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        {"ema_loss": "", "ema_top1": "", "ema_top5": ""},
+        {"train_top1": ""},
+        {"train_loss": "nan", "loss": "nan", "top1": "nan", "ema_top1": "nan", "ema_loss": "nan"},
+        {"lr": ""},
+        {"seconds": "", "images_per_second": ""},
+    ],
+    ids=["no EMA", "mixing", "diverged", "no rate", "no times"],
+)
+def test_figures_that_were_not_measured_are_left_out(tmp_path: Path, fixed: dict[str, str]) -> None:
+    fake.run_folder(tmp_path)
+    fake.write_metrics(tmp_path, **fixed)
+    text = read(write_run_page(tmp_path)).text
+    assert not re.search(r"\b(nan|None|undefined)\b", text)
+
+
+def test_a_single_epoch_and_a_lost_one_are_drawn(tmp_path: Path) -> None:
+    fake.run_folder(tmp_path)
+    fake.write_metrics(tmp_path, top1=(0.5,))
+    assert "epoch 1 of 4 (1 done)" in read(write_run_page(tmp_path)).text
+    fake.write_metrics(tmp_path, top1=(0.5, "nan", 0.25))
+    assert "50.00 % after epoch 1" in read(write_run_page(tmp_path)).text
+
+
+def test_names_are_text_never_markup(tmp_path: Path) -> None:
+    nasty = ("<script>alert(1)</script>", "a\"b' & $x_1$ {{ 7*7 }}")
+    fake.run_folder(tmp_path, nasty)
+    config = fake.config(nasty, name="<img src=x>", command='echo "</pre><script>"')
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    page = write_run_page(tmp_path)
+    assert_self_contained(page)
+    text = read(page).text
+    assert "<script>alert(1)</script>" in text
+    assert "$x_1$ {{ 7*7 }}" in text
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("an extraordinarily long name of a class that does not end " * 4, "dog"),
+        tuple(f"a shared beginning of names {i} and a shared end of names" for i in range(12)),
+        ("猫", "собака"),
+        ("twin", "twin"),
+        ("", " "),
+    ],
+    ids=["long", "alike", "other scripts", "the same", "empty"],
+)
+def test_odd_class_names_work(tmp_path: Path, names: tuple[str, ...]) -> None:
+    assert_self_contained(write_run_page(fake.run_folder(tmp_path, names)))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_samples_put_the_surest_mistake_first(tmp_path: Path) -> None:
+    html = write_run_page(fake.run_folder(tmp_path)).read_text()
+    shown = re.findall(r'<article class="sample (\w+)" title="([^"]*)"', html)
+    assert shown[:2] == [("wrong", "digits/3"), ("wrong", "digits/0")]
+    assert {kind for kind, _ in shown[2:]} == {"right"}
+
+
+def test_a_sample_that_is_no_picture_is_replaced_by_words(tmp_path: Path) -> None:
+    fake.run_folder(tmp_path)
+    samples = [{"name": "x", "label": 7, "top": [], "picture": '"><script>'}]
+    fake.write_evaluation(tmp_path, samples=samples)
+    page = write_run_page(tmp_path)
+    assert "no picture" in read(page).text
+    assert "class 7" in read(page).text
+    assert_self_contained(page)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_without_a_matrix_the_number_of_pictures_and_the_weights_are_still_said(tmp_path: Path) -> None:
+    fake.run_folder(tmp_path)
+    fake.write_evaluation(tmp_path, confusion=[], pictures=50_000, weights="best.safetensors")
+    text = read(write_run_page(tmp_path)).text
+    assert "Pictures50,000 Weightsbest.safetensors" in text  # cells of a table, a line a row
+    assert "Confusion matrix" not in text
+
+
+def test_people_learn_which_file_is_damaged(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"nowhere.*expected a run folder"):
+        write_run_page(tmp_path / "nowhere")
+    fake.run_folder(tmp_path)
+    fake.write_evaluation(tmp_path, confusion=[[1, 2, 3]])
+    with pytest.raises(RunError, match=r"evaluation\.json.*2 × 2.*\(1, 3\)"):
+        write_run_page(tmp_path)
+    (tmp_path / "evaluation.json").write_text('{"figures": ')
+    with pytest.raises(RunError, match=r"evaluation\.json: not valid JSON"):
+        write_run_page(tmp_path)
+
+
+def test_the_same_files_give_the_same_page(tmp_path: Path) -> None:
+    first = write_run_page(fake.run_folder(tmp_path)).read_text()
+    assert write_run_page(tmp_path).read_text() == first

@@ -1,0 +1,159 @@
+"""Annotated pictures made up for the tests, with models whose answers are known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from metaformer.spec.dense import DenseSpec
+from metaformer.types import Batch, Objects, Preprocessing
+from metaformer.zoo.catalogue import find
+
+CLASSES = ("red <disc>", "green & square", "nothing")
+COLOURS = ((200, 30, 30), (30, 200, 30))
+HEIGHT, WIDTH = 48, 64
+
+
+@dataclass
+class Scenes:
+    """Each picture has a red square on the left and, in every second one, a green one on the right."""
+
+    count: int = 5
+    skips_bad: bool = False
+    has_masks: bool = True
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return f"scenes/{index}.jpg"
+
+    def boxes(self, index: int) -> list[list[float]]:
+        left = [[4.0, 6.0 + index, 24.0, 30.0 + index]]
+        return left if index % 2 else [*left, [36.0, 10.0, 60.0, 34.0]]
+
+    def pixels(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The picture and its label map, 2 for the ground."""
+        picture = np.full((HEIGHT, WIDTH, 3), 128, dtype=np.uint8)
+        labels = np.full((HEIGHT, WIDTH), 2, dtype=np.uint8)
+        for label, (left, top, right, bottom) in enumerate(self.boxes(index)):
+            area = np.s_[int(top) : int(bottom), int(left) : int(right)]
+            picture[area], labels[area] = COLOURS[label], label
+        return picture, labels
+
+
+class ObjectScenes(Scenes):
+    """With their objects."""
+
+    def load(self, index: int) -> tuple[Image.Image, Objects]:
+        picture, labels = self.pixels(index)
+        boxes = self.boxes(index)
+        masks = np.stack([(labels == label) for label in range(len(boxes))]).astype(np.uint8)
+        return Image.fromarray(picture), {
+            "boxes": torch.tensor(boxes), "labels": torch.arange(len(boxes)), "masks": torch.from_numpy(masks),
+            "image_id": torch.tensor(index),
+        }  # fmt: skip
+
+    def ground_truth(self) -> dict[str, Any]:
+        annotations = []
+        for index in range(self.count):
+            for label, (left, top, right, bottom) in enumerate(self.boxes(index)):
+                polygon = [left, top, right, top, right, bottom, left, bottom]
+                box = [left, top, right - left, bottom - top]
+                annotations.append(
+                    {"id": len(annotations) + 1, "image_id": index, "category_id": label + 1, "bbox": box, "iscrowd": 0,
+                     "area": box[2] * box[3], "segmentation": [polygon]}
+                )  # fmt: skip
+        return {
+            "images": [{"id": i, "height": HEIGHT, "width": WIDTH} for i in range(self.count)],
+            "annotations": annotations,
+            "categories": [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)],
+        }
+
+
+class LabelledScenes(Scenes):
+    """With their label maps; the lowest rows are not labelled."""
+
+    def load(self, index: int) -> tuple[Image.Image, Tensor]:
+        picture, labels = self.pixels(index)
+        labels[-4:] = 255
+        return Image.fromarray(picture), torch.from_numpy(labels).long()
+
+
+@dataclass
+class Loader:
+    """Batches of whole pictures, in order."""
+
+    scenes: Any
+    prepared: Any
+    size: int = 2
+    closed: bool = field(default=False)
+
+    def __len__(self) -> int:
+        return -(-len(self.scenes) // self.size)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for first in range(start * self.size, len(self.scenes), self.size):
+            loaded = [self.scenes.load(i) for i in range(first, min(first + self.size, len(self.scenes)))]
+            yield Batch([self.prepared(image) for image, _ in loaded], [target for _, target in loaded])
+
+
+def pixels(image: Image.Image) -> Tensor:
+    """(3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+
+
+class ColourDetector(nn.Module):
+    """Finds what is red or green; a box beside it is its mistake, and an unsure one its noise."""
+
+    def __init__(self, masks: bool = True) -> None:
+        super().__init__()
+        self.spec = DenseSpec(
+            system="mask_rcnn" if masks else "retinanet", backbone=find("poolformer_s12").spec, num_classes=len(CLASSES)
+        )
+        self.name, self.preprocessing, self.num_classes = "colours", Preprocessing(), len(CLASSES)
+
+    def forward(self, images: list[Tensor]) -> list[Objects]:
+        return [self._found(image) for image in images]
+
+    def _found(self, image: Tensor) -> Objects:
+        masks = [(image[label] > 0.6) & (image[1 - label] < 0.3) for label in range(2)]
+        kept = [label for label in range(2) if masks[label].any()]
+        boxes = []
+        for label in kept:
+            rows, columns = torch.where(masks[label])
+            boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        wrong = torch.zeros(2, *image.shape[1:])
+        wrong[:, 40:46, 2:10] = 0.8
+        boxes += [[2, 40, 10, 46], [0, 0, 5, 5]]
+        return {
+            "boxes": torch.tensor(boxes, dtype=torch.float32),
+            "labels": torch.tensor([*kept, 0, 1]),
+            "scores": torch.tensor([*[0.9, 0.8][: len(kept)], 0.55, 0.1]),
+            "masks": torch.cat([torch.stack([masks[label] for label in kept]).float(), wrong]),
+        }
+
+
+class ColourSegmenter(nn.Module):
+    """Names red and green pixels, and takes everything right of the middle for ground."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = DenseSpec(
+            system="semantic_fpn", backbone=find("poolformer_s12").spec, num_classes=len(CLASSES), short_side=96,
+            long_side=512,
+        )  # fmt: skip
+        self.name, self.num_classes = "colours", len(CLASSES)
+        self.preprocessing = Preprocessing(mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        red, green = images[:, 0], images[:, 1]
+        scores = torch.stack([red - green, green - red, torch.full_like(red, 0.2)], dim=1) * 10
+        scores[:, 2, :, images.shape[-1] // 2 :] = 30
+        return scores
