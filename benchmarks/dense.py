@@ -2,17 +2,17 @@
 
     python benchmarks/dense.py                     # everything, about twenty minutes on two cores
     python benchmarks/dense.py --rounds 3 --side 256
-    python benchmarks/dense.py --only evaluation   # COCO's metrics on 5,000 pictures
+    python benchmarks/dense.py --only evaluation   # COCO's metrics on 5,000 images
 
 Each pair runs in turns in one process, one call of each, the order reversed every round; a ratio is the median over the
 rounds of (first time / second time). Pairs: RetinaNet and Mask R-CNN with PoolFormer-S12 against torchvision's own
 classes with its ResNet-18 and feature pyramid (the paper's baseline, nearest in parameters); Semantic FPN with
 PoolFormer-S12 against the same with ResNet-18, and against segmentation_models_pytorch's FPN on timm's PoolFormer-S12.
-A training step is forward, losses and backward with two pictures that show eight objects each; inference is evaluation
-mode on one picture. Random weights: Mask R-CNN's regions and what RetinaNet finds depend on them, so a detector's
+A training step is forward, losses and backward with two images that show eight objects each; inference is evaluation
+mode on one image. Random weights: Mask R-CNN's regions and what RetinaNet finds depend on them, so a detector's
 inference is timed with the score threshold at which hardly anything is left.
 
-Evaluation: 5,000 pictures with 7 objects and 20 answers each, drawn by chance, through the task's own metric and
+Evaluation: 5,000 images with 7 objects and 20 answers each, drawn by chance, through the task's own metric and
 through pycocotools, once.
 
 Nothing else should run meanwhile. The result, with hardware and versions, is written to dense.json.
@@ -58,7 +58,7 @@ class Contender:
 
     name: str
     make: Callable[[int], nn.Module]
-    """Builds it for pictures of a side."""
+    """Builds it for images of a side."""
     detects: bool
     first_label: int = 0
     """Where its labels begin while training."""
@@ -124,7 +124,7 @@ def scene(side: int, first_label: int) -> dict[str, Tensor]:
 
 
 def training_step(contender: Contender, model: nn.Module, side: int) -> Callable[[], None]:
-    """Forward, loss, backward with two pictures."""
+    """Forward, loss, backward with two images."""
     torch.manual_seed(0)
     if contender.detects:
         images = [torch.rand(3, side, side) for _ in range(2)]
@@ -147,7 +147,7 @@ def training_step(contender: Contender, model: nn.Module, side: int) -> Callable
 
 
 def inference(contender: Contender, model: nn.Module, side: int) -> Callable[[], None]:
-    """One picture."""
+    """One image."""
     for part in model.modules():
         if hasattr(part, "score_thresh"):
             part.score_thresh = 0.9
@@ -187,9 +187,9 @@ def compared(pair: tuple[Contender, Contender], mode: str, side: int, rounds: in
     }
 
 
-def evaluation(pictures: int) -> dict[str, Any]:
+def evaluation(images: int) -> dict[str, Any]:
     """Seconds for COCO's twelve figures of boxes, by the task's metric and by pycocotools."""
-    truth, found = drawn(pictures, np.random.default_rng(0))
+    truth, found = drawn(images, np.random.default_rng(0))
     task = Detection(truth, CLASSES, masks=False)
     start = time.perf_counter()
     metric = task.metric()
@@ -213,7 +213,7 @@ def evaluation(pictures: int) -> dict[str, Any]:
         counting.summarize()
         theirs = time.perf_counter() - start
     return {
-        "pictures": pictures,
+        "images": images,
         "seconds": round(ours, 2),
         "pycocotools_seconds": round(theirs, 2),
         "ap": figures["box_ap"],
@@ -221,10 +221,10 @@ def evaluation(pictures: int) -> dict[str, Any]:
     }
 
 
-def drawn(pictures: int, rng: np.random.Generator) -> tuple[dict[str, Any], list[dict[str, Tensor]]]:
+def drawn(images: int, rng: np.random.Generator) -> tuple[dict[str, Any], list[dict[str, Tensor]]]:
     """A truth in COCO's form, and answers that are near it for every third object."""
     images, objects, answers = [], [], []
-    for index in range(pictures):
+    for index in range(images):
         images.append({"id": index, "height": 480, "width": 640})
         corners, sides = rng.random((7, 2)) * 300, 10 + rng.random((7, 2)) * 150
         labels = rng.integers(CLASSES, size=7)
@@ -259,9 +259,9 @@ def main() -> None:
     """Measure, write, show."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--side", type=int, default=512, help="of the square pictures, in pixels")
+    parser.add_argument("--side", type=int, default=512, help="of the square images, in pixels")
     parser.add_argument("--only", choices=["speed", "evaluation"])
-    parser.add_argument("--pictures", type=int, default=5000, help="of the evaluation")
+    parser.add_argument("--images", type=int, default=5000, help="of the evaluation")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
 
@@ -269,7 +269,7 @@ def main() -> None:
     result: dict[str, Any] = {"side": asked.side, "machine": machine(), "results": []}
     if asked.only != "speed":
         with console.status("evaluation"):
-            result["evaluation"] = evaluation(asked.pictures)
+            result["evaluation"] = evaluation(asked.images)
         console.print(result["evaluation"])
     if asked.only != "evaluation":
         for pair in PAIRS:

@@ -78,7 +78,7 @@ def forward(model: nn.Module, images: Tensor) -> None:
 
 
 def forward_and_backward(model: nn.Module, images: Tensor) -> None:
-    """One step of training without the optimiser."""
+    """One step of training without the optimizer."""
     scores = model(images)
     (scores if isinstance(scores, Tensor) else scores.logits).float().square().mean().backward()
     for parameter in model.parameters():

@@ -9,7 +9,7 @@ what the kernels give is compared with the plain model of the same weights. Infe
 no gradients. Training: float32 weights under bfloat16 autocast, forward, backward and fused AdamW. timm is taken as it
 comes and at its best: channels_last with torch.compile in mode max-autotune.
 
-``step_mb`` is what a training step holds at its peak beyond weights and optimiser: activations and gradients.
+``step_mb`` is what a training step holds at its peak beyond weights and optimizer: activations and gradients.
 
 Nothing else should use the GPU. The result, with hardware and versions, goes to results/kernels_<device>.json.
 """
@@ -52,14 +52,14 @@ def inference(model: nn.Module, images: Tensor) -> Call:
 def training(model: nn.Module, images: Tensor) -> Call:
     """One update on made-up labels."""
     labels = torch.randint(1000, (len(images),), device=images.device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def call() -> None:
         with torch.autocast("cuda", torch.bfloat16):
             loss = nn.functional.cross_entropy(model(images).float(), labels)
         loss.backward()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     return call
 

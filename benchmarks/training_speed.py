@@ -1,13 +1,13 @@
-"""How many pictures a second does a small PoolFormer learn from on the CPU? Ours against timm's training script's way.
+"""How many images a second does a small PoolFormer learn from on the CPU? Ours against timm's training script's way.
 
     python benchmarks/training_speed.py                       # everything, about four minutes on two cores
     python benchmarks/training_speed.py --quick               # does it run? its figures mean nothing
-    python benchmarks/training_speed.py --data my/pictures    # a folder per class; pictures of 32 × 32
+    python benchmarks/training_speed.py --data my/images    # a folder per class; images of 32 × 32
 
-Ours is what ``metaformer train --recipe small`` does: pictures kept in memory and varied in batches, the engine with
+Ours is what ``metaformer train --recipe small`` does: images kept in memory and varied in batches, the engine with
 its clipping. timm's is what its ``train.py`` does: ``create_dataset`` and ``create_loader`` with the prefetcher and a
-worker process for each core, random resized crop, flip, colour jitter 0.4 and random erasing; its ``MetaFormer`` of the
-same depths, widths and stem; ``create_optimizer_v2``. Further lines explain: our loader of single pictures, timm's
+worker process for each core, random resized crop, flip, color jitter 0.4 and random erasing; its ``MetaFormer`` of the
+same depths, widths and stem; ``create_optimizer_v2``. Further lines explain: our loader of single images, timm's
 model in ``channels_last``, and timm with the paper's RandAugment, Mixup and CutMix.
 
 All take turns in one process, in the opposite order every round; a turn is one epoch of so many batches, which leaves
@@ -46,9 +46,9 @@ from torch import Tensor, nn
 
 from metaformer.benchmark.machine import machine
 from metaformer.data.loading.loader import training_loader
-from metaformer.data.sets import FilePictures
+from metaformer.data.sets import ImageFileDataset
 
-# Pillow 13 refuses to keep 0 bits of a colour, which RandAugment asks for now and then
+# Pillow 13 refuses to keep 0 bits of a color, which RandAugment asks for now and then
 from metaformer.data.transforms.image import _let_posterise_reach_black
 from metaformer.model.build import build
 from metaformer.recipe import Machine
@@ -116,7 +116,7 @@ SIZES = (
 
 @dataclass(frozen=True)
 class Folder:
-    """Labelled picture files, the same for everyone."""
+    """Labeled image files, the same for everyone."""
 
     root: Path
     files: list[Path]
@@ -125,16 +125,16 @@ class Folder:
 
 
 def folder_of(root: Path, count: int) -> Folder:
-    """``count`` pictures of a folder per class, from all over it."""
+    """``count`` images of a folder per class, from all over it."""
     classes = sorted(entry for entry in root.iterdir() if entry.is_dir())
     found = [(path, label) for label, folder in enumerate(classes) for path in sorted(folder.iterdir())]
     if len(found) < count:
-        raise SystemExit(f"{root}: expected at least {count} pictures in a folder per class, got {len(found)}")
+        raise SystemExit(f"{root}: expected at least {count} images in a folder per class, got {len(found)}")
     chosen = [found[i * len(found) // count] for i in range(count)]
     return Folder(root, [path for path, _ in chosen], [label for _, label in chosen], len(classes))
 
 
-def write_pictures(root: Path, count: int) -> None:
+def write_images(root: Path, count: int) -> None:
     """JPEGs of noise in ten classes."""
     rng = np.random.default_rng(0)
     for number in range(count):
@@ -145,16 +145,16 @@ def write_pictures(root: Path, count: int) -> None:
 
 
 def ours(size: Size, folder: Folder, *, memory: bool) -> Epoch:
-    """Our engine behind our loader, with the recipe ``small`` for pictures that may be mirrored."""
+    """Our engine behind our loader, with the recipe ``small`` for images that may be mirrored."""
     recipe = SMALL.with_changes(
         augmentation=SMALL.augmentation.with_changes(hflip=0.5), machine=Machine(device="cpu", threads=CORES)
     )
     model = build(size.spec(folder.classes))
-    engine = Engine(model, Classification(folder.classes, recipe.optimisation.label_smoothing), recipe)
-    pictures = FilePictures(folder.files, folder.labels)
+    engine = Engine(model, Classification(folder.classes, recipe.optimizer.label_smoothing), recipe)
+    images = ImageFileDataset(folder.files, folder.labels)
     pixels = model.preprocessing.with_changes(size=(SIDE, SIDE), crop=1.0)
     loader = training_loader(
-        pictures, pixels, recipe.augmentation, 3, memory=memory, workers=CORES, batch_size=BATCH, seed=0
+        images, pixels, recipe.augmentation, 3, memory=memory, workers=CORES, batch_size=BATCH, seed=0
     )
 
     def epoch(number: int) -> Iterator[None]:
@@ -162,7 +162,7 @@ def ours(size: Size, folder: Folder, *, memory: bool) -> Epoch:
             for update, batch in enumerate(loader.batches(number)):
                 yield
                 engine.gradients([batch], update)
-                engine.move(recipe.optimisation.peak_lr, update)
+                engine.move(recipe.optimizer.peak_lr, update)
 
     return epoch
 
@@ -172,7 +172,7 @@ def timms(size: Size, folder: Folder, *, channels_last: bool = False, paper: boo
     form = torch.channels_last if channels_last else torch.contiguous_format
     model = size.of_timm(folder.classes).to(memory_format=form).train()
     expect_twins(model, build(size.spec(folder.classes)))
-    optimiser = create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05)
+    optimizer = create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05)
     dataset = create_dataset("", root=str(folder.root), is_training=True)
     dataset.reader.samples = [(str(path), label) for path, label in zip(folder.files, folder.labels, strict=True)]
     mixing = FastCollateMixup(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=folder.classes)
@@ -197,19 +197,19 @@ def timms(size: Size, folder: Folder, *, channels_last: bool = False, paper: boo
     def epoch(_number: int) -> Iterator[None]:
         for images, targets in loader:
             yield
-            learn(model, criterion, optimiser, images.contiguous(memory_format=form), targets)
+            learn(model, criterion, optimizer, images.contiguous(memory_format=form), targets)
 
     return epoch
 
 
 def learn(
-    model: nn.Module, criterion: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor, targets: Tensor
+    model: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor
 ) -> None:
     """One update, and the loss as a number, which ``train.py`` shows and our engine checks."""
     loss = criterion(model(images), targets)
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     loss.item()
 
 
@@ -222,7 +222,7 @@ def expect_twins(one: nn.Module, other: nn.Module) -> None:
 
 WAYS: dict[str, Callable[[Size, Folder], Epoch]] = {
     "ours": partial(ours, memory=True),
-    "ours, picture by picture": partial(ours, memory=False),
+    "ours, image by image": partial(ours, memory=False),
     "timm": timms,
     "timm, channels_last": partial(timms, channels_last=True),
     "timm, the paper's augmentation": partial(timms, paper=True),
@@ -230,7 +230,7 @@ WAYS: dict[str, Callable[[Size, Folder], Epoch]] = {
 
 
 def speed(epoch: Epoch, number: int) -> float:
-    """Pictures a second of one epoch, from when its first batch has come until its last one has."""
+    """Images a second of one epoch, from when its first batch has come until its last one has."""
     more, turns = 0, epoch(number)
     next(turns)
     start = last = time.perf_counter()
@@ -304,10 +304,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made, console.status("") as status:
         real = asked.data.is_dir()
         if not real:
-            write_pictures(Path(made), count)
+            write_images(Path(made), count)
         folder = folder_of(asked.data if real else Path(made), count)
         about = {"side": SIDE, "batch": BATCH, "batches": asked.batches, "workers": CORES, "machine": machine()}
-        about["pictures"] = asked.data.parent.name if real else "noise"
+        about["images"] = asked.data.parent.name if real else "noise"
         for size in SIZES[:1] if asked.quick else SIZES:
             rows += measured(size, folder, asked.rounds, status.update).rows()
             if not asked.quick:

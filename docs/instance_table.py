@@ -48,7 +48,7 @@ def norm(spec: NormSpec | None) -> str:
 
 
 def embedding(spec: EmbeddingSpec) -> str:
-    """Window and step of a convolution, or the joining of neighbours, with the norm beside it."""
+    """Window and step of a convolution, or the joining of neighbors, with the norm beside it."""
     kind = f"conv {spec.kernel}/{spec.stride}" if spec.kind == "conv" else {"merge": "merge 2 × 2"}.get(spec.kind, "–")
     return kind if spec.norm is None else f"{kind}, norm {spec.norm_position}"
 
@@ -114,7 +114,7 @@ def axes(spec: ModelSpec) -> dict[str, str]:
         "channel MLP": along((channel_mlp(stage) for stage in stages), several),
         "residual": along((residual(stage) for stage in stages), several),
         "readout": readout(spec),
-        "initial values": spec.initialisation,
+        "initial values": spec.init,
     }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ class Shift(nn.Module):
 
 
 class Unshifted(nn.Module):
-    """The same linear layer without the shift: is it the neighbours or the parameters?"""
+    """The same linear layer without the shift: is it the neighbors or the parameters?"""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -41,12 +41,12 @@ class Unshifted(nn.Module):
 
 
 def plan(side: int = 8) -> Plan:
-    """The rows for pictures of ``side`` pixels; the base is shrunk for small ones."""
+    """The rows for images of ``side`` pixels; the base is shrunk for small ones."""
     return Plan(
         name="your-mixer",
         title="A token mixer of one's own",
-        question="Is looking at four neighbours better than their mean?",
-        base=Base(name="pooling", model="poolformer_s12").for_pictures(side),
+        question="Is looking at four neighbors better than their mean?",
+        base=Base(name="pooling", model="poolformer_s12").for_images(side),
         recipe=named_recipe("short"),
         changes=(
             Change(name="identity", mixers="identity"),

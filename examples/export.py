@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import metaformer
-from metaformer.recipe import DataChoice
+from metaformer.recipe import DataConfig
 
 torch.manual_seed(0)
 model = metaformer.create_model("resmlp_12_224", num_classes=10, in_chans=1, img_size=8, stem_stride=2).eval()
@@ -25,7 +25,7 @@ print(f"compiled  {fast.precision}, scores within {'1e-4' if apart < 1e-4 else f
 
 with tempfile.TemporaryDirectory() as folder:
     weights = metaformer.save_weights(model, Path(folder) / "weights.safetensors", classes=[str(i) for i in range(10)])
-    digits = DataChoice(source="digits")
+    digits = DataConfig(source="digits")
     result = metaformer.deploy.export.export(weights, Path(folder) / "exported", format="torch", data=digits)
     again = metaformer.deploy.export.load_exported(result.folder)
-    print(f"exported  {result.format}, compared on {result.pictures} pictures, {tuple(again(images).shape)} scores")
+    print(f"exported  {result.format}, compared on {result.images} images, {tuple(again(images).shape)} scores")

@@ -1,4 +1,4 @@
-"""The maps of the four stages, as detectors and segmenters read them, and the vector that describes a whole picture.
+"""The maps of the four stages, as detectors and segmenters read them, and the vector that describes a whole image.
 
     python examples/features.py [model]
 
@@ -21,8 +21,8 @@ if __name__ == "__main__":
     for stage, (channels, reduction, found) in enumerate(
         zip(backbone.feature_info.channels(), backbone.feature_info.reduction(), maps, strict=True)
     ):
-        print(f"stage {stage}: {channels} channels, 1/{reduction} of the picture's side, map {tuple(found.shape)}")
+        print(f"stage {stage}: {channels} channels, 1/{reduction} of the image's side, map {tuple(found.shape)}")
 
     embedder = create_model(name, num_classes=0).eval()
     with torch.no_grad():
-        print(f"one vector a picture: {tuple(embedder(images).shape)}")
+        print(f"one vector an image: {tuple(embedder(images).shape)}")

@@ -41,12 +41,12 @@ def accuracy(mixers: object, updates: int = 50) -> tuple[float, int]:
     images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 8 - 1
     labels = torch.tensor(digits.target)
     model = create_model(small_frame(), num_classes=10, in_chans=1, img_size=8, stem_stride=1, mixers=mixers)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(updates):
         chosen = torch.randint(1500, (32,))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.cross_entropy(model(images[chosen]), labels[chosen]).backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         right = model.eval()(images[1500:]).argmax(-1) == labels[1500:]
     return right.float().mean().item(), count_parameters(model)

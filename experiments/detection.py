@@ -1,31 +1,31 @@
-"""A detector for pictures of your own, without published weights: small pictures, short training.
+"""A detector for images of your own, without published weights: small images, short training.
 
-    metaformer train --recipe detection --model poolformer_s12 --data PICTURES
+    metaformer train --recipe detection --model poolformer_s12 --data IMAGES
 
 With ``--pretrained`` the backbone starts from ImageNet's weights, with ``--model.weights runs/mine`` from a classifier
 of your own.
 
-PICTURES is a folder in COCO's layout: images/train, images/val and annotations/instances_train.json and
-instances_val.json; `metaformer data check PICTURES` looks at it. Mask R-CNN where the objects have masks, RetinaNet
-where they have boxes only (``--dense.system`` says otherwise). Pictures are resized to a short side of 320 pixels.
+IMAGES is a folder in COCO's layout: images/train, images/val and annotations/instances_train.json and
+instances_val.json; `metaformer data check IMAGES` looks at it. Mask R-CNN where the objects have masks, RetinaNet
+where they have boxes only (``--dense.system`` says otherwise). Images are resized to a short side of 320 pixels.
 """
 
 from __future__ import annotations
 
-from metaformer.recipe import Augmentation, DataChoice, Dense, ModelChoice, Optimisation, Recipe
+from metaformer.recipe import Augmentation, DataConfig, Dense, ModelConfig, OptimizerConfig, Recipe
 
 
 def recipe(model: str = "poolformer_s12", epochs: int = 40) -> Recipe:
     """Any backbone."""
     return Recipe(
         task="detection",
-        model=ModelChoice(name=model, drop_path_rate=0.0),
-        data=DataChoice(source="pictures"),
+        model=ModelConfig(name=model, drop_path_rate=0.0),
+        data=DataConfig(source="images"),
         augmentation=Augmentation(policy="none", hflip=0.5),
-        optimisation=Optimisation(
+        optimizer=OptimizerConfig(
             epochs=epochs,
             batch_size=8,
-            optimiser="adamw",
+            name="adamw",
             lr=5e-4,
             weight_decay=0.05,
             warmup_epochs=0.5,

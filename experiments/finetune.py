@@ -1,9 +1,9 @@
-"""Published weights fine-tuned on pictures of your own.
+"""Published weights fine-tuned on images of your own.
 
-    metaformer train --recipe finetune --model poolformer_s12 --data PICTURES
+    metaformer train --recipe finetune --model poolformer_s12 --data IMAGES
 
-PICTURES is a folder with a folder for every class, or with train/ and val/ that have them. The weights are downloaded
-once. Cost and accuracy depend on the pictures; 30 passes over N pictures cost 180 · N times the model's MACs in
+IMAGES is a folder with a folder for every class, or with train/ and val/ that have them. The weights are downloaded
+once. Cost and accuracy depend on the images; 30 passes over N images cost 180 · N times the model's MACs in
 floating-point operations.
 
 What is particular here: the rate shrinks from the head to the stem, the gradient is clipped, and the weights are
@@ -13,24 +13,24 @@ averaged. A rate of 4e-3, right for training from scratch, is reported to ruin p
 
 from __future__ import annotations
 
-from metaformer.recipe import Augmentation, DataChoice, ModelChoice, Optimisation, Recipe
+from metaformer.recipe import Augmentation, DataConfig, ModelConfig, OptimizerConfig, Recipe
 
 
 def recipe(model: str = "poolformer_s12") -> Recipe:
     """Any model with published weights."""
     return Recipe(
-        model=ModelChoice(name=model, pretrained=True, drop_path_rate=0.1),
-        data=DataChoice(source="pictures", val_fraction=0.2),
+        model=ModelConfig(name=model, pretrained=True, drop_path_rate=0.1),
+        data=DataConfig(source="images", val_fraction=0.2),
         augmentation=Augmentation(
             policy="imagenet",
-            scale=(0.35, 1.0),  # with few pictures a crop should still show what the label says
+            scale=(0.35, 1.0),  # with few images a crop should still show what the label says
             auto_augment="rand-m9-mstd0.5-inc1",
             erase=0.1,
         ),
-        optimisation=Optimisation(
+        optimizer=OptimizerConfig(
             epochs=30,
             batch_size=64,
-            optimiser="adamw",
+            name="adamw",
             lr=2e-4,  # of the head; layer_decay takes it below a tenth of that from the eleventh layer down
             layer_decay=0.8,
             weight_decay=0.05,

@@ -1,32 +1,32 @@
-"""A segmenter for pictures of your own, without published weights: small pictures, short training.
+"""A segmenter for images of your own, without published weights: small images, short training.
 
-    metaformer train --recipe segmentation --model poolformer_s12 --data PICTURES
+    metaformer train --recipe segmentation --model poolformer_s12 --data IMAGES
 
 With ``--pretrained`` the backbone starts from ImageNet's weights, with ``--model.weights runs/mine`` from a classifier
 of your own.
 
-PICTURES is a folder in ADE20K's layout: images/training, images/validation, and annotations/ with the same parts, one
-PNG a picture; `metaformer data check PICTURES` looks at it. As in ADE20K, label 0 is no class and the classes are
+IMAGES is a folder in ADE20K's layout: images/training, images/validation, and annotations/ with the same parts, one
+PNG an image; `metaformer data check IMAGES` looks at it. As in ADE20K, label 0 is no class and the classes are
 counted from 1; ``--data.no-reduce-zero-label`` takes 0 as a class, ``--data.ignore-label`` names another label that
 is none.
 """
 
 from __future__ import annotations
 
-from metaformer.recipe import Augmentation, DataChoice, Dense, ModelChoice, Optimisation, Recipe
+from metaformer.recipe import Augmentation, DataConfig, Dense, ModelConfig, OptimizerConfig, Recipe
 
 
 def recipe(model: str = "poolformer_s12", epochs: int = 40) -> Recipe:
     """Any backbone."""
     return Recipe(
         task="segmentation",
-        model=ModelChoice(name=model, drop_path_rate=0.0),
-        data=DataChoice(source="pictures"),
+        model=ModelConfig(name=model, drop_path_rate=0.0),
+        data=DataConfig(source="images"),
         augmentation=Augmentation(policy="none", hflip=0.5),
-        optimisation=Optimisation(
+        optimizer=OptimizerConfig(
             epochs=epochs,
             batch_size=8,
-            optimiser="adamw",
+            name="adamw",
             lr=1e-3,
             weight_decay=0.05,
             warmup_epochs=0.5,

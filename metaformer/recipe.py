@@ -1,4 +1,4 @@
-"""A training run as typed data: which model, which pictures, how they are varied, how the weights move. No torch here.
+"""A training run as typed data: which model, which images, how they are varied, how the weights move. No torch here.
 
 These records are what ``experiments/`` writes, what ``--config run.yaml`` and the dotted flags of the command line
 fill, and what ``config.json`` in a run folder holds. The sentence under a field is its help text.
@@ -20,7 +20,7 @@ class _RecipeRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelChoice(_RecipeRecord):
+class ModelConfig(_RecipeRecord):
     """Which model, and what is changed in it."""
 
     name: str = "poolformer_s12"
@@ -34,9 +34,9 @@ class ModelChoice(_RecipeRecord):
     img_size: int | None = None
     """Side of the square input in pixels; the model's own where left out."""
     stem_stride: int | None = None
-    """Step of the first convolution; 1 or 2 for small pictures, 4 as published."""
+    """Step of the first convolution; 1 or 2 for small images, 4 as published."""
     in_chans: int | None = None
-    """Channels of the pictures; what the data has where left out."""
+    """Channels of the images; what the data has where left out."""
     drop_path_rate: float | None = None
     """Stochastic depth of the last block while training; 0 where left out."""
     drop_rate: float | None = None
@@ -44,8 +44,8 @@ class ModelChoice(_RecipeRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataChoice(_RecipeRecord):
-    """Where the pictures are and how they are read."""
+class DataConfig(_RecipeRecord):
+    """Where the images are and how they are read."""
 
     source: str = "digits"
     """A folder (train/ and val/ with a folder per class, or a folder per class), ``digits``, or a torchvision data
@@ -59,12 +59,12 @@ class DataChoice(_RecipeRecord):
     split_seed: int = 0
     """Seed of that split."""
     workers: int = 0
-    """Processes that decode and vary pictures beside the training process."""
+    """Processes that decode and vary images beside the training process."""
     memory: Literal["auto", "always", "never"] = "auto"
-    """Whether pictures are kept decoded in memory and varied in batches, which is many times faster for small ones.
-    ``auto``: where the augmentation allows it (``small`` or ``none``, no colours) and they take at most 2 GiB."""
+    """Whether images are kept decoded in memory and varied in batches, which is many times faster for small ones.
+    ``auto``: where the augmentation allows it (``small`` or ``none``, no colors) and they take at most 2 GiB."""
     on_bad_image: Literal["refuse", "skip"] = "refuse"
-    """What to do about a file that is not a picture or is cut: stop and name it, or leave it out and count it."""
+    """What to do about a file that is not an image or is cut: stop and name it, or leave it out and count it."""
     verify: Literal["full", "header", "none"] = "full"
     """How files are looked at before training starts: decoded, opened, or not at all."""
     reduce_zero_label: bool = True
@@ -80,10 +80,10 @@ class DataChoice(_RecipeRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation(_RecipeRecord):
-    """How training pictures are varied (through timm) and evaluation pictures are cut."""
+    """How training images are varied (through timm) and evaluation images are cut."""
 
     policy: Literal["imagenet", "small", "none"] = "imagenet"
-    """``imagenet``: random resized crop; ``small``: shift by padding and cropping, for pictures that already have
+    """``imagenet``: random resized crop; ``small``: shift by padding and cropping, for images that already have
     the input's size; ``none``: as at evaluation."""
     scale: tuple[float, float] = (0.08, 1.0)
     """Share of the area that a random resized crop keeps."""
@@ -92,9 +92,9 @@ class Augmentation(_RecipeRecord):
     hflip: float = 0.5
     """Probability of a left-right flip."""
     auto_augment: str | None = None
-    """timm's policy, such as ``rand-m9-mstd0.5-inc1`` (RandAugment as published), or nothing."""
+    """timm's policy, such as ``rand-m9-mstd0.5-inc1`` (RandAugment as published), or None."""
     color_jitter: float | None = None
-    """Strength of colour jitter; timm leaves it out while an auto-augment policy is on."""
+    """Strength of color jitter; timm leaves it out while an auto-augment policy is on."""
     interpolation: Literal["random", "bicubic", "bilinear"] = "random"
     """How training crops are resized; random draws bilinear or bicubic."""
     erase: float = 0.0
@@ -108,7 +108,7 @@ class Augmentation(_RecipeRecord):
     mix_switch: float = 0.5
     """Probability of CutMix where both are on."""
     crop: float | None = None
-    """Evaluation crop's share of the resized picture; the model's own where left out."""
+    """Evaluation crop's share of the resized image; the model's own where left out."""
 
     def check(self) -> None:
         """Rates are rates."""
@@ -119,23 +119,25 @@ class Augmentation(_RecipeRecord):
 
     @property
     def mixes(self) -> bool:
-        """Whether pictures of a batch are mixed, which makes the targets probabilities."""
+        """Whether images of a batch are mixed, which makes the targets probabilities."""
         return (self.mixup > 0 or self.cutmix > 0) and self.mix_probability > 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimisation(_RecipeRecord):
+class OptimizerConfig(_RecipeRecord):
     """How the weights move."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"optimiser": "name"}
+
     epochs: int = 30
-    """Passes over the training pictures, warm-up included."""
+    """Passes over the training images, warm-up included."""
     batch_size: int = 128
-    """Pictures per weight update, over all processes and all accumulated parts."""
+    """Images per weight update, over all processes and all accumulated parts."""
     accumulation: int = 1
-    """Parts into which a batch is cut to fit the memory; the update is the same, but for what depends on the pictures
+    """Parts into which a batch is cut to fit the memory; the update is the same, but for what depends on the images
     seen together: BatchNorm, and RetinaNet's division by the anchors that a whole batch matched."""
-    optimiser: str = "adamw"
-    """Any of timm's optimisers: adamw, lamb, sgd, lion, ..."""
+    name: str = "adamw"
+    """Any of timm's optimizers: adamw, lamb, sgd, lion, ..."""
     lr: float = 1e-3
     """Peak learning rate, for a batch of ``lr_batch``."""
     lr_batch: int | None = None
@@ -145,11 +147,11 @@ class Optimisation(_RecipeRecord):
     decay_everything: bool = False
     """Decay those as well, as the recipes of detection and segmentation do."""
     betas: tuple[float, float] | None = None
-    """Adam's moments; the optimiser's own where left out."""
+    """Adam's moments; the optimizer's own where left out."""
     eps: float | None = None
-    """Adam's epsilon; the optimiser's own where left out."""
+    """Adam's epsilon; the optimizer's own where left out."""
     layer_decay: float | None = None
-    """Factor on the rate for each layer further from the head (fine-tuning); nothing is off."""
+    """Factor on the rate for each layer further from the head (fine-tuning); None turns it off."""
     updates: int | None = None
     """So many weight updates in place of ``epochs``; the last epoch is cut short."""
     schedule: Literal["cosine", "constant", "step", "poly"] = "cosine"
@@ -169,11 +171,11 @@ class Optimisation(_RecipeRecord):
     cooldown_epochs: int = 0
     """More epochs at ``min_lr`` after ``epochs``."""
     clip_grad: float | None = None
-    """Largest norm of the gradient; nothing is off."""
+    """Largest norm of the gradient; None turns it off."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes."""
     ema_decay: float | None = None
-    """Decay of the averaged weights that are evaluated beside the trained ones; nothing is off."""
+    """Decay of the averaged weights that are evaluated beside the trained ones; None turns it off."""
 
     def check(self) -> None:
         """Counts and rates are possible."""
@@ -217,24 +219,24 @@ class Optimisation(_RecipeRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class Dense(_RecipeRecord):
-    """Detection and segmentation: which system, and the geometry of its pictures."""
+    """Detection and segmentation: which system, and the geometry of its images."""
 
     system: Literal["retinanet", "mask_rcnn", "semantic_fpn"] | None = None
     """What stands on the backbone; left out, Mask R-CNN where the objects have masks, RetinaNet where they do not."""
     short_side: int | None = None
-    """Pixels that a picture's short side is resized to; 800 for detection and 512 for segmentation where left out."""
+    """Pixels that an image's short side is resized to; 800 for detection and 512 for segmentation where left out."""
     long_side: int | None = None
     """Most pixels of the long side; 1333 and 2048 for those short sides, and in proportion."""
     square: bool = False
     """Resize to a square of the short side whatever the shape: for mixers that are tied to a grid."""
     scale: tuple[float, float] = (1.0, 1.0)
-    """A training picture's size is multiplied by a random factor between these."""
+    """A training image's size is multiplied by a random factor between these."""
     crop: int | None = None
     """Side of the square that a segmenter is trained on; the short side where left out."""
     class_share: float = 0.75
     """A crop with more than this share of one class is drawn again, ten times at most."""
     photometric: bool = False
-    """Vary brightness, contrast, saturation and hue of training pictures."""
+    """Vary brightness, contrast, saturation and hue of training images."""
 
     def check(self) -> None:
         """Sizes and shares are possible."""
@@ -270,15 +272,17 @@ class Machine(_RecipeRecord):
 class Recipe(_RecipeRecord):
     """A whole run: ``metaformer train`` with nothing else trains PoolFormer-S12 on the digits."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"optimisation": "optimizer"}
+
     task: Literal["classification", "detection", "segmentation"] = "classification"
-    """What is learned: a class for each picture, boxes (and masks) of objects, or a class for each pixel."""
-    model: ModelChoice = field(default_factory=ModelChoice)
+    """What is learned: a class for each image, boxes (and masks) of objects, or a class for each pixel."""
+    model: ModelConfig = field(default_factory=ModelConfig)
     """Which model; for detection and segmentation, which backbone."""
-    data: DataChoice = field(default_factory=DataChoice)
-    """Which pictures."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Which images."""
     augmentation: Augmentation = field(default_factory=Augmentation)
-    """How pictures are varied."""
-    optimisation: Optimisation = field(default_factory=Optimisation)
+    """How images are varied."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """How weights move."""
     dense: Dense = field(default_factory=Dense)
     """What detection and segmentation have beside."""
@@ -301,7 +305,7 @@ PAPER_AUGMENTATION = Augmentation(
     mix_probability=1.0,
     mix_switch=0.5,
 )
-"""How both papers vary ImageNet's pictures (MetaFormer, section 4.1; MetaFormer Baselines, section 3.1)."""
+"""How both papers vary ImageNet's images (MetaFormer, section 4.1; MetaFormer Baselines, section 3.1)."""
 
 _Row = TypeVar("_Row")
 

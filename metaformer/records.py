@@ -21,6 +21,8 @@ class Record:
     """Base of all records: type-checked when made, ``to_dict``/``from_dict``, ``to_json``/``from_json``."""
 
     error: ClassVar[type[InputError]] = InputError
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Names that fields had in earlier versions, and what they are called now: files that have them are read still."""
 
     def __post_init__(self) -> None:
         for name, annotation in _schema(type(self)).items():
@@ -45,6 +47,10 @@ class Record:
         """A copy with some fields replaced, checked again."""
         return replace(self, **changes)
 
+    def updated(self, fields: Mapping[str, Any], path: str = "") -> Self:
+        """A copy with the fields of a nested mapping, as a YAML file or flags give them, in place of its own."""
+        return self.from_dict(merged(self.to_dict(), self.with_current_names(fields)), path)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers, ready for JSON or YAML."""
         return {name: _plain(getattr(self, name), name, self.error) for name in _schema(type(self))}
@@ -60,7 +66,7 @@ class Record:
             raise cls.error(f"{path or cls.__name__}: expected a mapping of fields, got {data!r}")
         schema = _schema(cls)
         values: dict[str, Any] = {}
-        for key, value in data.items():
+        for key, value in cls.with_current_names(data).items():
             if key not in schema:
                 raise cls.error(f"{_join(path, str(key))}: no such field. {did_you_mean(str(key), schema)}")
             values[key] = _rebuilt(value, schema[key], _join(path, key))
@@ -71,6 +77,19 @@ class Record:
             return cls(**values)
         except InputError as error:
             raise type(error)(f"{path}.{error}" if path else str(error)) from None
+
+    @classmethod
+    def with_current_names(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """A mapping of fields with today's names in place of those of earlier versions, in nested records too.
+
+        Needed by itself where two mappings are merged before a record is made of them.
+        """
+        schema, found = _schema(cls), dict[str, Any]()
+        for key, value in data.items():
+            name = cls.renamed.get(key, key)
+            inner = _record_of(_options(schema[name]), value) if name in schema and isinstance(value, Mapping) else None
+            found[name] = inner.with_current_names(value) if inner else value
+        return found
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -160,7 +179,7 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 def mismatch(value: Any, annotation: Any) -> str | None:
-    """What is wrong with a value against a type annotation, as "expected ..., got ..."; nothing where it fits."""
+    """What is wrong with a value against a type annotation, as "expected ..., got ..."; None where it fits."""
     if any(_fits(value, option) for option in _options(annotation)):
         return None
     return f"expected {_describe(annotation)}, got {value!r}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Grid = tuple[int, ...]
-"""The shape the tokens stand in: ``(H, W)`` for pictures, ``(L,)`` for text; ``prod(grid)`` tokens, row by row."""
+"""The shape the tokens stand in: ``(H, W)`` for images, ``(L,)`` for text; ``prod(grid)`` tokens, row by row."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -24,12 +24,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing(Record):
-    """How a picture becomes a model's input at evaluation: resize the short side, centre crop, normalise."""
+    """How an image becomes a model's input at evaluation: resize the short side, center crop, normalize."""
 
     size: tuple[int, int] = (224, 224)
     """Height and width in pixels that the model sees."""
     crop: float = 0.875
-    """The crop's share of the resized picture; 0.9 resizes the short side to floor(224 / 0.9) = 248."""
+    """The crop's share of the resized image; 0.9 resizes the short side to floor(224 / 0.9) = 248."""
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     mean: tuple[float, ...] = IMAGENET_MEAN
     """One per channel, of pixels in [0, 1]."""
@@ -50,13 +50,13 @@ class Preprocessing(Record):
 
 @dataclass
 class Batch:
-    """Pictures and what is known of them: tensors where all pictures share a size, lists of B where they do not."""
+    """Images and what is known of them: tensors where all images share a size, lists of B where they do not."""
 
     images: Any
-    """(B, C, H, W) float32, or (C, H, W) each; normalised for classifiers and segmenters, in [0, 1] for detectors."""
+    """(B, C, H, W) float32, or (C, H, W) each; normalized for classifiers and segmenters, in [0, 1] for detectors."""
     targets: Any
-    """(B,) class indices, or (B, K) class probabilities once pictures were mixed; label maps (B, H, W) or (H, W) each;
-    for detectors a mapping for each picture (``Objects``)."""
+    """(B,) class indices, or (B, K) class probabilities once images were mixed; label maps (B, H, W) or (H, W) each;
+    for detectors a mapping for each image (``Objects``)."""
 
     def to(self, device: object) -> Batch:
         """The same batch on another device."""
@@ -67,9 +67,9 @@ class Batch:
 
 
 Objects = dict[str, "Tensor"]
-"""What is in one picture, for G objects: ``boxes`` (G, 4) float32, left, top, right, bottom in pixels of the picture;
+"""What is in one image, for G objects: ``boxes`` (G, 4) float32, left, top, right, bottom in pixels of the image;
 ``labels`` (G,) int64 from 0 to K - 1; ``masks`` (G, H, W) uint8 where there are any; ``image_id`` () int64, the
-picture's index in its set. What a model found has ``scores`` (G,) beside, best first."""
+image's index in its set. What a model found has ``scores`` (G,) beside, best first."""
 
 
 def _moved(value: Any, device: object) -> Any:
@@ -117,7 +117,7 @@ class Task(Protocol):
         """The mean loss over the batch, a scalar, of what the model said in training mode."""
 
     def correct(self, outputs: Any, batch: Batch) -> Tensor | None:
-        """How many of the batch are answered right, a scalar; nothing where that has no meaning."""
+        """How many of the batch are answered right, a scalar; None where that has no meaning."""
 
     def metric(self) -> Metric:
         """A fresh accumulator."""

@@ -1,4 +1,4 @@
-"""Small models, pictures and objects that the tests of dense prediction share."""
+"""Small models, images and objects that the tests of dense prediction share."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def pyramid_spec(mixer: str = "pooling", norm: str = "group") -> ModelSpec:
 
 
 def flat_spec(mixer: str = "attention", stride: int = 16, prefix: int = 1) -> ModelSpec:
-    """One stage that cuts the picture into patches."""
+    """One stage that cuts the image into patches."""
     patches = EmbeddingSpec(kernel=stride, stride=stride, padding=0)
     args = {"head_dim": 4} if mixer == "attention" else {}
     stage = StageSpec(
@@ -42,13 +42,13 @@ def flat_spec(mixer: str = "attention", stride: int = 16, prefix: int = 1) -> Mo
     return ModelSpec(stages=(stage,), num_classes=5, img_size=(64, 64))
 
 
-def pictures() -> list[Tensor]:
-    """Two pictures of different shapes."""
+def random_images() -> list[Tensor]:
+    """Two images of different shapes."""
     return [torch.rand(3, 50, 70), torch.rand(3, 64, 64)]
 
 
 def objects() -> list[Objects]:
-    """Two objects in the first picture and none in the second."""
+    """Two objects in the first image and none in the second."""
     masks = torch.zeros(2, 50, 70, dtype=torch.uint8)
     masks[0, 5:40, 5:30] = 1
     masks[1, 10:45, 10:60] = 1

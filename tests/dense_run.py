@@ -20,9 +20,9 @@ import torch
 from dense_models import lightened, pyramid_spec
 from rich.console import Console
 
-from metaformer.inference.loaded import open_trained
+from metaformer.inference.loaded import load_any
 from metaformer.model.dense import build, mask_rcnn, neck
-from metaformer.recipe import Augmentation, DataChoice, Dense, Machine, Optimisation, Recipe
+from metaformer.recipe import Augmentation, DataConfig, Dense, Machine, OptimizerConfig, Recipe
 from metaformer.run.folder import stored_recipe
 from metaformer.run.train import RunResult, train
 from metaformer.tasks.detection.objective import Detection
@@ -53,13 +53,13 @@ def narrow() -> Iterator[None]:
 
 
 def recipe_for(system: str, data: Path | str, **moves: Any) -> Recipe:
-    """Everything random that these runs have; 16 pictures are four batches an epoch, cut in two."""
+    """Everything random that these runs have; 16 images are four batches an epoch, cut in two."""
     usual = {"epochs": 4, "batch_size": 4, "accumulation": 2, "lr": 3e-3, "clip_grad": 1.0, "ema_decay": 0.5}
     return Recipe(
         task="segmentation" if system == "semantic_fpn" else "detection",
-        data=DataChoice(source=str(data)),
+        data=DataConfig(source=str(data)),
         augmentation=Augmentation(policy="none", hflip=0.5),
-        optimisation=Optimisation(**{**usual, **moves}),
+        optimizer=OptimizerConfig(**{**usual, **moves}),
         dense=Dense(system=system, short_side=56, long_side=112, scale=(0.9, 1.2), crop=64, photometric=True),  # type: ignore[arg-type]
         machine=Machine(device="cpu", threads=1, save_steps=3),
     )
@@ -72,7 +72,7 @@ def quick(recipe: Recipe | None, folder: Path, *, page: bool = False, **more: An
 
 
 def wait_in_batch(number: int, system: str, data: str, folder: str) -> None:
-    """Train until a batch of training pictures, then say so and wait."""
+    """Train until a batch of training images, then say so and wait."""
     numbers = count(1)
 
     class Waiting(Detection):
@@ -92,7 +92,7 @@ def shared_figures(run: str) -> dict[str, float]:
     work = work_of(recipe.task)
     sets = work.open(recipe.data)
     with narrow():
-        model = open_trained(Path(run) / BEST).model
+        model = load_any(Path(run) / BEST).model
     equipment = work.equipment(recipe, sets, model)
     engine = Engine(model, equipment.task, recipe)
     return dict(engine.evaluated(engine.module, equipment.val_loader, lambda: None).figures)

@@ -10,14 +10,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 CATEGORIES = ({"id": 3, "name": "disc"}, {"id": 8, "name": "square"})
-COLOURS = ((220, 60, 50), (50, 90, 220))
+COLORS = ((220, 60, 50), (50, 90, 220))
 LABELS = ("disc", "square", "ground")
 """Of the label maps, stored from 1 on; the lowest rows have none, which is stored as 0."""
 WIDTH, HEIGHT = 64, 56
 
 
 def shapes(seed: int) -> list[tuple[int, int, int, int]]:
-    """Label, left, top and side of each shape: one in the left half and, in three of four pictures, one in the
+    """Label, left, top and side of each shape: one in the left half and, in three of four images, one in the
     right."""
     draws = np.random.RandomState(seed)
     found = [
@@ -33,17 +33,17 @@ def shapes(seed: int) -> list[tuple[int, int, int, int]]:
 
 
 def drawn(seed: int) -> tuple[Image.Image, Image.Image]:
-    """A picture and its label map as stored."""
+    """An image and its label map as stored."""
     pixels = np.random.RandomState(seed).randint(0, 60, (HEIGHT, WIDTH, 3)).astype(np.uint8)
-    picture, labels = Image.fromarray(pixels), Image.new("L", (WIDTH, HEIGHT), 3)
-    for image in (picture, labels):
+    scene, labels = Image.fromarray(pixels), Image.new("L", (WIDTH, HEIGHT), 3)
+    for image in (scene, labels):
         pen = ImageDraw.Draw(image)
         for label, left, top, side in shapes(seed):
             draw = (pen.ellipse, pen.rectangle)[label]
-            fill: Any = COLOURS[label] if image is picture else label + 1
+            fill: Any = COLORS[label] if image is scene else label + 1
             draw((left, top, left + side - 1, top + side - 1), fill=fill)
     ImageDraw.Draw(labels).rectangle((0, HEIGHT - 4, WIDTH, HEIGHT), fill=0)
-    return picture, labels
+    return scene, labels
 
 
 def _outline(label: int, left: int, top: int, side: int) -> list[float]:
@@ -81,8 +81,8 @@ def ade20k_folder(root: Path, train: int = 8, val: int = 4) -> Path:
         for kind in ("images", "annotations"):
             (root / kind / part).mkdir(parents=True)
         for seed in range(first, first + count):
-            picture, labels = drawn(seed)
-            picture.save(root / "images" / part / f"{seed:03}.png")
+            image, labels = drawn(seed)
+            image.save(root / "images" / part / f"{seed:03}.png")
             labels.save(root / "annotations" / part / f"{seed:03}.png")
     names = "".join(f"{number}\t{name}\n" for number, name in enumerate(LABELS, start=1))
     (root / "classes.tsv").write_text(f"label\tname\n{names}")

@@ -27,7 +27,7 @@ TOP1 = (0.25, 0.625, 0.875, 0.8125)
 
 def config(classes: Sequence[str], **changes: Any) -> dict[str, Any]:
     recipe = Recipe().to_dict()
-    recipe["optimisation"] |= {"epochs": 4, "lr": 0.0023}
+    recipe["optimizer"] |= {"epochs": 4, "lr": 0.0023}
     stage = {"depth": 2, "width": 64, "mixer": {"name": "pooling", "args": {"kernel": 5}}, "mlp": {"ratio": 4.0}}
     stage["embedding"] = {"kind": "conv", "kernel": 7, "stride": 4, "padding": 2}
     data = {"source": "digits", "train": 1437, "val": 360, "skipped": [["cat/broken.jpg", "image file is truncated"]]}
@@ -35,7 +35,7 @@ def config(classes: Sequence[str], **changes: Any) -> dict[str, Any]:
         "recipe": recipe, "name": "poolformer_s12", "spec": {"stages": [stage], "in_chans": 1},
         "classes": list(classes), "preprocessing": {"size": [8, 8], "crop": 1.0, "interpolation": "bicubic"},
         "version": "0.1.0",
-        "command": "metaformer train --optimisation.epochs 4", "data": data, "parameters": 11_411_402,
+        "command": "metaformer train --optimizer.epochs 4", "data": data, "parameters": 11_411_402,
         "macs": 412_331_008, "machine": {"cpu": "An Old Abacus", "threads": 2, "torch": "2.15.0"},
     } | changes  # fmt: skip
 
@@ -56,18 +56,18 @@ def write_metrics(folder: Path, top1: Sequence[Any] = TOP1, **fixed: Any) -> Non
             writer.writerow(row | {"ema_top1": 0.5, "ema_top5": 0.9} | fixed)
 
 
-def evaluation(classes: Sequence[str], pictures: int = 6, wrong_every: int = 3) -> dict[str, Any]:
-    """Each class has 10 pictures; one of the first class is taken for the last."""
+def evaluation(classes: Sequence[str], images: int = 6, wrong_every: int = 3) -> dict[str, Any]:
+    """Each class has 10 images; one of the first class is taken for the last."""
     number = len(classes)
     confusion = 10 * np.eye(number, dtype=int)
     confusion[0, 0], confusion[0, -1] = 9, 1
     samples = []
-    for i in range(pictures):
+    for i in range(images):
         label = i % number
         other = (label + 1) % number
         first, second = (other, label) if i % wrong_every == 0 else (label, other)
         top = [[first, 0.5 + 0.01 * i], [second, 0.25]]
-        samples.append({"name": f"digits/{i}", "label": label, "top": top, "picture": png(i)})
+        samples.append({"name": f"digits/{i}", "label": label, "top": top, "image": png(i)})
     figures = {"loss": 0.4321, "top1": float(np.trace(confusion) / confusion.sum()), "top5": 1.0}
     return {"figures": figures, "classes": list(classes), "confusion": confusion.tolist(), "samples": samples}
 

@@ -9,7 +9,7 @@ import metaformer
 TOLERANCE = 1e-4
 
 
-def randomised(module: nn.Module) -> nn.Module:
+def randomized(module: nn.Module) -> nn.Module:
     """Every parameter anew: matrices keep the size of the signal, scales stand near 1, shifts near 0."""
     for name, parameter in module.named_parameters():
         with torch.no_grad():
@@ -28,14 +28,14 @@ def unfilled(make, *args, **kwargs) -> nn.Module:
 
 
 def of_timm(name: str, **kwargs) -> nn.Module:
-    return randomised(unfilled(timm.create_model, name, **kwargs))
+    return randomized(unfilled(timm.create_model, name, **kwargs))
 
 
 def ours(name: str, **kwargs) -> nn.Module:
     return unfilled(metaformer.create_model, name, **kwargs)
 
 
-def images(side: int = 64) -> Tensor:
+def random_images(side: int = 64) -> Tensor:
     return torch.randn(2, 3, side, side + 32)
 
 

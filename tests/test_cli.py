@@ -22,7 +22,7 @@ from metaformer.cli.app import app, main
 from metaformer.cli.flags import ALIASES, leaves, nested
 from metaformer.errors import InputError
 from metaformer.inference.predictor import expanded
-from metaformer.recipe import Optimisation, Recipe
+from metaformer.recipe import OptimizerConfig, Recipe
 from metaformer.run.recipe_files import named_recipe, shipped_recipes
 from metaformer.run.recipes import assembled
 from metaformer.zoo.catalogue import CATALOGUE, find
@@ -33,26 +33,26 @@ ONCE = [*SMALL, "--epochs", "1"]
 
 
 def painted(folder: Path, per_class: int = 3) -> Path:
-    """Two classes of noisy pictures."""
+    """Two classes of noisy images."""
     rng = np.random.default_rng(0)
-    for name, colour in {"dark": 60, "light": 190}.items():
+    for name, color in {"dark": 60, "light": 190}.items():
         (folder / name).mkdir(parents=True)
         for i in range(per_class):
-            pixels = np.clip(colour + rng.integers(-50, 50, (32, 32, 3)), 0, 255).astype(np.uint8)
+            pixels = np.clip(color + rng.integers(-50, 50, (32, 32, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
     return folder
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return painted(tmp_path_factory.mktemp("data") / "pictures")
+def random_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return painted(tmp_path_factory.mktemp("data") / "images")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     """A finished run of a published model."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    assert main(["train", "--data", str(pictures), "--out", str(folder), *ONCE]) == 0
+    assert main(["train", "--data", str(images), "--out", str(folder), *ONCE]) == 0
     return folder
 
 
@@ -67,7 +67,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 # ---- the way of a run ----------------------------------------------------------------------------------------------
 
 
-def test_train_resume_eval_predict_report(run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_resume_eval_predict_report(run: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads((run / "config.json").read_text())["command"].startswith("metaformer train --data")
 
     status, out, _ = said(capsys, "train", "--resume", "--out", str(run))
@@ -78,16 +78,14 @@ def test_train_resume_eval_predict_report(run: Path, pictures: Path, capsys: pyt
     assert status == 0
     assert json.loads(out)["figures"]["top1"] == json.loads((run / "evaluation.json").read_text())["figures"]["top1"]
 
-    status, out, _ = said(capsys, "predict", "--weights", str(run), str(pictures / "dark"), "--json")
+    status, out, _ = said(capsys, "predict", "--weights", str(run), str(images / "dark"), "--json")
     assert status == 0
     answers = json.loads(out)
     assert [Path(a["file"]).name for a in answers] == ["0.png", "1.png", "2.png"]
     assert {guess["class"] for guess in answers[0]["top"]} == {"dark", "light"}
     assert sum(guess["probability"] for guess in answers[0]["top"]) == pytest.approx(1, abs=1e-4)
 
-    status, out, _ = said(
-        capsys, "predict", "--weights", str(run / "last.safetensors"), str(pictures / "dark" / "0.png")
-    )
+    status, out, _ = said(capsys, "predict", "--weights", str(run / "last.safetensors"), str(images / "dark" / "0.png"))
     assert status == 0
     assert "dark" in out
     assert "%" in out
@@ -109,9 +107,9 @@ def test_a_full_disk_behind_the_answer_is_told() -> None:
     )
 
 
-def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, pictures: Path) -> None:
+def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, images: Path) -> None:
     folder = tmp_path / "run"
-    words = ["train", "--data", str(pictures), "--out", str(folder), *SMALL, "--epochs", "500"]
+    words = ["train", "--data", str(images), "--out", str(folder), *SMALL, "--epochs", "500"]
     child = subprocess.Popen(
         [sys.executable, "-m", "metaformer", *words],
         stderr=subprocess.PIPE,
@@ -138,9 +136,9 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, pictures: Path) -> 
     [
         (["trian"], 'Did you mean "train"?'),
         (["train", "--modl", "x"], "Did you mean --model?"),
-        (["train", "--optimisation.epoch", "3"], "Did you mean --optimisation.epochs?"),
+        (["train", "--optimizer.epoch", "3"], "Did you mean --optimizer.epochs?"),
         (["train", "--epochs", "many"], "unable to convert"),
-        (["train", "--epochs", "0"], "optimisation.epochs: expected at least 1, got 0"),
+        (["train", "--epochs", "0"], "optimizer.epochs: expected at least 1, got 0"),
         (["train", "--model", "poolformer_s13"], "Did you mean 'poolformer_s"),
         (["train", "--mixers", "poling"], "Did you mean 'pooling'?"),
         (["train", "--mixers", "pooling", "identity"], "expected 1 or 4 mixers"),
@@ -150,11 +148,11 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, pictures: Path) -> 
         (["train", "--data", "digitss"], "Did you mean 'digits'?"),
         (["train", "--recipe", "imagenet/polformer"], "Did you mean 'imagenet/poolformer'"),
         (["train", "--config", "no.yaml"], "no.yaml cannot be read"),
-        (["train", "--optimisation.optimiser", "adamm", "--model", "poolformer_s12"], "Did you mean 'adam"),
+        (["train", "--optimizer.name", "adamm", "--model", "poolformer_s12"], "Did you mean 'adam"),
         (["train", "--resume", "--overwrite"], "give one of them"),
         (["eval", "no/such/run", "--data", "digits"], "no such file"),
-        (["eval"], "which pictures?"),
-        (["predict"], "which pictures?"),
+        (["eval"], "which images?"),
+        (["predict"], "which images?"),
         (["predict", "nowhere.jpg"], "no such file or folder"),
         (["predict", "--top", "0", "x.jpg"], "--top: expected at least 1"),
         (["models", "polformer_s12"], "Did you mean 'poolformer_s12'"),
@@ -183,26 +181,26 @@ def test_folders_that_are_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "empty").mkdir()
     status, _, error = said(capsys, "train", "--data", str(tmp_path / "empty"))
     assert status == 2
-    assert "has no pictures" in error
+    assert "has no images" in error
     painted(tmp_path / "gap")
     (tmp_path / "gap" / "nothing").mkdir()
     status, _, error = said(capsys, "train", "--data", str(tmp_path / "gap"))
     assert status == 2
     assert "'nothing'" in error
-    assert "without pictures" in error
+    assert "without images" in error
 
 
-def test_bad_pictures_are_refused_by_name_or_skipped_and_counted(
+def test_bad_images_are_refused_by_name_or_skipped_and_counted(
     tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = painted(tmp_path / "data")
     whole = (data / "dark" / "0.png").read_bytes()
     (data / "dark" / "cut.png").write_bytes(whole[: len(whole) // 2])
-    (data / "light" / "text.jpg").write_text("no picture")
+    (data / "light" / "text.jpg").write_text("no image")
     words = ["train", "--data", str(data), "--out", str(tmp_path / "run"), *ONCE]
     status, _, error = said(capsys, *words)
     assert status == 2
-    assert "2 of 8 picture files" in error
+    assert "2 of 8 image files" in error
     assert str(data / "dark" / "cut.png") in error
     assert not (tmp_path / "run").exists()
     status, out, error = said(capsys, *words, "--on-bad-image", "skip")
@@ -221,13 +219,11 @@ def test_bad_pictures_are_refused_by_name_or_skipped_and_counted(
     assert "2 files left out" in error
 
 
-def test_checkpoints_that_are_none(
-    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_checkpoints_that_are_none(run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = (run / "best.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(good[: len(good) // 3])
     (tmp_path / "text.pth").write_text("no weights at all")
-    data = ["--data", str(pictures)]
+    data = ["--data", str(images)]
     for source, message in {"cut.safetensors": "cut", "text.pth": "text.pth"}.items():
         status, _, error = said(capsys, "eval", str(tmp_path / source), *data, "--model", "poolformer_s12")
         assert status == 2, source
@@ -253,11 +249,11 @@ def test_checkpoints_that_are_none(
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(
-    tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, _, error = said(
-        capsys, "train", "--data", str(pictures), "--out", str(tmp_path / "run"), *SMALL, "--epochs", "3",
-        "--optimisation.optimiser", "sgd", "--lr", "1e30",
+        capsys, "train", "--data", str(images), "--out", str(tmp_path / "run"), *SMALL, "--epochs", "3",
+        "--optimizer.name", "sgd", "--lr", "1e30",
     )  # fmt: skip
     assert status == 2
     assert "training stopped: " in error
@@ -266,7 +262,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 
 
 def test_a_full_disk_keeps_the_state_before(
-    tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from metaformer.training.checkpoint import read_tree
     from metaformer.weights import safetensors_io as files
@@ -286,21 +282,21 @@ def test_a_full_disk_keeps_the_state_before(
         pytest.skip("which file is flushed can only be told through /proc")
     monkeypatch.setattr(files.os, "fsync", full)
     status, _, error = said(
-        capsys, "train", "--data", str(pictures), "--out", str(tmp_path / "run"), *ONCE, "--machine.save-steps", "1",
+        capsys, "train", "--data", str(images), "--out", str(tmp_path / "run"), *ONCE, "--machine.save-steps", "1",
     )  # fmt: skip
     assert status == 2
     assert "No space left" in error
     assert read_tree(tmp_path / "run" / "checkpoint.safetensors")["position"]["update"] == 1
 
 
-def test_an_existing_run_names_both_cures(run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, _, error = said(capsys, "train", "--data", str(pictures), "--out", str(run), *ONCE)
+def test_an_existing_run_names_both_cures(run: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, error = said(capsys, "train", "--data", str(images), "--out", str(run), *ONCE)
     assert status == 2
     assert "--resume" in error
     assert "--overwrite" in error
     status, _, error = said(capsys, "train", "--resume", "--out", str(run), "--lr", "0.5")
     assert status == 2
-    assert "optimisation.lr" in error
+    assert "optimizer.lr" in error
 
 
 # ---- recipes, YAML and flags ---------------------------------------------------------------------------------------
@@ -353,19 +349,19 @@ def test_mixers_are_listed_or_repeated() -> None:
 
 
 def test_what_is_not_said_is_not_given() -> None:
-    assert given("--lr", "1e-3") == {"optimisation": {"lr": 1e-3}}
+    assert given("--lr", "1e-3") == {"optimizer": {"lr": 1e-3}}
     assert given("--no-pretrained") == {"model": {"pretrained": False}}
-    assert given("--optimisation.clip-grad", "none") == {"optimisation": {"clip_grad": None}}
+    assert given("--optimizer.clip-grad", "none") == {"optimizer": {"clip_grad": None}}
 
 
 def test_flags_go_over_yaml_and_yaml_over_the_recipe(tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
-    config.write_text("optimisation:\n  lr: 1e-4\n  epochs: 7\nseed: 5\n")
-    made = assembled(None, recipe="finetune", config=config, overrides={"optimisation": {"epochs": 9}})
+    config.write_text("optimizer:\n  lr: 1e-4\n  epochs: 7\nseed: 5\n")
+    made = assembled(None, recipe="finetune", config=config, overrides={"optimizer": {"epochs": 9}})
     shipped = named_recipe("finetune")
-    assert made.optimisation.epochs == 9
-    assert (made.optimisation.lr, made.seed) == (1e-4, 5)
-    assert made.optimisation.layer_decay == shipped.optimisation.layer_decay is not None
+    assert made.optimizer.epochs == 9
+    assert (made.optimizer.lr, made.seed) == (1e-4, 5)
+    assert made.optimizer.layer_decay == shipped.optimizer.layer_decay is not None
 
 
 def test_a_runs_config_is_a_config_too(run: Path) -> None:
@@ -385,11 +381,11 @@ def test_every_recipe_survives_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("optimisation: {batch_sise: 3}", "optimisation.batch_sise: no such field. Did you mean 'batch_size'?"),
+        ("optimizer: {batch_sise: 3}", "optimizer.batch_sise: no such field. Did you mean 'batch_size'?"),
         ("optimizer: adamw", "no such field"),
-        ("optimisation: {epochs: [1}", "not valid YAML"),
+        ("optimizer: {epochs: [1}", "not valid YAML"),
         ("- a\n- b", "expected fields"),
-        ("optimisation: {epochs: three}", "optimisation.epochs: expected a whole number, got 'three'"),
+        ("optimizer: {epochs: three}", "optimizer.epochs: expected a whole number, got 'three'"),
         ("model: {mixers: pooling}", "model.mixers"),
     ],
 )
@@ -409,8 +405,8 @@ def test_recipe_files_say_what_they_lack(tmp_path: Path) -> None:
         named_recipe(str(empty))
     asks = tmp_path / "asks.py"
     asks.write_text(
-        "from metaformer.recipe import ModelChoice, Recipe\n"
-        "def recipe(model):\n    return Recipe(model=ModelChoice(name=model))\n"
+        "from metaformer.recipe import ModelConfig, Recipe\n"
+        "def recipe(model):\n    return Recipe(model=ModelConfig(name=model))\n"
     )
     with pytest.raises(InputError, match="add --model"):
         named_recipe(str(asks))
@@ -423,7 +419,7 @@ def test_recipe_files_say_what_they_lack(tmp_path: Path) -> None:
 def test_the_usual_folder_names_model_and_data() -> None:
     folder = commands._usual_folder(assembled(None, overrides={"data": {"source": "some/where/cats/"}}))
     assert folder == Path("runs/poolformer_s12-cats")
-    assert commands._usual_folder(Recipe(optimisation=Optimisation())) == Path("runs/poolformer_s12-digits")
+    assert commands._usual_folder(Recipe(optimizer=OptimizerConfig())) == Path("runs/poolformer_s12-digits")
 
 
 # ---- models, files, help -------------------------------------------------------------------------------------------
@@ -475,15 +471,15 @@ def test_models_compares_what_is_counted_with_what_is_in_print(
     assert "--plot: " in error
 
 
-def test_files_folders_and_patterns_become_pictures(pictures: Path) -> None:
-    files = expanded([str(pictures / "light" / "1.png"), str(pictures), str(pictures / "*" / "2.png")])
+def test_files_folders_and_patterns_become_images(images: Path) -> None:
+    files = expanded([str(images / "light" / "1.png"), str(images), str(images / "*" / "2.png")])
     assert [f"{f.parent.name}/{f.name}" for f in files] == [
         "light/1.png", "dark/0.png", "dark/1.png", "dark/2.png", "light/0.png", "light/2.png",
     ]  # fmt: skip
     with pytest.raises(InputError, match=r"Did you mean 'light'\?"):
-        expanded([str(pictures / "lihgt")])
-    with pytest.raises(InputError, match="no picture matches"):
-        expanded([str(pictures / "*.bmp")])
+        expanded([str(images / "lihgt")])
+    with pytest.raises(InputError, match="no image matches"):
+        expanded([str(images / "*.bmp")])
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -503,7 +499,7 @@ def test_completion_can_be_installed(tmp_path: Path) -> None:
     target = tmp_path / "completion"
     assert main(["--install-completion", "--shell", "bash", "--output", str(target)]) == 0
     script = target.read_text()
-    assert "--optimisation.lr" in script
+    assert "--optimizer.lr" in script
     assert "predict" in script
 
 

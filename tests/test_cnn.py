@@ -1,4 +1,4 @@
-"""timm's CNNs under the same calls: timm's scores, our interface, one training run from pictures to an answer."""
+"""timm's CNNs under the same calls: timm's scores, our interface, one training run from images to an answer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from timm.models import group_parameters
 from metaformer import InputError, SpecError, build, count_macs, count_parameters, create_model, find
 from metaformer.cli import main
 from metaformer.data.sources import open_source
-from metaformer.inference.loaded import open_trained
+from metaformer.inference.loaded import load_any
 from metaformer.inference.predictor import predict
 from metaformer.model.classifier import FeatureExtractor
 from metaformer.model.timm_cnn import PREFIX, TimmClassifier
-from metaformer.recipe import Augmentation, DataChoice, ModelChoice, Optimisation, Recipe
+from metaformer.recipe import Augmentation, DataConfig, ModelConfig, OptimizerConfig, Recipe
 from metaformer.run.evaluate import evaluate
 from metaformer.run.train import train
 from metaformer.spec.model import ModelSpec, TimmSpec
@@ -237,34 +237,34 @@ def test_a_metaformer_does_not_wait_for_timm() -> None:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noisy pictures of two colours."""
-    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noisy images of two colors."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for part, count in (("train", 6), ("val", 2)):
-        for name, colour in (("blue", (40, 60, 200)), ("red", (210, 50, 40))):
+        for name, color in (("blue", (40, 60, 200)), ("red", (210, 50, 40))):
             (folder / part / name).mkdir(parents=True)
             for i in range(count):
-                pixels = np.clip(np.array(colour) + rng.integers(-30, 30, (40, 36, 3)), 0, 255).astype(np.uint8)
+                pixels = np.clip(np.array(color) + rng.integers(-30, 30, (40, 36, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / part / name / f"{i}.png")
     return folder
 
 
-def test_a_run_from_pictures_to_an_answer(pictures: Path, tmp_path: Path) -> None:
+def test_a_run_from_images_to_an_answer(folder_of_images: Path, tmp_path: Path) -> None:
     recipe = Recipe(
-        model=ModelChoice(img_size=32),
-        data=DataChoice(source=str(pictures)),
+        model=ModelConfig(img_size=32),
+        data=DataConfig(source=str(folder_of_images)),
         augmentation=Augmentation(policy="none"),
-        optimisation=Optimisation(epochs=2, batch_size=6, lr=3e-3, layer_decay=0.9),
+        optimizer=OptimizerConfig(epochs=2, batch_size=6, lr=3e-3, layer_decay=0.9),
     )
     run = train(recipe, tmp_path / "run", spec=SMALL.with_changes(img_size=(32, 32)), console=QUIET)
     assert run is not None
     config = json.loads((run.folder / "config.json").read_text())
     assert TimmSpec.from_dict(config["spec"]) == SMALL.with_changes(num_classes=2, img_size=(32, 32))
     assert (run.folder / "report.html").is_file()
-    trained = open_trained(run.folder)
+    trained = load_any(run.folder)
     assert trained.classes == ("blue", "red")
     assert evaluate(run.folder, console=QUIET).figures["top1"] == run.figures["top1"]
-    answers = predict(trained, [pictures / "val"]).answers
+    answers = predict(trained, [folder_of_images / "val"]).answers
     assert len(answers) == 4
     assert {guess.name for guess in answers[0].top} == {"blue", "red"}
     resumed = train(None, run.folder, resume=True, spec=SMALL.with_changes(img_size=(32, 32)), console=QUIET)
@@ -273,14 +273,14 @@ def test_a_run_from_pictures_to_an_answer(pictures: Path, tmp_path: Path) -> Non
 
 
 def test_a_recipe_names_a_cnn() -> None:
-    sets = open_source(DataChoice(source="digits"))
-    model, notes = fitted_model(Recipe(model=ModelChoice(name="resnet18")), sets)
+    sets = open_source(DataConfig(source="digits"))
+    model, notes = fitted_model(Recipe(model=ModelConfig(name="resnet18")), sets)
     assert (model.spec.in_chans, model.spec.num_classes, model.spec.img_size) == (1, 10, (8, 8))
     assert not any("stem" in note for note in notes)
-    as_published = Recipe(model=ModelChoice(name="resnet18", stem_stride=4))  # where a recipe brings another
+    as_published = Recipe(model=ModelConfig(name="resnet18", stem_stride=4))  # where a recipe brings another
     assert fitted_model(as_published, sets)[0].spec == model.spec
     with pytest.raises(SpecError, match="no token mixer to swap"):
-        fitted_model(Recipe(model=ModelChoice(name="resnet18", mixers=("pooling",))), sets)
+        fitted_model(Recipe(model=ModelConfig(name="resnet18", mixers=("pooling",))), sets)
 
 
 def test_the_command_line_lists_them(capsys: pytest.CaptureFixture[str]) -> None:

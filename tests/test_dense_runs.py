@@ -26,11 +26,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from metaformer.cli.app import main
-from metaformer.data.loading.loader import BadPictureWarning
+from metaformer.data.loading.loader import BadImageWarning
 from metaformer.errors import DataError
-from metaformer.inference.loaded import open_trained
+from metaformer.inference.loaded import load_any
 from metaformer.model.dense.retinanet import Head
-from metaformer.recipe import DataChoice, Recipe
+from metaformer.recipe import DataConfig, Recipe
 from metaformer.render.numbers import percent
 from metaformer.run.evaluate import evaluate
 from metaformer.run.folder import is_written
@@ -78,7 +78,7 @@ def run_of(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(autouse=True)
 def _small_heads() -> Any:
-    """Trained weights are opened as they were built."""
+    """LoadedModel weights are opened as they were built."""
     with narrow():
         yield
 
@@ -115,9 +115,9 @@ def test_a_run_folder_is_complete(system: str, run_of: Callable[[str], RunResult
     classes = LABELS if system == "semantic_fpn" else [category["name"] for category in CATEGORIES]
     assert config["classes"] == list(classes)
     assert config["data"] == {"source": str(folders[system]), "train": 16, "val": 4, "skipped": []}
-    assert DenseSpec.from_dict(config["spec"]) == open_trained(run.folder).model.spec
+    assert DenseSpec.from_dict(config["spec"]) == load_any(run.folder).model.spec
     assert DenseSpec.from_dict(config["spec"]).system == system
-    assert config["parameters"] == run.parameters == sum(p.numel() for p in open_trained(run.folder).model.parameters())
+    assert config["parameters"] == run.parameters == sum(p.numel() for p in load_any(run.folder).model.parameters())
 
 
 @every_system
@@ -136,7 +136,7 @@ def test_metrics_and_evaluation_agree(system: str, run_of: Callable[[str], RunRe
     for name, value in run.figures.items():
         assert value == pytest.approx(float(epoch[averaged + name]), rel=1e-5), name
     assert run.figures[figure] > 0, "a run that finds nothing says nothing"
-    assert (written["pictures"], written["weights"]) == (4, "best.safetensors")
+    assert (written["images"], written["weights"]) == (4, "best.safetensors")
     assert len(written["samples"]) == 4
 
 
@@ -153,7 +153,7 @@ def test_the_report_shows_the_run(system: str, run_of: Callable[[str], RunResult
     assert percent(run.best) in page
     for name in evaluation(run.folder)["classes"]:
         assert name in page
-    assert page.count("data:image/") >= 3  # curves, table of classes or precision over recall, pictures
+    assert page.count("data:image/") >= 3  # curves, table of classes or precision over recall, images
 
 
 # ---- its figures are right -----------------------------------------------------------------------------------------
@@ -164,15 +164,15 @@ def test_a_fresh_evaluation_gives_the_figures_of_the_run(system: str, run_of: Ca
     run = run_of(system)
     again = evaluate(run.folder, batch_size=3, console=QUIET)
     assert dict(again.figures) == pytest.approx(dict(run.figures), rel=1e-4)
-    assert again.pictures == 4
+    assert again.images == 4
 
 
 @every_system
-def test_training_pictures_and_all_of_them_can_be_evaluated(system: str, run_of: Callable[[str], RunResult]) -> None:
+def test_training_images_and_all_of_them_can_be_evaluated(system: str, run_of: Callable[[str], RunResult]) -> None:
     run = run_of(system)
-    assert evaluate(run.folder, part="train", console=QUIET).pictures == 16
+    assert evaluate(run.folder, part="train", console=QUIET).images == 16
     everything = evaluate(run.folder, part="all", console=QUIET)
-    assert everything.pictures == 20
+    assert everything.images == 20
     assert 0 <= everything.figures[BEST[system]] <= 1
     assert {Path(one["name"]).stem >= "100" for one in everything.samples} == {True, False}
 
@@ -182,9 +182,9 @@ def test_predicted_objects_have_the_precision_that_the_run_tells(
     system: str, kind: str, run_of: Callable[[str], RunResult], folders: dict[str, Path], tmp_path: Path
 ) -> None:
     """The results of ``predict`` in the hands of COCO's own evaluation."""
-    pictures = folders[system] / "images" / "val"
+    images = folders[system] / "images" / "val"
     run = run_of(system)
-    command = ["predict", str(pictures), "--weights", str(run.folder), "--out", str(tmp_path), "--score", "0"]
+    command = ["predict", str(images), "--weights", str(run.folder), "--out", str(tmp_path), "--score", "0"]
     assert main(command) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     numbers = [category["id"] for category in CATEGORIES]
@@ -224,7 +224,7 @@ def test_predicted_label_maps_have_the_overlap_that_the_run_tells(
 
 
 def expect_same_run(one: Path, two: Path) -> None:
-    """Weights, averages, optimiser and figures, to the last bit; only the clock may differ."""
+    """Weights, averages, optimizer and figures, to the last bit; only the clock may differ."""
     for name in ("last.safetensors", "best.safetensors", "checkpoint.safetensors"):
         (tensors, header), (others, other_header) = (read_tensors(folder / name) for folder in (one, two))
         assert tensors.keys() == others.keys()
@@ -331,18 +331,18 @@ def test_a_batch_in_parts_moves_a_detector_as_a_whole_one_does(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RetinaNet's losses are divided by the anchors that a batch matches, as published, and so depend on how it is
-    cut; divided by its pictures, which this test makes them, the parts add up."""
+    cut; divided by its images, which this test makes them, the parts add up."""
     published = Head.compute_loss
 
-    def by_pictures(head: Head, targets: Any, outputs: Any, anchors: Any, matched: list[torch.Tensor]) -> Any:
+    def by_images(head: Head, targets: Any, outputs: Any, anchors: Any, matched: list[torch.Tensor]) -> Any:
         count = sum(max(int((one >= 0).sum()), 1) for one in matched)
         losses = published(head, targets, outputs, anchors, matched)
         return {name: loss * count / len(targets) / 10 for name, loss in losses.items()}
 
-    monkeypatch.setattr(Head, "compute_loss", by_pictures)
+    monkeypatch.setattr(Head, "compute_loss", by_images)
     weights = []
     for parts in (1, 4):
-        moves = {"epochs": 1, "batch_size": 8, "accumulation": parts, "optimiser": "sgd", "lr": 1e-2}
+        moves = {"epochs": 1, "batch_size": 8, "accumulation": parts, "name": "sgd", "lr": 1e-2}
         run = finished_run(recipe_for("retinanet", folders["retinanet"], **moves), tmp_path / str(parts))
         assert int(table(run.folder)[0]["update"]) == 2
         weights.append(read_tensors(run.folder / "last.safetensors")[0])
@@ -353,7 +353,7 @@ def test_a_batch_in_parts_moves_a_detector_as_a_whole_one_does(
 def test_averaged_weights_are_the_best_where_the_trained_ones_leave_their_way(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trained weights whose classifier is turned round after each update name the wrong classes; the average of the
+    """LoadedModel weights whose classifier is turned round after each update name the wrong classes; the average of the
     ways before does not follow them. What is judged and written is the average."""
     recipe = recipe_for("semantic_fpn", folders["semantic_fpn"], epochs=1, ema_decay=0.9)
     averaging, judged = AveragedWeights.update, []
@@ -374,11 +374,11 @@ def test_averaged_weights_are_the_best_where_the_trained_ones_leave_their_way(
     assert float(row["miou"]) < float(row["ema_miou"])
 
 
-# ---- pictures that are none ----------------------------------------------------------------------------------------
+# ---- images that are none ----------------------------------------------------------------------------------------
 
 
 def broken(root: Path, system: str) -> Path:
-    """A set whose training picture 5 is cut in the middle; gives that file."""
+    """A set whose training image 5 is cut in the middle; gives that file."""
     drawn_set(root, system, train=8)
     part = "training" if system == "semantic_fpn" else "train"
     path = root / "images" / part / "005.png"
@@ -388,7 +388,7 @@ def broken(root: Path, system: str) -> Path:
 
 @every_system
 @pytest.mark.parametrize("verify", ["full", "none"])  # found before training, or when its turn comes
-def test_a_broken_picture_is_refused_by_its_name(system: str, verify: str, tmp_path: Path) -> None:
+def test_a_broken_image_is_refused_by_its_name(system: str, verify: str, tmp_path: Path) -> None:
     path = broken(tmp_path / "set", system)
     recipe = recipe_for(system, tmp_path / "set", epochs=1)
     recipe = recipe.with_changes(data=recipe.data.with_changes(verify=verify))
@@ -400,11 +400,11 @@ def test_a_broken_picture_is_refused_by_its_name(system: str, verify: str, tmp_p
 
 @every_system
 @pytest.mark.parametrize("verify", ["full", "none"])
-def test_a_broken_picture_can_be_left_out(system: str, verify: str, tmp_path: Path) -> None:
+def test_a_broken_image_can_be_left_out(system: str, verify: str, tmp_path: Path) -> None:
     path = broken(tmp_path / "set", system)
     recipe = recipe_for(system, tmp_path / "set", epochs=1)
     recipe = recipe.with_changes(data=recipe.data.with_changes(verify=verify, on_bad_image="skip"))
-    with pytest.warns(BadPictureWarning, match=r"005\.png") if verify == "none" else nullcontext():
+    with pytest.warns(BadImageWarning, match=r"005\.png") if verify == "none" else nullcontext():
         finished_run(recipe, tmp_path / "run")
     data = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
     assert [bad["path"] for bad in data["skipped"]] == ([str(path)] if verify == "full" else [])
@@ -445,8 +445,8 @@ def test_predict_draws_objects(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    picture, out = folders[system] / "images" / "val" / "101.png", tmp_path / "drawn"
-    words = ("predict", "--weights", run_of(system).folder, picture, "--out", out, "--score", "0.06")
+    image, out = folders[system] / "images" / "val" / "101.png", tmp_path / "drawn"
+    words = ("predict", "--weights", run_of(system).folder, image, "--out", out, "--score", "0.06")
     status, text, _ = said(capsys, *words, "--json")
     assert status == 0
     (answer,) = json.loads(text)
@@ -454,7 +454,7 @@ def test_predict_draws_objects(
     results = json.loads((out / "results.json").read_text())
     assert [entry["score"] for entry in results] == pytest.approx([o["score"] for o in answer["objects"]], abs=1e-5)
     assert all(("segmentation" in entry) == (system == "mask_rcnn") for entry in results)
-    with Image.open(out / "101.png") as drawing, Image.open(picture) as plain:
+    with Image.open(out / "101.png") as drawing, Image.open(image) as plain:
         assert drawing.size == plain.size
         assert drawing.convert("RGB").tobytes() != plain.convert("RGB").tobytes()
     status, text, _ = said(capsys, *words)
@@ -468,13 +468,13 @@ def test_predict_draws_label_maps(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    picture = folders["semantic_fpn"] / "images" / "validation" / "100.png"
-    words = ("predict", "--weights", run_of("semantic_fpn").folder, picture, "--out", tmp_path / "drawn")
+    image = folders["semantic_fpn"] / "images" / "validation" / "100.png"
+    words = ("predict", "--weights", run_of("semantic_fpn").folder, image, "--out", tmp_path / "drawn")
     status, text, _ = said(capsys, *words, "--json")
     assert status == 0
     (answer,) = json.loads(text)
     assert sum(one["share"] for one in answer["classes"]) == pytest.approx(1, abs=1e-5)
-    with Image.open(tmp_path / "drawn" / "100.labels.png") as labels, Image.open(picture) as plain:
+    with Image.open(tmp_path / "drawn" / "100.labels.png") as labels, Image.open(image) as plain:
         assert labels.size == plain.size
         assert labels.mode == "P"
         seen = set(np.unique(np.asarray(labels)).tolist())
@@ -491,7 +491,7 @@ def test_other_classes_are_told_apart(system: str, run_of: Callable[[str], RunRe
         for file in (other / "annotations").iterdir():
             file.write_text(file.read_text().replace('"square"', '"box"'))
     with pytest.raises(DataError, match="square only in the weights, box only in the data"):
-        evaluate(run_of(system).folder, DataChoice(source=str(other)), console=QUIET)
+        evaluate(run_of(system).folder, DataConfig(source=str(other)), console=QUIET)
 
 
 @pytest.mark.parametrize("task", ["detection", pytest.param("segmentation", marks=pytest.mark.slow)])
@@ -516,7 +516,7 @@ def test_train_and_resume_from_the_command_line(
     status, out, _ = said(capsys, *words, *few, *crop)
     assert status == 0
     assert percent(evaluation(tmp_path / "run")["figures"][BEST[system]]) in out
-    assert open_trained(tmp_path / "run").model.name == f"{system}_poolformer_s12"
+    assert load_any(tmp_path / "run").model.name == f"{system}_poolformer_s12"
     status, out, _ = said(capsys, "train", "--resume", "--out", tmp_path / "run")
     assert status == 0
     assert "finished already" in out

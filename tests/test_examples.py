@@ -18,8 +18,8 @@ PLANS = {"ablate_your_mixer": r"shift +[\d.]+\sM\b.*shift as token mixer"}
 """Examples that `metaformer ablate` runs, and a part of what it prints of each."""
 EXPECTED = {
     "classify": r"class +\d+ +\d\.\d\d%",
-    "export": r"compiled +fp32, scores within 1e-4\nexported +torch, compared on 32 pictures, \(4, 10\) scores",
-    "features": r"stage 3: 512 channels, 1/32 .* map \(2, 512, 6, 8\)\none vector a picture: \(2, 512\)",
+    "export": r"compiled +fp32, scores within 1e-4\nexported +torch, compared on 32 images, \(4, 10\) scores",
+    "features": r"stage 3: 512 channels, 1/32 .* map \(2, 512, 6, 8\)\none vector an image: \(2, 512\)",
     "your_own_mixer": r"your mixer, then attention +[\d,]+ parameters +\d+\.\d% of unseen digits",
 }
 """A part of what each example prints."""
@@ -51,7 +51,7 @@ def test_plan_is_trained_by_workers(name: str, tmp_path: Path) -> None:
     path = ROOT / "examples" / f"{name}.py"
     words = re.search(rf"metaformer ablate examples/{path.name} (.+)", path.read_text(encoding="utf-8"))
     assert words is not None
-    short = ["--seeds", "1", "--optimisation.epochs", "1", "--optimisation.batch-size", "256"]
+    short = ["--seeds", "1", "--optimizer.epochs", "1", "--optimizer.batch-size", "256"]
     done = run(["-m", "metaformer", "ablate", str(path), *words[1].split(), *short], tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(PLANS[name], done.stdout, re.DOTALL), done.stdout

@@ -1,4 +1,4 @@
-"""The shipped recipes: their values against the published ones, and two updates of each on tiny pictures."""
+"""The shipped recipes: their values against the published ones, and two updates of each on tiny images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FILES = {
     if path.parent != ABLATIONS
 }
 
-# model: epochs with cool-down, batch, optimiser, peak rate, warm-up, drop path, head dropout
+# model: epochs with cool-down, batch, optimizer, peak rate, warm-up, drop path, head dropout
 # "MetaFormer Is Actually What You Need for Vision", appendix; "MetaFormer Baselines for Vision" and its scripts
 PUBLISHED: dict[str, dict[str, tuple[int, int, str, float, int, float, float]]] = {
     "imagenet/poolformer": {
@@ -144,9 +144,9 @@ def test_every_model_that_the_two_papers_trained_on_imagenet_1k_has_its_recipe()
 @pytest.mark.parametrize(("file", "model"), MODELS)
 def test_recipe_is_the_published_one(file: str, model: str) -> None:
     made = maker(file)(model)
-    epochs, batch, optimiser, peak, warmup, drop_path, dropout = PUBLISHED[file][model]
-    moves = made.optimisation
-    assert (moves.total_epochs, moves.batch_size, moves.optimiser) == (epochs, batch, optimiser)
+    epochs, batch, optimizer, peak, warmup, drop_path, dropout = PUBLISHED[file][model]
+    moves = made.optimizer
+    assert (moves.total_epochs, moves.batch_size, moves.name) == (epochs, batch, optimizer)
     assert moves.peak_lr == pytest.approx(peak)
     assert (moves.warmup_epochs, moves.weight_decay, moves.label_smoothing) == (warmup, 0.05, 0.1)
     assert (made.model.name, made.model.drop_path_rate, made.model.drop_rate or 0) == (model, drop_path, dropout)
@@ -174,7 +174,7 @@ def test_augmentation_is_the_published_one(file: str) -> None:
 
 @pytest.mark.parametrize("file", PUBLISHED)
 def test_schedule_is_the_published_one(file: str) -> None:
-    moves = maker(file)().optimisation
+    moves = maker(file)().optimizer
     if file.endswith("_384"):
         assert (moves.schedule, moves.epochs, moves.ema_decay) == ("constant", 30, 0.9999)
     else:
@@ -185,10 +185,10 @@ def test_schedule_is_the_published_one(file: str) -> None:
 @pytest.mark.parametrize(("file", "peak"), [("coco/retinanet", 1e-4), ("coco/mask_rcnn", 2e-4)])
 def test_detection_is_the_published_one(file: str, peak: float) -> None:
     made = maker(file)()
-    moves = made.optimisation
+    moves = made.optimizer
     assert (made.task, made.dense.system) == ("detection", file.removeprefix("coco/"))
     assert (moves.epochs, moves.updates, moves.total_epochs, moves.batch_size) == (12, None, 12, 16)
-    assert (moves.optimiser, moves.peak_lr, moves.weight_decay, moves.decay_everything) == ("adamw", peak, 1e-4, True)
+    assert (moves.name, moves.peak_lr, moves.weight_decay, moves.decay_everything) == ("adamw", peak, 1e-4, True)
     assert (moves.schedule, moves.step_epochs) == ("step", (8, 11))
     assert moves.warmup_updates == 500
     assert moves.warmup_lr == pytest.approx(peak / 1000)
@@ -198,9 +198,9 @@ def test_detection_is_the_published_one(file: str, peak: float) -> None:
 
 def test_segmentation_is_the_published_one() -> None:
     made = maker("ade20k/fpn")()
-    moves = made.optimisation
+    moves = made.optimizer
     assert (made.task, moves.updates, moves.batch_size, moves.accumulation) == ("segmentation", 40_000, 32, 1)
-    assert (moves.optimiser, moves.peak_lr, moves.weight_decay, moves.decay_everything) == ("adamw", 2e-4, 1e-4, True)
+    assert (moves.name, moves.peak_lr, moves.weight_decay, moves.decay_everything) == ("adamw", 2e-4, 1e-4, True)
     assert (moves.schedule, moves.power, moves.min_lr) == ("poly", 0.9, 0)
     assert (moves.warmup_updates, moves.warmup_epochs) == (None, 0)
     assert made.data.reduce_zero_label
@@ -221,7 +221,7 @@ def test_dense_recipes_train_whole_precision_from_imagenet_without_drop_path(fil
     for model in PUBLISHED_DENSE[file]:
         made = maker(file)(model)
         assert (made.model.name, made.model.pretrained, made.model.drop_path_rate) == (model, True, 0)
-        assert (made.machine.precision, made.optimisation.clip_grad, made.optimisation.ema_decay) == (
+        assert (made.machine.precision, made.optimizer.clip_grad, made.optimizer.ema_decay) == (
             "fp32",
             None,
             None,
@@ -262,7 +262,7 @@ def test_docstring_gives_accuracy_and_cost_of_every_model(file: str) -> None:
     assert [row[0] for row in rows] == list(PUBLISHED[file])
     for model, top1, cost in rows:
         assert float(top1) == find(model).top1
-        passes = maker(file)(model).optimisation.total_epochs
+        passes = maker(file)(model).optimizer.total_epochs
         assert float(cost) == pytest.approx(6 * find(model).macs * 1_281_167 * passes / 1e9, abs=0.05)
 
 
@@ -283,9 +283,9 @@ def test_docstring_gives_the_published_figures_and_counts(file: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen training pictures and four others: bright tops and bright bottoms."""
-    folder = tmp_path_factory.mktemp("pictures")
+def random_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen training images and four others: bright tops and bright bottoms."""
+    folder = tmp_path_factory.mktemp("images")
     noise = np.random.default_rng(0)
     for part, count in (("train", 8), ("val", 2)):
         for label, rows in (("bottom", slice(20, 40)), ("top", slice(0, 20))):
@@ -298,11 +298,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folders(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folders(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small set for each task."""
     root = tmp_path_factory.mktemp("annotated")
     return {
-        "classification": pictures,
+        "classification": images,
         "detection": coco_folder(root / "coco"),
         "segmentation": ade20k_folder(root / "ade20k"),
     }
@@ -317,12 +317,12 @@ def one_thread() -> Iterator[None]:
 
 
 def for_two_updates(shipped: Recipe, folder: Path) -> Recipe:
-    """A shipped recipe made small: two updates of small pictures, nothing downloaded."""
-    moves = shipped.optimisation
+    """A shipped recipe made small: two updates of small images, nothing downloaded."""
+    moves = shipped.optimizer
     choice = shipped.model.with_changes(pretrained=False, weights=None)
     made = shipped.with_changes(
         data=shipped.data.with_changes(source=str(folder), workers=0),
-        optimisation=moves.with_changes(
+        optimizer=moves.with_changes(
             epochs=1,
             updates=moves.updates and 2,
             cooldown_epochs=0,
@@ -359,5 +359,5 @@ def test_recipe_runs_for_two_updates(file: str, folders: dict[str, Path], tmp_pa
     assert int(epoch["update"]) == 2
     assert 0 < float(epoch["train_loss"]) < (3 if recipe.task == "classification" else 6)
     figure = FIGURES[recipe.task]
-    assert (epoch[f"ema_{figure}"] != "") == (recipe.optimisation.ema_decay is not None)
+    assert (epoch[f"ema_{figure}"] != "") == (recipe.optimizer.ema_decay is not None)
     assert 0 <= result.figures[figure] <= 1

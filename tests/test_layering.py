@@ -128,12 +128,12 @@ def test_imports_go_down(path: Path) -> None:
 
 
 def both_inside(there: str, here: str) -> bool:
-    """Neighbours of one layer may know each other, except for the two rooms that must not."""
+    """Neighbors of one layer may know each other, except for the two rooms that must not."""
     return LAYERS[there] == LAYERS[here] and {there, here} != {"model", "data"}
 
 
 def test_layers_have_no_cycle() -> None:
-    """Neighbours may import each other's modules, but never in a circle; names that only annotate do not count."""
+    """Neighbors may import each other's modules, but never in a circle; names that only annotate do not count."""
     edges: dict[str, set[str]] = {}
     for path in modules():
         here = dotted(path)

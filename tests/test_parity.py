@@ -1,13 +1,13 @@
 """At random weights our models equal timm's and transformers', row by row, to 1e-4 of the largest magnitude.
 
 Every parameter is drawn at random, norms and scales included, so that no part is an identity by its initial value.
-The other library's state dict goes through ``load_weights``. Small pictures keep the large rows quick.
+The other library's state dict goes through ``load_weights``. Small images keep the large rows quick.
 """
 
 import pytest
 import timm
 import torch
-from random_twins import assert_close, images, of_timm, ours, randomised, unfilled
+from random_twins import assert_close, of_timm, ours, random_images, randomized, unfilled
 from timm.models.metaformer import MetaFormer
 from torch import nn
 from transformers import PoolFormerConfig, PoolFormerForImageClassification
@@ -21,7 +21,7 @@ VARIANTS = ("_384", "_in21ft1k", "_384_in21ft1k", "_in21k")
 
 
 def rows(pattern: str) -> list:
-    """The published sizes of a family; pre-training and picture size change no part of the architecture."""
+    """The published sizes of a family; pre-training and image size change no part of the architecture."""
     names = [name for name in metaformer.list_models(pattern) if not name.endswith(VARIANTS)]
     return [pytest.param(name, marks=pytest.mark.slow) if name.endswith(LARGE) else name for name in names]
 
@@ -38,7 +38,7 @@ def of_transformers(name: str) -> nn.Module:
         hidden_sizes=[stage.width for stage in stages],
         num_labels=1000,
     )
-    return randomised(unfilled(PoolFormerForImageClassification, config))
+    return randomized(unfilled(PoolFormerForImageClassification, config))
 
 
 @pytest.mark.parametrize("name", IN_TIMM)
@@ -46,8 +46,8 @@ def of_transformers(name: str) -> nn.Module:
 def test_logits_are_timms(name: str) -> None:
     theirs, mine = of_timm(name), ours(name, timm_head=True)
     assert load_weights(mine, theirs.state_dict()).layout == "timm"
-    pictures = images()
-    assert_close(mine(pictures), theirs(pictures))
+    images = random_images()
+    assert_close(mine(images), theirs(images))
 
 
 @pytest.mark.parametrize("name", FIRST_PAPER)
@@ -55,8 +55,8 @@ def test_logits_are_timms(name: str) -> None:
 def test_logits_are_those_of_transformers(name: str) -> None:
     theirs, mine = of_transformers(name), ours(name)
     assert load_weights(mine, theirs.state_dict()).layout == "huggingface"
-    pictures = images()
-    assert_close(mine(pictures), theirs(pictures).logits)
+    images = random_images()
+    assert_close(mine(images), theirs(images).logits)
 
 
 @pytest.mark.parametrize("name", ["poolformerv2_s12", "convformer_s18", "caformer_s18"])
@@ -64,8 +64,8 @@ def test_logits_are_those_of_transformers(name: str) -> None:
 def test_the_second_papers_head_is_timms_without_an_option(name: str) -> None:
     theirs, mine = of_timm(name), ours(name)
     load_weights(mine, theirs.state_dict())
-    pictures = images()
-    assert_close(mine(pictures), theirs(pictures))
+    images = random_images()
+    assert_close(mine(images), theirs(images))
 
 
 @torch.inference_mode()
@@ -73,8 +73,8 @@ def test_timms_poolformer_has_another_head() -> None:
     """The same weights, other scores: the final norm stands elsewhere, so the original's order is the default."""
     theirs, mine = of_timm("poolformer_s12"), ours("poolformer_s12")
     load_weights(mine, theirs.state_dict())
-    pictures = images()
-    assert (mine(pictures) - theirs(pictures)).abs().max() > 1e-3 * theirs(pictures).abs().max()
+    images = random_images()
+    assert (mine(images) - theirs(images)).abs().max() > 1e-3 * theirs(images).abs().max()
 
 
 @torch.inference_mode()
@@ -82,9 +82,9 @@ def test_the_head_of_imagenet_21k() -> None:
     theirs = of_timm("caformer_s18.sail_in22k")
     mine = ours("caformer_s18_in21k")
     assert load_weights(mine, theirs.state_dict()).fresh == ()
-    pictures = images()
-    assert mine(pictures).shape == (2, 21841)
-    assert_close(mine(pictures), theirs(pictures))
+    images = random_images()
+    assert mine(images).shape == (2, 21841)
+    assert_close(mine(images), theirs(images))
 
 
 @pytest.mark.parametrize("name", [name for name in metaformer.list_models() if name.endswith(VARIANTS)])
@@ -105,8 +105,8 @@ def test_feature_maps_are_timms(name: str) -> None:
     mine = ours(name, features_only=True)
     report = load_weights(mine, theirs.state_dict())
     assert all(key.startswith("head.") for key in report.left_out)
-    pictures = images()
-    for my_map, their_map in zip(mine(pictures), backbone(pictures), strict=True):
+    images = random_images()
+    for my_map, their_map in zip(mine(images), backbone(images), strict=True):
         assert_close(my_map, their_map)
     assert list(mine.feature_info.channels()) == backbone.feature_info.channels()
     assert list(mine.feature_info.reduction()) == backbone.feature_info.reduction()
@@ -114,7 +114,7 @@ def test_feature_maps_are_timms(name: str) -> None:
 
 @pytest.mark.parametrize("name", QUICK)
 def test_timm_loads_what_we_lay_out_for_it(name: str) -> None:
-    mine = randomised(ours(name))
+    mine = randomized(ours(name))
     theirs: MetaFormer = unfilled(timm.create_model, name)
     theirs.load_state_dict(to_layout(mine, "timm"), strict=True)
     back = ours(name)
@@ -124,5 +124,5 @@ def test_timm_loads_what_we_lay_out_for_it(name: str) -> None:
 
 
 def test_transformers_loads_what_we_lay_out_for_it() -> None:
-    mine = randomised(ours("poolformer_s12"))
+    mine = randomized(ours("poolformer_s12"))
     of_transformers("poolformer_s12").load_state_dict(to_layout(mine, "huggingface"), strict=True)

@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 import transformers
-from random_twins import assert_close, of_timm, ours, randomised, unfilled
+from random_twins import assert_close, of_timm, ours, randomized, unfilled
 from timm.models.mlp_mixer import Affine, MlpMixer, ResBlock
 from torch import Tensor, nn
 from transformers.models.fnet.modeling_fnet import FNetLayer
@@ -41,16 +41,16 @@ SWINS = metaformer.list_models(family="Swin")
 
 
 def twin_of_timm(name: str, **kwargs) -> nn.Module:
-    """Timm's model at random weights; Swin's holds tables that only its own initialisation fills."""
+    """Timm's model at random weights; Swin's holds tables that only its own initialization fills."""
     if name == BIG_RESMLP:
         layers = {"block_layer": ResBlock, "norm_layer": Affine, "mlp_ratio": 4}
-        return randomised(unfilled(MlpMixer, patch_size=16, num_blocks=24, embed_dim=768, **layers, **kwargs))
+        return randomized(unfilled(MlpMixer, patch_size=16, num_blocks=24, embed_dim=768, **layers, **kwargs))
     if name.startswith("swin"):
-        return randomised(timm.create_model(name, **kwargs))
+        return randomized(timm.create_model(name, **kwargs))
     return of_timm(name, **kwargs)
 
 
-def pictures(side: int) -> Tensor:
+def random_images(side: int) -> Tensor:
     return torch.randn(2, 3, side, side)
 
 
@@ -58,7 +58,7 @@ def assert_twins(theirs: nn.Module, mine: nn.Module, side: int, layout: str) -> 
     report = load_weights(mine, theirs.state_dict())
     assert report.layout == layout
     assert report.fresh == report.adapted == report.left_out == ()
-    images = pictures(side)
+    images = random_images(side)
     scores = theirs(images)
     assert_close(mine(images), scores if isinstance(scores, Tensor) else scores.logits)
 
@@ -71,7 +71,7 @@ def test_logits_are_timms(name: str) -> None:
 
 @pytest.mark.parametrize("name", rows([name for name in ISOTROPIC if name not in SMALLEST]))
 @torch.inference_mode()
-def test_logits_of_small_pictures_are_timms(name: str) -> None:
+def test_logits_of_small_images_are_timms(name: str) -> None:
     assert_twins(twin_of_timm(name, img_size=64), ours(name, img_size=64), 64, "timm")
 
 
@@ -122,13 +122,13 @@ OF_TRANSFORMERS = {
 def test_logits_are_those_of_transformers(name: str) -> None:
     kind, config = OF_TRANSFORMERS[name]
     side = config().image_size
-    assert_twins(randomised(kind(config())), ours(name, img_size=side), side, "huggingface")
+    assert_twins(randomized(kind(config())), ours(name, img_size=side), side, "huggingface")
 
 
 @pytest.mark.parametrize("name", rows(PVT))
 @torch.inference_mode()
 def test_pvts_logits_are_those_of_transformers(name: str) -> None:
-    theirs = randomised(unfilled(transformers.PvtForImageClassification, pvt_config(name, 224)))
+    theirs = randomized(unfilled(transformers.PvtForImageClassification, pvt_config(name, 224)))
     assert_twins(theirs, ours(name), 224, "huggingface")
 
 
@@ -137,21 +137,21 @@ def test_pvts_logits_are_those_of_transformers(name: str) -> None:
 def test_transformers_reads_a_file_that_we_lay_out_for_it(name: str, tmp_path: Path) -> None:
     kind, config = OF_TRANSFORMERS[name]
     side = config().image_size
-    mine = randomised(ours(name, img_size=side))
+    mine = randomized(ours(name, img_size=side))
     config().save_pretrained(tmp_path)
     torch.save(to_layout(mine, "huggingface"), tmp_path / "pytorch_model.bin")
     theirs, report = kind.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values())
-    images = pictures(side)
+    images = random_images(side)
     assert_close(mine(images), theirs.eval()(images).logits)
     assert load_weights(ours(name, img_size=side), tmp_path / "pytorch_model.bin").layout == "huggingface"
 
 
 @torch.inference_mode()
 def test_a_fourier_block_is_fnets() -> None:
-    """FNet has no published weights for pictures, so its layer's parts are named here."""
+    """FNet has no published weights for images, so its layer's parts are named here."""
     config = transformers.FNetConfig(hidden_size=48, intermediate_size=192)
-    theirs = randomised(FNetLayer(config))
+    theirs = randomized(FNetLayer(config))
     block = metaformer.create_model(fnet_frame(1, 48)).eval().backbone.stages[0].blocks[0]
     parts = {
         "fourier.output.LayerNorm": "out_norm1",
@@ -175,7 +175,7 @@ def test_a_fourier_block_is_fnets() -> None:
 @torch.inference_mode()
 def test_the_last_blocks_maps_are_timms() -> None:
     theirs = twin_of_timm("deit_tiny_patch16_224", img_size=64)
-    maps = theirs.forward_intermediates(images := pictures(64), indices=3, intermediates_only=True)
+    maps = theirs.forward_intermediates(images := random_images(64), indices=3, intermediates_only=True)
     extractor = timm.create_model("deit_tiny_patch16_224", img_size=64, features_only=True).eval()
     kept = {name: value for name, value in theirs.state_dict().items() if not name.startswith(("norm.", "head."))}
     extractor.model.load_state_dict(kept)
@@ -192,11 +192,11 @@ def test_the_last_blocks_maps_are_timms() -> None:
 
 @torch.inference_mode()
 def test_swins_maps_are_timms_with_channels_first() -> None:
-    theirs = randomised(timm.create_model(SWIN, features_only=True))
+    theirs = randomized(timm.create_model(SWIN, features_only=True))
     mine = ours(SWIN, features_only=True)
     state = {name.replace("layers_", "layers."): value for name, value in theirs.state_dict().items()}
     load_weights(mine, state)
-    images = pictures(224)
+    images = random_images(224)
     for my_map, their_map in zip(mine(images), theirs(images), strict=True):
         assert_close(my_map, their_map.permute(0, 3, 1, 2))
     assert list(mine.feature_info.channels()) == theirs.feature_info.channels()
@@ -205,7 +205,7 @@ def test_swins_maps_are_timms_with_channels_first() -> None:
 
 @pytest.mark.parametrize("name", [*SMALLEST, SWIN])
 def test_timm_loads_what_we_lay_out_for_it(name: str) -> None:
-    mine = randomised(ours(name))
+    mine = randomized(ours(name))
     theirs = unfilled(timm.create_model, name)
     theirs.load_state_dict(to_layout(mine, "timm"), strict=True)
     back = ours(name)

@@ -17,7 +17,7 @@ from drawn_sets import ade20k_folder, coco_folder
 from PIL import Image
 from rich.console import Console
 
-from metaformer.recipe import Augmentation, DataChoice, Machine, Optimisation, Recipe
+from metaformer.recipe import Augmentation, DataConfig, Machine, OptimizerConfig, Recipe
 from metaformer.run.train import train
 from metaformer.spec.model import AnySpec, EmbeddingSpec, MLPSpec, ModelSpec, StageSpec
 from metaformer.tasks.task import work_of
@@ -58,13 +58,13 @@ def recipe_and_spec(name: str, root: Path) -> tuple[Recipe, AnySpec]:
     steps = {"epochs": 2, "lr": 3e-3, "ema_decay": 0.5, "accumulation": 2, "clip_grad": 1.0}
     if name == "digits":
         varied = Augmentation(policy="small", hflip=0.0, erase=0.3)
-        moves = Optimisation(**steps, batch_size=128, label_smoothing=0.1)
-        return Recipe(augmentation=varied, optimisation=moves, machine=CPU), tiny_spec(1, 10)
+        moves = OptimizerConfig(**steps, batch_size=128, label_smoothing=0.1)
+        return Recipe(augmentation=varied, optimizer=moves, machine=CPU), tiny_spec(1, 10)
     if name == "photos":
         varied = Augmentation(policy="imagenet", auto_augment="rand-m5-inc1", erase=0.5, mixup=0.2)
-        data = DataChoice(source=str(photos(root / "photos")))
-        moves = Optimisation(**steps, batch_size=4)
-        return Recipe(data=data, augmentation=varied, optimisation=moves, machine=CPU), tiny_spec(3, 3)
+        data = DataConfig(source=str(photos(root / "photos")))
+        moves = OptimizerConfig(**steps, batch_size=4)
+        return Recipe(data=data, augmentation=varied, optimizer=moves, machine=CPU), tiny_spec(3, 3)
     folder = ade20k_folder(root, 16) if name == "semantic_fpn" else coco_folder(root, 16, masks=name == "mask_rcnn")
     return recipe_for(name, folder, epochs=2), pyramid_spec()
 
@@ -80,7 +80,7 @@ class Losses(Observer):
 @pytest.mark.parametrize("name", PINS)
 def test_five_updates_give_the_losses_of_0_1_0(name: str, tmp_path: Path) -> None:
     recipe, spec = recipe_and_spec(name, tmp_path / "data")
-    five = recipe.with_changes(optimisation=recipe.optimisation.with_changes(updates=5, epochs=100))
+    five = recipe.with_changes(optimizer=recipe.optimizer.with_changes(updates=5, epochs=100))
     work, losses = work_of(five.task), Losses()
     with narrow():
         sets = work.open(five.data)

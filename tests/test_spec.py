@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaformer.errors import InputError, SpecError
-from metaformer.recipe import Dense, ModelChoice
+from metaformer.recipe import Dense, ModelConfig
 from metaformer.spec.model import (
     EmbeddingSpec,
     HeadSpec,
@@ -108,12 +108,12 @@ def test_a_spec_that_cannot_be_is_refused_with_the_name_of_the_field(make, messa
 
 def test_lists_are_taken_for_tuples_and_their_lengths_are_said():
     assert Dense(scale=[0.5, 2.0]).scale == (0.5, 2.0)
-    assert ModelChoice(mixers=["pooling"]).mixers == ("pooling",)
+    assert ModelConfig(mixers=["pooling"]).mixers == ("pooling",)
     for wrong in ([0.5, 1.0, 2.0], (2.0,)):
         with pytest.raises(InputError, match="scale: expected a list of 2 numbers, got"):
             Dense(scale=wrong)
     with pytest.raises(InputError, match="mixers: expected a list of texts or nothing, got"):
-        ModelChoice(mixers=[3])
+        ModelConfig(mixers=[3])
 
 
 def test_an_embedding_behind_prefix_tokens_is_refused():

@@ -1,4 +1,4 @@
-"""Any mixer in any family's frame: forward, backward, another picture size, and features; or the reason why not."""
+"""Any mixer in any family's frame: forward, backward, another image size, and features; or the reason why not."""
 
 import re
 
@@ -47,7 +47,7 @@ WITHOUT_PREFIX = ("attention(head_dim=16, relative_position=True)", "reduced_att
 
 
 def shallow(spec: ModelSpec) -> ModelSpec:
-    """At most two blocks a stage, five classes and pictures of 64 × 64."""
+    """At most two blocks a stage, five classes and images of 64 × 64."""
     stages = tuple(stage.with_changes(depth=min(stage.depth, 2)) for stage in spec.stages)
     return spec.with_changes(stages=stages, num_classes=5, img_size=(64, 64))
 
@@ -133,16 +133,16 @@ def test_every_row_gives_features(name):
 def test_features_of_chosen_depths(name):
     model = create_model(name, img_size=64).eval()
     depth = model.spec.stages[0].depth
-    pictures = torch.randn(2, 3, 64, 64)
+    images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        final, everything = model.forward_intermediates(pictures)
-        few = model.forward_intermediates(pictures, indices=[1, 3], stop_early=True, intermediates_only=True)
+        final, everything = model.forward_intermediates(images)
+        few = model.forward_intermediates(images, indices=[1, 3], stop_early=True, intermediates_only=True)
         extractor = create_model(name, img_size=64, features_only=True, out_indices=(1, 3)).eval()
         extractor.backbone.load_state_dict(
             {key: value for key, value in model.backbone.state_dict().items() if key in extractor.backbone.state_dict()}
         )
-        extracted = extractor(pictures)
-        normed = model.forward_intermediates(pictures, indices=1, norm=True, intermediates_only=True)[0]
+        extracted = extractor(images)
+        normed = model.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)[0]
     assert len(everything) == len(model.feature_info) == depth
     assert model.feature_info.module_name(2) in dict(model.named_modules())
     assert [part["index"] for part in extractor.feature_info] == [1, 3]
@@ -150,10 +150,10 @@ def test_features_of_chosen_depths(name):
     for k, index in enumerate((1, 3)):
         torch.testing.assert_close(few[k], everything[index])
         torch.testing.assert_close(extracted[k], everything[index])
-    torch.testing.assert_close(model.forward_features(pictures), final)
+    torch.testing.assert_close(model.forward_features(images), final)
     if not model.num_prefix_tokens:
         torch.testing.assert_close(final, everything[-1])
-        torch.testing.assert_close(model.head.fc(normed.mean((2, 3))), model(pictures))
+        torch.testing.assert_close(model.head.fc(normed.mean((2, 3))), model(images))
 
 
 def test_positions_prefix_tokens_and_relative_positions_do_not_decay():
@@ -175,12 +175,12 @@ def test_a_name_with_its_arguments_is_one_mixer():
 
 def test_no_classes_means_one_vector_for_two_prefix_tokens_too():
     model = create_model("deit_tiny_distilled_patch16_224", img_size=64, num_classes=3).eval()
-    pictures = torch.randn(2, 3, 64, 64)
+    images = torch.randn(2, 3, 64, 64)
     model.reset_classifier(0)
     with torch.no_grad():
-        both = model.forward_head(model.forward_features(pictures), pre_logits=True)
+        both = model.forward_head(model.forward_features(images), pre_logits=True)
         assert both.shape == (2, 2, 192)
-        torch.testing.assert_close(model(pictures), both.mean(1))
+        torch.testing.assert_close(model(images), both.mean(1))
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "pvt_tiny", "resnet18"])
@@ -213,7 +213,7 @@ def test_indices_that_name_no_map_are_refused(name, indices, message):
 
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "poolformer_s12", "resnet18"])
 @pytest.mark.parametrize("features_only", [False, True])
-def test_what_is_no_batch_of_pictures_is_refused(name, features_only):
+def test_what_is_no_batch_of_images_is_refused(name, features_only):
     model = create_model(name, features_only=features_only)
     with pytest.raises(InputError, match=r"images: expected \(batch, 3, height, width\), got \(3, 64, 64\)"):
         model(torch.randn(3, 64, 64))

@@ -7,7 +7,7 @@ import pytest
 from drawn_sets import ade20k_folder, coco_folder
 
 from metaformer.errors import DataError
-from metaformer.recipe import DataChoice
+from metaformer.recipe import DataConfig
 from metaformer.tasks.task import work_of
 
 MADE: dict[str, Callable[[Path], Path]] = {"detection": coco_folder, "segmentation": ade20k_folder}
@@ -16,7 +16,7 @@ MADE: dict[str, Callable[[Path], Path]] = {"detection": coco_folder, "segmentati
 @pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
 @pytest.mark.parametrize("made_for", MADE)
 def test_a_folder_of_another_task_is_told_by_its_layout(task: str, made_for: str, tmp_path: Path) -> None:
-    choice = DataChoice(source=str(MADE[made_for](tmp_path / "set")))
+    choice = DataConfig(source=str(MADE[made_for](tmp_path / "set")))
     if task == made_for:
         assert len(work_of(task).open(choice).train) > 0
         return
@@ -27,5 +27,5 @@ def test_a_folder_of_another_task_is_told_by_its_layout(task: str, made_for: str
 @pytest.mark.parametrize("task", ["detection", "segmentation"])
 def test_a_folder_of_nothing_is_told_without_a_guess(task: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as told:
-        work_of(task).open(DataChoice(source=str(tmp_path)))
+        work_of(task).open(DataConfig(source=str(tmp_path)))
     assert "--task" not in str(told.value)

@@ -76,7 +76,7 @@ def test_macs_are_the_published_ones_up_to_what_fvcore_adds_for_norms(row):
 
 
 def norm_elements(model):
-    """Elements that pass through any norm for one picture."""
+    """Elements that pass through any norm for one image."""
     total = 0
 
     def count(module, inputs, output):

@@ -1,10 +1,10 @@
-"""The small version of the paper's table: what `make demo` trains, on pictures that need no download.
+"""The small version of the paper's table: what `make demo` trains, on images that need no download.
 
     metaformer ablate demo --data digits --seeds 3
 
 PoolFormer's pyramid shrunk to scikit-learn's 8 × 8 digits: ten blocks in three stages on grids of 8, 4 and 2, most of
 the depth in the middle, 16 to 64 channels. 7 rows and as many runs a seed, each of which takes seconds. All rows are
-in table 5, so the report can say how far the order on the digits is the paper's. Larger pictures get a stem with a
+in table 5, so the report can say how far the order on the digits is the paper's. Larger images get a stem with a
 larger step, so that the grids stay the same.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from metaformer import EmbeddingSpec, HeadSpec, MixerSpec, MLPSpec, ModelSpec, NormSpec, StageSpec
 from metaformer.ablation import Base, Change, Plan
-from metaformer.recipe import Augmentation, DataChoice, Machine, Optimisation, Recipe
+from metaformer.recipe import Augmentation, DataConfig, Machine, OptimizerConfig, Recipe
 
 NORM = NormSpec(kind="group", eps=1e-5)
 CHANNEL_NORM = {"kind": "layer"}
@@ -35,7 +35,7 @@ def pyramid(side: int) -> ModelSpec:
         )
         for depth, width, embedding in ((2, 16, stem), (6, 32, down), (2, 64, down))
     )
-    return ModelSpec(stages=stages, head=HeadSpec(norm=NORM), img_size=(side, side), initialisation="poolformer")
+    return ModelSpec(stages=stages, head=HeadSpec(norm=NORM), img_size=(side, side), init="poolformer")
 
 
 CHANGES = (
@@ -58,17 +58,17 @@ CHANGES = (
 
 
 def plan(side: int = 8) -> Plan:
-    """The rows for pictures of ``side`` pixels."""
+    """The rows for images of ``side`` pixels."""
     return Plan(
         name="demo",
         title="Is the token mixer what you need?",
         question="Is it the token mixer that makes the model, or the architecture around it?",
         source="MetaFormer, table 5 (ImageNet-1K, 300 epochs)",
-        base=Base(name="pooling", about="each token takes its neighbours' mean", spec=pyramid(side), published=77.2),
+        base=Base(name="pooling", about="each token takes its neighbors' mean", spec=pyramid(side), published=77.2),
         recipe=Recipe(
-            data=DataChoice(source="digits"),
+            data=DataConfig(source="digits"),
             augmentation=Augmentation(policy="none", mixup=0.2),
-            optimisation=Optimisation(
+            optimizer=OptimizerConfig(
                 epochs=12,
                 batch_size=64,
                 lr=4e-3,

@@ -12,7 +12,7 @@ In DeiT's frame pooling and convolution mix the patches, and the class token rea
 have no place for a token outside the map. Attention keeps what its frame gives it: DeiT's biases, CAFormer's lack of
 them, the first paper's single one.
 
-At 224 pixels DeiT has 14 patches a side where the pyramids begin with 56; on small pictures it has 4 where they begin
+At 224 pixels DeiT has 14 patches a side where the pyramids begin with 56; on small images it has 4 where they begin
 with 8, so that no frame works on many times the tokens of the others.
 
 9 rows and as many runs a seed, up to 64 pixels at a quarter of all widths, PoolFormer's with a LayerScale of 0.1, under
@@ -60,7 +60,7 @@ def changes(width: float, patch: int) -> tuple[Change, ...]:
 
 
 def plan(side: int = 224) -> Plan:
-    """The rows for pictures of ``side`` pixels."""
+    """The rows for images of ``side`` pixels."""
     small = side <= SMALL_SIDE
     pooling = Base(
         name="PoolFormer, pooling",
@@ -68,7 +68,7 @@ def plan(side: int = 224) -> Plan:
         model="poolformer_s12",
         published=find("poolformer_s12").top1,
     )
-    base = pooling.for_pictures(side)
+    base = pooling.for_images(side)
     return Plan(
         name="frames",
         title="The frame or the mixer",

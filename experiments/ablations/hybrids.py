@@ -44,7 +44,7 @@ CHANGES = (
 
 
 def plan(side: int = 224) -> Plan:
-    """The rows for pictures of ``side`` pixels."""
+    """The rows for images of ``side`` pixels."""
     pooling = Base(
         name="pooling in every stage",
         group="pooling",
@@ -56,7 +56,7 @@ def plan(side: int = 224) -> Plan:
         title="Which stages need more than pooling",
         question="Attention or spatial FC in the last stages, pooling before them: what does each stage gain?",
         source="MetaFormer, table 5 (ImageNet-1K, 300 epochs)",
-        base=pooling.for_pictures(side),
+        base=pooling.for_images(side),
         recipe=named_recipe("short" if side <= SMALL_SIDE else "imagenet/poolformer", "poolformer_s12"),
         changes=CHANGES,
     )

@@ -8,10 +8,10 @@ runs a seed. Only the mixer changes: norm, channel MLP and LayerScale stay, and 
 costs attention more than the others. Each mixer is given what its place asks for and no more:
 
 - attention has PoolFormer's hybrids' heads; keys and values of the reduced one come from 7 × 7 places of a map
-  at 224 pixels and from 2 × 2 on the smallest pictures;
-- windows have 7 tokens a side at 224 pixels and 2 on small pictures, so that one holds the last map, as in Swin;
+  at 224 pixels and from 2 × 2 on the smallest images;
+- windows have 7 tokens a side at 224 pixels and 2 on small images, so that one holds the last map, as in Swin;
 - the gating unit widens by 2 and not by its paper's 6, because the frame's channel MLP stays beside it;
-- the Fourier transform is orthonormal, because the frame normalises before the mixer and not behind it.
+- the Fourier transform is orthonormal, because the frame normalizes before the mixer and not behind it.
 
 Four rows are in the paper's table 5 and carry its top-1. Rows differ in parameters and multiply-adds, which the
 report's table shows: read the accuracy beside them. At 224 pixels matrices over 56 × 56 tokens have 10 million entries
@@ -57,8 +57,8 @@ def changes(width: float, small: bool) -> tuple[Change, ...]:
 
 
 def plan(side: int = 224) -> Plan:
-    """The rows for pictures of ``side`` pixels."""
-    base = Base(name="pooling", group=LOCAL, model="poolformer_s12", published=77.2).for_pictures(side)
+    """The rows for images of ``side`` pixels."""
+    base = Base(name="pooling", group=LOCAL, model="poolformer_s12", published=77.2).for_images(side)
     small = side <= SMALL_SIDE
     return Plan(
         name="mixers",

@@ -4,7 +4,7 @@
 
 Up to 64 pixels the frame is PoolFormer-S12 at a quarter of its widths under the recipe ``short``, 18 rows and as many
 runs a seed; above that it is PoolFormer-S12 under the published ImageNet recipe, 4.3 · 10¹⁸ operations a run. What
-else is different in the small frame, and why, stands at ``Base.for_pictures``.
+else is different in the small frame, and why, stands at ``Base.for_images``.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def changes(width: float) -> tuple[Change, ...]:
 
 
 def plan(side: int = 224) -> Plan:
-    """The table for pictures of ``side`` pixels."""
-    base = Base(name="PoolFormer", model="poolformer_s12", published=77.2).for_pictures(side)
+    """The table for images of ``side`` pixels."""
+    base = Base(name="PoolFormer", model="poolformer_s12", published=77.2).for_images(side)
     return Plan(
         name="paper",
         title="What makes PoolFormer work",

@@ -9,27 +9,27 @@
     poolformer_m36   42.4   59,778,006
     poolformer_m48   42.7   77,078,934
 
-ADE20K is a folder with images/training, images/validation and annotations/ with the same parts: one PNG a picture, 0
+ADE20K is a folder with images/training, images/validation and annotations/ with the same parts: one PNG an image, 0
 for what is no class and 1 to 150 for the classes. The mIoU is the paper's, in percent of the validation part; this
-project has not run it. Pictures are evaluated whole, at sides that are multiples of 32, which is worth about a point.
+project has not run it. Images are evaluated whole, at sides that are multiples of 32, which is worth about a point.
 """
 
 from __future__ import annotations
 
-from metaformer.recipe import Augmentation, DataChoice, Dense, Machine, ModelChoice, Optimisation, Recipe
+from metaformer.recipe import Augmentation, DataConfig, Dense, Machine, ModelConfig, OptimizerConfig, Recipe
 
 
 def recipe(model: str = "poolformer_s12") -> Recipe:
     """The published run; any backbone with published weights."""
     return Recipe(
         task="segmentation",
-        model=ModelChoice(name=model, pretrained=True, drop_path_rate=0.0),
-        data=DataChoice(source="ade20k", workers=4, verify="none", reduce_zero_label=True),
+        model=ModelConfig(name=model, pretrained=True, drop_path_rate=0.0),
+        data=DataConfig(source="ade20k", workers=4, verify="none", reduce_zero_label=True),
         augmentation=Augmentation(policy="none", hflip=0.5),
-        optimisation=Optimisation(
+        optimizer=OptimizerConfig(
             updates=40_000,
             batch_size=32,
-            optimiser="adamw",
+            name="adamw",
             lr=2e-4,
             weight_decay=1e-4,
             decay_everything=True,

@@ -14,20 +14,20 @@ The paper prints a rate of 1e-4 for both detectors; its configuration files have
 
 from __future__ import annotations
 
-from metaformer.recipe import Augmentation, DataChoice, Dense, Machine, ModelChoice, Optimisation, Recipe
+from metaformer.recipe import Augmentation, DataConfig, Dense, Machine, ModelConfig, OptimizerConfig, Recipe
 
 
 def recipe(model: str = "poolformer_s12") -> Recipe:
     """The published run; any backbone with published weights."""
     return Recipe(
         task="detection",
-        model=ModelChoice(name=model, pretrained=True, drop_path_rate=0.0),
-        data=DataChoice(source="coco", workers=4, verify="none", on_bad_image="skip"),
+        model=ModelConfig(name=model, pretrained=True, drop_path_rate=0.0),
+        data=DataConfig(source="coco", workers=4, verify="none", on_bad_image="skip"),
         augmentation=Augmentation(policy="none", hflip=0.5),
-        optimisation=Optimisation(
+        optimizer=OptimizerConfig(
             epochs=12,
             batch_size=16,
-            optimiser="adamw",
+            name="adamw",
             lr=1e-4,
             weight_decay=1e-4,
             decay_everything=True,

@@ -9,13 +9,21 @@
     caformer_b36              85.5   55.3
 
 IMAGENET is a folder with train/ and val/, each with a folder for every class. The accuracy is the paper's, in percent;
-this project has not run it. The cost is in 10¹⁸ floating-point operations: six for every multiply-add of a picture
-(forward and backward), 310 passes over 1,281,167 pictures.
+this project has not run it. The cost is in 10¹⁸ floating-point operations: six for every multiply-add of an image
+(forward and backward), 310 passes over 1,281,167 images.
 """
 
 from __future__ import annotations
 
-from metaformer.recipe import PAPER_AUGMENTATION, DataChoice, Machine, ModelChoice, Optimisation, Recipe, settings_for
+from metaformer.recipe import (
+    PAPER_AUGMENTATION,
+    DataConfig,
+    Machine,
+    ModelConfig,
+    OptimizerConfig,
+    Recipe,
+    settings_for,
+)
 
 DROPOUT = {
     "caformer_s18": (0.15, 0.0),
@@ -30,15 +38,15 @@ def recipe(model: str = "caformer_s18") -> Recipe:
     """The published run of one size of the family."""
     drop_path, head_dropout = settings_for(model, DROPOUT)
     return Recipe(
-        model=ModelChoice(name=model, drop_path_rate=drop_path, drop_rate=head_dropout),
-        data=DataChoice(source="imagenet", workers=8, verify="header"),
+        model=ModelConfig(name=model, drop_path_rate=drop_path, drop_rate=head_dropout),
+        data=DataConfig(source="imagenet", workers=8, verify="header"),
         augmentation=PAPER_AUGMENTATION,
-        optimisation=Optimisation(
+        optimizer=OptimizerConfig(
             epochs=300,
             cooldown_epochs=10,  # the original script goes on for ten epochs at min_lr
             batch_size=4096,
-            accumulation=4,  # 128 pictures a part on each of 8 GPUs
-            optimiser="lamb",  # timm's: it clips the global gradient norm to 1 itself
+            accumulation=4,  # 128 images a part on each of 8 GPUs
+            name="lamb",  # timm's: it clips the global gradient norm to 1 itself
             lr=8e-3,
             lr_batch=4096,
             weight_decay=0.05,

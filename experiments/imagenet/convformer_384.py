@@ -9,13 +9,21 @@
     convformer_b36_384        85.7   15.4
 
 IMAGENET is a folder with train/ and val/, each with a folder for every class. The accuracy is the paper's, in percent;
-this project has not run it. The cost is in 10¹⁸ floating-point operations: six for every multiply-add of a picture
-(forward and backward), 30 passes over 1,281,167 pictures.
+this project has not run it. The cost is in 10¹⁸ floating-point operations: six for every multiply-add of an image
+(forward and backward), 30 passes over 1,281,167 images.
 """
 
 from __future__ import annotations
 
-from metaformer.recipe import PAPER_AUGMENTATION, DataChoice, Machine, ModelChoice, Optimisation, Recipe, settings_for
+from metaformer.recipe import (
+    PAPER_AUGMENTATION,
+    DataConfig,
+    Machine,
+    ModelConfig,
+    OptimizerConfig,
+    Recipe,
+    settings_for,
+)
 
 DROPOUT = {
     "convformer_s18_384": (0.3, 0.4),
@@ -31,14 +39,14 @@ def recipe(model: str = "convformer_s18_384") -> Recipe:
     drop_path, head_dropout = settings_for(model, DROPOUT)
     start = f"timm/{model.removesuffix('_384')}.sail_in1k"
     return Recipe(
-        model=ModelChoice(name=model, weights=start, drop_path_rate=drop_path, drop_rate=head_dropout),
-        data=DataChoice(source="imagenet", workers=8, verify="header"),
+        model=ModelConfig(name=model, weights=start, drop_path_rate=drop_path, drop_rate=head_dropout),
+        data=DataConfig(source="imagenet", workers=8, verify="header"),
         augmentation=PAPER_AUGMENTATION.with_changes(mixup=0.0, cutmix=0.0),
-        optimisation=Optimisation(
+        optimizer=OptimizerConfig(
             epochs=30,
             batch_size=1024,
-            accumulation=4,  # 32 pictures a part on each of 8 GPUs
-            optimiser="adamw",
+            accumulation=4,  # 32 images a part on each of 8 GPUs
+            name="adamw",
             lr=5e-5,
             lr_batch=1024,
             weight_decay=0.05,

@@ -10,13 +10,21 @@
     metaformer_ppff_s12_224   77.9    4.5
 
 IMAGENET is a folder with train/ and val/, each with a folder for every class. The accuracy is the paper's, in percent;
-this project has not run it. The cost is in 10¹⁸ floating-point operations: six for every multiply-add of a picture
-(forward and backward), 310 passes over 1,281,167 pictures.
+this project has not run it. The cost is in 10¹⁸ floating-point operations: six for every multiply-add of an image
+(forward and backward), 310 passes over 1,281,167 images.
 """
 
 from __future__ import annotations
 
-from metaformer.recipe import PAPER_AUGMENTATION, DataChoice, Machine, ModelChoice, Optimisation, Recipe, settings_for
+from metaformer.recipe import (
+    PAPER_AUGMENTATION,
+    DataConfig,
+    Machine,
+    ModelConfig,
+    OptimizerConfig,
+    Recipe,
+    settings_for,
+)
 
 BATCH_SIZE = {
     "metaformer_id_s12": 4096,
@@ -25,22 +33,22 @@ BATCH_SIZE = {
     "metaformer_pppf_s12_224": 4096,
     "metaformer_ppff_s12_224": 4096,
 }
-"""Pictures per update: models with attention were trained with smaller batches than the others."""
+"""Images per update: models with attention were trained with smaller batches than the others."""
 
 
 def recipe(model: str = "metaformer_ppaa_s12_224") -> Recipe:
     """The published run of one combination of mixers."""
     batch_size = settings_for(model, BATCH_SIZE)
     return Recipe(
-        model=ModelChoice(name=model, drop_path_rate=0.1),
-        data=DataChoice(source="imagenet", workers=8, verify="header"),
+        model=ModelConfig(name=model, drop_path_rate=0.1),
+        data=DataConfig(source="imagenet", workers=8, verify="header"),
         augmentation=PAPER_AUGMENTATION,
-        optimisation=Optimisation(
+        optimizer=OptimizerConfig(
             epochs=300,
             cooldown_epochs=10,  # the original script goes on for ten epochs at min_lr
             batch_size=batch_size,
-            accumulation=batch_size // 1024,  # 128 pictures a part on each of 8 GPUs
-            optimiser="adamw",
+            accumulation=batch_size // 1024,  # 128 images a part on each of 8 GPUs
+            name="adamw",
             lr=1e-3,
             lr_batch=1024,
             weight_decay=0.05,

@@ -10,13 +10,21 @@
     randformer_m48            81.4   28.4
 
 IMAGENET is a folder with train/ and val/, each with a folder for every class. The accuracy is the paper's, in percent;
-this project has not run it. The cost is in 10¹⁸ floating-point operations: six for every multiply-add of a picture
-(forward and backward), 310 passes over 1,281,167 pictures.
+this project has not run it. The cost is in 10¹⁸ floating-point operations: six for every multiply-add of an image
+(forward and backward), 310 passes over 1,281,167 images.
 """
 
 from __future__ import annotations
 
-from metaformer.recipe import PAPER_AUGMENTATION, DataChoice, Machine, ModelChoice, Optimisation, Recipe, settings_for
+from metaformer.recipe import (
+    PAPER_AUGMENTATION,
+    DataConfig,
+    Machine,
+    ModelConfig,
+    OptimizerConfig,
+    Recipe,
+    settings_for,
+)
 
 DROP_PATH = {
     "randformer_s12": 0.1,
@@ -32,15 +40,15 @@ def recipe(model: str = "randformer_s12") -> Recipe:
     """The published run of one size of the family."""
     drop_path = settings_for(model, DROP_PATH)
     return Recipe(
-        model=ModelChoice(name=model, drop_path_rate=drop_path),
-        data=DataChoice(source="imagenet", workers=8, verify="header"),
+        model=ModelConfig(name=model, drop_path_rate=drop_path),
+        data=DataConfig(source="imagenet", workers=8, verify="header"),
         augmentation=PAPER_AUGMENTATION,
-        optimisation=Optimisation(
+        optimizer=OptimizerConfig(
             epochs=300,
             cooldown_epochs=10,  # the original script goes on for ten epochs at min_lr
             batch_size=4096,
-            accumulation=4,  # 128 pictures a part on each of 8 GPUs
-            optimiser="adamw",
+            accumulation=4,  # 128 images a part on each of 8 GPUs
+            name="adamw",
             lr=4e-3,
             lr_batch=4096,
             weight_decay=0.05,

@@ -9,18 +9,16 @@ from typing import Any
 
 from rich.console import Console
 
-from ..data.sets import PictureSets
+from ..data.sets import ImageSplits
 from ..data.sources import open_source
 from ..errors import InputError, RunError, SpecError
-from ..recipe import Recipe
-from ..records import merged
 from ..run.recipe_files import executed
 from ..spec.model import AnySpec, MixerSpec
 from ..training.device import chosen_device
 from ..zoo.catalogue import find
 from .executors import Crew, Processes
 from .folder import SweepFolder
-from .plan import SMALL_SIDE, Base, PictureFacts, Plan, Variant, variants
+from .plan import SMALL_SIDE, DataFacts, Plan, Variant, variants
 from .plan_files import plan_file, read_plan
 from .progress import SweepProgress
 from .schedule import Sweep, UnfinishedError, carry_out, named
@@ -77,8 +75,8 @@ def ablate(
     changed = dict(changed or {})
     _expect_possible(changed, seeds, workers)
     path = plan_file(plan)
-    SweepFolder(out).check(resume=resume, overwrite=overwrite)  # before pictures are looked at for minutes
-    plan_read, facts = _for_pictures(path, changed, console)
+    SweepFolder(out).check(resume=resume, overwrite=overwrite)  # before images are looked at for minutes
+    plan_read, facts = _for_images(path, changed, console)
     if only is not None:
         plan_read = plan_read.only(only)
     rows, notes = variants(plan_read, facts)
@@ -119,11 +117,11 @@ def _expect_possible(changed: Mapping[str, Any], seeds: int, workers: int | None
             raise RunError(f"--{dotted}: {why}")
 
 
-def _for_pictures(path: Path, changed: dict[str, Any], console: Console) -> tuple[Plan, PictureFacts]:
+def _for_images(path: Path, changed: dict[str, Any], console: Console) -> tuple[Plan, DataFacts]:
     """The plan as this data and these flags want it."""
-    guess = read_plan(path, SMALL_SIDE)  # a plan may name its own pictures
-    data = Recipe.from_dict(merged(guess.recipe.to_dict(), {"data": changed.get("data", {})})).data
-    with console.status("opening the pictures"):
+    guess = read_plan(path, SMALL_SIDE)  # a plan may name its own images
+    data = guess.recipe.data.updated(changed.get("data", {}))
+    with console.status("opening the images"):
         sets = open_source(data)
     model = changed.get("model", {})
     frame = find(model["name"]).spec if "name" in model else guess.base.frame
@@ -133,28 +131,24 @@ def _for_pictures(path: Path, changed: dict[str, Any], console: Console) -> tupl
     if "name" in model:
         base |= {"model": model["name"], "spec": None, "name": model["name"], "published": None}
         plan = plan.with_changes(changes=tuple(change.with_changes(published=None) for change in plan.changes))
-    recipe = Recipe.from_dict(merged(plan.recipe.to_dict(), changed))
-    plan = plan.with_changes(base=Base(**{**_fields(plan.base), **base}), recipe=recipe)
-    facts = PictureFacts(
+    recipe = plan.recipe.updated(changed)
+    plan = plan.with_changes(base=plan.base.with_changes(**base), recipe=recipe)
+    facts = DataFacts(
         classes=sets.classes, channels=recipe.model.in_chans or sets.channels, side=side,
         train=len(sets.train), val=len(sets.val),
     )  # fmt: skip
     return plan, facts
 
 
-def _fields(base: Base) -> dict[str, Any]:
-    return {name: getattr(base, name) for name in Base.__dataclass_fields__ if name != "error"}
-
-
-def _side(sets: PictureSets, frame: AnySpec) -> int:
-    """The pictures' own size where they share a small one, the base's else."""
+def _side(sets: ImageSplits, frame: AnySpec) -> int:
+    """The images' own size where they share a small one, the base's else."""
     native = sets.native_size
     if native is not None and max(native) <= SMALL_SIDE:
         return max(native)
     return max(frame.img_size)
 
 
-def _ready(row: Variant, facts: PictureFacts) -> Variant:
+def _ready(row: Variant, facts: DataFacts) -> Variant:
     """A row whose recipe says what the run has to know and leaves nothing to the machine."""
     recipe = row.recipe
     threads = recipe.machine.threads or (1 if facts.side <= SMALL_SIDE else None)

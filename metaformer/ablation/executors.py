@@ -1,6 +1,6 @@
 """Who carries jobs out: processes of this machine here, a Ray cluster in ``ray_crew``.
 
-A worker carries out one job after another in one process, so that torch is imported and the pictures are decoded once.
+A worker carries out one job after another in one process, so that torch is imported and the images are decoded once.
 It dies with the process that started it: a killed sweep leaves nobody behind who writes into its folder.
 """
 

@@ -1,6 +1,6 @@
 """A sweep's folder: its plan as resolved, its journal, its runs, and the lock that keeps a second sweep out.
 
-plan.json          what is trained: rows with whole models and recipes, seeds, the pictures' classes and numbers
+plan.json          what is trained: rows with whole models and recipes, seeds, the images' classes and numbers
 journal.jsonl      what happened, a line an event, on the disk before the sweep goes on
 runs/ROW/seed-N/   ordinary run folders
 report.html, table.csv, table.json, table.md, *.png
@@ -203,7 +203,7 @@ def expect_same_plan(stored: Mapping[str, Any], now: Mapping[str, Any], folder: 
     Raises:
         RunError: naming the first difference.
     """
-    _expect_same_pictures(stored["data"], now["data"], folder)
+    _expect_same_images(stored["data"], now["data"], folder)
     rows = {row["slug"]: row for row in now["variants"]}
     for before in stored["variants"]:
         row = rows.get(before["slug"])
@@ -228,15 +228,15 @@ def _told(flat: Mapping[str, Any], path: str) -> str:
     return repr(flat[path]) if path in flat else "nothing"
 
 
-def _expect_same_pictures(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+def _expect_same_images(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
     difference = ""
     if tuple(before["classes"]) != tuple(now["classes"]):
         difference = run_folder.class_difference(tuple(before["classes"]), tuple(now["classes"]))
     for part, name in (("train", "training"), ("val", "validation")):
         if not difference and before[part] != now[part]:
-            difference = f"it was begun with {before[part]} {name} pictures, now there are {now[part]}"
+            difference = f"it was begun with {before[part]} {name} images, now there are {now[part]}"
     if difference:
-        raise RunError(f"{folder}: {difference}. Resume with the pictures it was begun with, or choose another --out")
+        raise RunError(f"{folder}: {difference}. Resume with the images it was begun with, or choose another --out")
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

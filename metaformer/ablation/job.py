@@ -13,10 +13,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..data.sets import PictureSets
+from ..data.sets import ImageSplits
 from ..data.sources import open_source
 from ..errors import BrokeDownError, InputError, RunError
-from ..recipe import DataChoice, Recipe
+from ..recipe import DataConfig, Recipe
 from ..records import Record
 from ..run.folder import read_config, start_over
 from ..run.recipe_files import executed
@@ -121,8 +121,8 @@ def _can_go_on(folder: Path) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _opened(choice: DataChoice) -> PictureSets:
-    """The pictures, opened once for all runs of a process."""
+def _opened(choice: DataConfig) -> ImageSplits:
+    """The images, opened once for all runs of a process."""
     return open_source(choice)
 
 

@@ -14,14 +14,14 @@ from math import inf
 from typing import Any, ClassVar
 
 from ..errors import InputError, RunError, SpecError, did_you_mean
-from ..recipe import ModelChoice, Recipe
+from ..recipe import ModelConfig, Recipe
 from ..records import Record, merged
-from ..spec.model import AnySpec, HeadSpec, MixerSpec, ModelSpec, StageSpec, TimmSpec
+from ..spec.model import AnySpec, MixerSpec, ModelSpec, StageSpec, TimmSpec
 from ..types import Grid
 from ..zoo.catalogue import find
 
 SMALL_SIDE = 64
-"""Pictures up to this side are trained at their own size, and by narrow models."""
+"""Images up to this side are trained at their own size, and by narrow models."""
 LEAST_GRID = 2
 """Tokens on a side that a downsampling leaves at least; below that there is nothing for a mixer to mix."""
 USUAL_MODEL = "poolformer_s12"
@@ -41,7 +41,7 @@ class _PlanRecord(Record):
 
 OF_ALL_ROWS = {
     "model": "a row's model is changed by model, mixers, stages, stage, head and network",
-    "data": "all rows see the same pictures; the plan's recipe or --data says which",
+    "data": "all rows see the same images; the plan's recipe or --data says which",
     "seed": "every row is trained with the seeds 0, 1, ...; --seeds says how many",
 }
 """Rooms of the recipe that no single row changes, and why."""
@@ -78,7 +78,7 @@ class Change(_PlanRecord):
     network: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the model as a whole, such as ``{"drop_path_rate": 0.1}``."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the recipe, such as ``{"optimisation": {"lr": 0.002}}``."""
+    """Fields of the recipe, such as ``{"optimizer": {"lr": 0.002}}``."""
 
     def check(self) -> None:
         """A name that can be a folder's, stages by their numbers, and nothing of the recipe that all rows share."""
@@ -109,7 +109,7 @@ class Change(_PlanRecord):
             stages[i] = _with_fields(stage, merged(self.stages, own), f"stages[{i}]")
         spec = spec.with_changes(stages=tuple(stages))
         if self.head:
-            spec = spec.with_changes(head=HeadSpec.from_dict(merged(spec.head.to_dict(), self.head), "head"))
+            spec = spec.with_changes(head=spec.head.updated(self.head, "head"))
         if self.mixers is not None:
             spec = spec.with_mixers(self.mixers)
         return _with_network(spec, self.network)
@@ -127,16 +127,17 @@ def _with_fields(stage: StageSpec, fields: Mapping[str, Any], path: str) -> Stag
         return stage
     if "mixer" in fields:
         raise SpecError(f"{path}.mixer: say it as mixers, one for all stages or one for each")
-    plain = stage.with_changes(mixer=MixerSpec(name="identity")).to_dict()
-    return StageSpec.from_dict(merged(plain, fields), path).with_changes(mixer=stage.mixer)
+    plain = stage.with_changes(mixer=MixerSpec(name="identity"))
+    return plain.updated(fields, path).with_changes(mixer=stage.mixer)
 
 
 def _with_network(spec: ModelSpec, fields: Mapping[str, Any]) -> ModelSpec:
-    allowed = ("img_size", "drop_path_rate", "drop_path_rule", "initialisation")
-    for key in fields:
+    allowed = ("img_size", "drop_path_rate", "drop_path_rule", "init")
+    current = spec.with_current_names(fields)
+    for key in current:
         if key not in allowed:
             raise SpecError(f"network.{key}: no such field. {did_you_mean(str(key), allowed)}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in current.items()}
     return spec.with_changes(**values)
 
 
@@ -157,7 +158,7 @@ class Base(_PlanRecord):
     width: float = 1.0
     """Factor on all widths, the number of attention heads staying as it is."""
     stem_stride: int | None = None
-    """Step of the first convolution; left out, small pictures get one that leaves about 8 tokens a side."""
+    """Step of the first convolution; left out, small images get one that leaves about 8 tokens a side."""
     group: str = "base"
     """Its group in the table."""
     about: str = ""
@@ -177,12 +178,12 @@ class Base(_PlanRecord):
         if self.change is not None and (self.change.model or self.change.recipe):
             raise RunError("change: the base's own model and recipe are said as base.model and as the plan's recipe")
 
-    def for_pictures(self, side: int) -> Base:
-        """The same where a training takes minutes, as it does on pictures of up to ``SMALL_SIDE`` pixels.
+    def for_images(self, side: int) -> Base:
+        """The same where a training takes minutes, as it does on images of up to ``SMALL_SIDE`` pixels.
 
         There the widths are a quarter, and LayerScale begins at 0.1, as in ResMLP-S12: PoolFormer's 1e-5 keeps the
         blocks shut for most of so short a training, and without any, pooling minus its input wipes out the map in the
-        first blocks. Larger pictures get the base as it is.
+        first blocks. Larger images get the base as it is.
         """
         if side > SMALL_SIDE:
             return self
@@ -251,19 +252,19 @@ class Plan(_PlanRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureFacts(_PlanRecord):
-    """What a plan needs to know of the pictures."""
+class DataFacts(_PlanRecord):
+    """What a plan needs to know of the images."""
 
     classes: tuple[str, ...]
     """The names of the classes."""
     channels: int
-    """1 for grey, 3 for colour."""
+    """1 for gray, 3 for color."""
     side: int
     """Height and width of the models' input in pixels."""
     train: int
-    """Pictures to train on."""
+    """Images to train on."""
     val: int
-    """Pictures to evaluate on."""
+    """Images to evaluate on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,8 +288,8 @@ class Variant(_PlanRecord):
         return self.spec, self.recipe
 
 
-def variants(plan: Plan, facts: PictureFacts) -> tuple[list[Variant], list[str]]:
-    """The rows of a plan for these pictures, the base first, and what is odd about them in sentences.
+def variants(plan: Plan, facts: DataFacts) -> tuple[list[Variant], list[str]]:
+    """The rows of a plan for these images, the base first, and what is odd about them in sentences.
 
     Raises:
         SpecError, RunError: a change that cannot be made; the message starts with its name.
@@ -298,15 +299,14 @@ def variants(plan: Plan, facts: PictureFacts) -> tuple[list[Variant], list[str]]
     return rows, _oddities(rows)
 
 
-def _variant(plan: Plan, base: Base, change: Change | None, facts: PictureFacts) -> Variant:
+def _variant(plan: Plan, base: Base, change: Change | None, facts: DataFacts) -> Variant:
     shown = change or base
     try:
         own = find(change.model).spec if change is not None and change.model else base.frame
         spec = _with_rates(fitted(own, base, facts), plan.recipe.model)
         for step in (base.change, change):
             spec = spec if step is None else step.applied(spec)
-        fields = merged(plan.recipe.to_dict(), {} if change is None else change.recipe)
-        recipe = Recipe.from_dict(fields, "recipe")
+        recipe = plan.recipe if change is None else plan.recipe.updated(change.recipe, "recipe")
     except InputError as error:
         raise type(error)(f"{shown.name}: {error}") from None
     return Variant(
@@ -320,17 +320,17 @@ def _variant(plan: Plan, base: Base, change: Change | None, facts: PictureFacts)
     )
 
 
-def _with_rates(spec: AnySpec, choice: ModelChoice) -> AnySpec:
+def _with_rates(spec: AnySpec, choice: ModelConfig) -> AnySpec:
     """The recipe's rates as the model's own, so that a change of them is not overruled when it is trained."""
     if choice.drop_rate is not None:
         spec = spec.with_dropout(choice.drop_rate)
     return spec if choice.drop_path_rate is None else spec.with_changes(drop_path_rate=choice.drop_path_rate)
 
 
-def fitted(spec: AnySpec, base: Base, facts: PictureFacts) -> AnySpec:
-    """A row of the zoo at the base's width, for these pictures.
+def fitted(spec: AnySpec, base: Base, facts: DataFacts) -> AnySpec:
+    """A row of the zoo at the base's width, for these images.
 
-    Small pictures get a stem that leaves about 8 tokens on a side, and downsamplings that would leave fewer than 2 keep
+    Small images get a stem that leaves about 8 tokens on a side, and downsamplings that would leave fewer than 2 keep
     the grid: at a single token no mixer has anything to mix.
     """
     place = {"num_classes": len(facts.classes), "in_chans": facts.channels, "img_size": (facts.side, facts.side)}

@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import InputError, RunError, did_you_mean
-from ..records import merged
 from ..run.recipe_files import executed, mistakes_in, named_recipe, shipped_plans
 from .plan import Plan
 
@@ -34,7 +33,7 @@ def plan_file(name: str) -> Path:
 
 
 def read_plan(path: Path, side: int) -> Plan:
-    """The plan in a file, for pictures of ``side`` pixels.
+    """The plan in a file, for images of ``side`` pixels.
 
     Raises:
         RunError: no plan in it, a field that does not exist, a value that does not fit, Python that fails; the message
@@ -95,9 +94,9 @@ def _parsed(path: Path) -> object:
 def _recipe(said: object) -> object:
     """The recipe's fields, over those of a named one."""
     if isinstance(said, str):
-        return named_recipe(said, said_as="recipe").to_dict()
+        return named_recipe(said, said_as="recipe")
     if not isinstance(said, Mapping):
         return said  # refused with its path by the record
     fields = dict(said)
-    start = named_recipe(str(fields.pop("name", "short")), said_as="recipe.name").to_dict()
-    return merged(start, fields)
+    start = named_recipe(str(fields.pop("name", "short")), said_as="recipe.name")
+    return start.updated(fields, "recipe")

@@ -83,7 +83,7 @@ class SweepProgress:
 
 
 def _total(job: Job) -> int:
-    return job.recipe.optimisation.total_epochs
+    return job.recipe.optimizer.total_epochs
 
 
 def _said(outcome: Outcome, job: Job) -> str:

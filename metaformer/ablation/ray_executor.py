@@ -1,6 +1,6 @@
 """Who carries jobs out on a Ray cluster: a task a run, with cores and a GPU of its own.
 
-The cluster's machines need this library, Ray, and the pictures under the same name. They need no disk in common: where
+The cluster's machines need this library, Ray, and the images under the same name. They need no disk in common: where
 the sweep's folder cannot be reached, a run is trained in a temporary one and gives back its small files. Such a run
 has no state to go on from when it is stopped; it is begun again.
 """
@@ -34,7 +34,7 @@ STORE = 100_000_000
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what a cluster says goes to its log files and not between our lines
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the behaviour to come, without the warning that it will
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the behavior to come, without the warning that it will
 }
 ANSWER = 60
 """Seconds for a cluster to answer; Ray itself asks for minutes before it gives up."""

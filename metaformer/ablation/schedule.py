@@ -1,6 +1,6 @@
 """A sweep: every row of a plan with every seed, trained by a crew, its results in a folder. The lab's algorithm.
 
-In: a plan, pictures, a folder, a crew. Out: run folders, a journal and the report. What a run came to is on the disk
+In: a plan, images, a folder, a crew. Out: run folders, a journal and the report. What a run came to is on the disk
 before the next thing happens, so a sweep that is killed at any instant goes on where it was.
 """
 
@@ -21,7 +21,7 @@ from .executors import Crew
 from .folder import SETTLED, SweepFolder, expect_same_plan
 from .job import Job, Outcome
 from .lock import locked
-from .plan import PictureFacts, Variant
+from .plan import DataFacts, Variant
 from .progress import SweepProgress
 
 ATTEMPTS = 3
@@ -41,7 +41,7 @@ class Sweep:
     variants: tuple[Variant, ...]
     """The rows, the base first."""
     seeds: tuple[int, ...]
-    facts: PictureFacts
+    facts: DataFacts
     plan_file: Path
     notes: tuple[str, ...] = ()
     """What is odd about the plan, in sentences."""
@@ -113,7 +113,7 @@ def carry_out(
         overwrite: remove the sweep in the folder first.
         progress: told what happens.
         since: when the work on this sweep began, by ``time.monotonic``; now where left out. Its time is counted from
-            there, imports and looking at the pictures included.
+            there, imports and looking at the images included.
 
     Raises:
         RunError: the folder cannot hold this sweep, or a run cannot be trained; finished runs are kept.

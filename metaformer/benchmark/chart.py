@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from ..render.style import AMBER, BLUE, GREEN, HAIR, INK, MUTED, PURPLE, blank, house_style, save_svg
 
-COLOURS = {"metaformer": BLUE, "timm": AMBER, "transformers": GREEN, "torchvision": PURPLE}
+COLORS = {"metaformer": BLUE, "timm": AMBER, "transformers": GREEN, "torchvision": PURPLE}
 _ROW = 0.24  # inches of a bar and its gap
 
 
@@ -41,7 +41,7 @@ def speeds(comparison: Mapping[str, Any]) -> Figure:
     axes.set_xlim(0, 1.16 * top)
     axes.set_ylim(count - 0.4, -0.9)
     there = {row["library"] for rows in shown.values() for row in rows}
-    handles = [Patch(color=colour, label=name) for name, colour in COLOURS.items() if name in there]
+    handles = [Patch(color=color, label=name) for name, color in COLORS.items() if name in there]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
     return figure
 
@@ -85,7 +85,7 @@ def _bar(axes: Axes, row: Mapping[str, Any], place: int) -> float:
     figures = row["figures"]
     speed, ratio = figures["images_per_second"], figures["ratio"]
     low, high = (speed * quartile / ratio for quartile in figures["quartiles"])
-    axes.barh(place, speed, height=0.72, color=COLOURS.get(row["library"], HAIR))
+    axes.barh(place, speed, height=0.72, color=COLORS.get(row["library"], HAIR))
     axes.plot([low, high], [place, place], color=INK, linewidth=1)
     text = f"{speed:,.0f}  ({ratio:.2f} ×)" if speed >= 10 else f"{speed:,.1f}  ({ratio:.2f} ×)"
     axes.annotate(

@@ -1,6 +1,6 @@
 """Who takes part, as rows of data: this library in every way it can be called, and each peer at its best.
 
-In: a ``Trial``. Out: a call on its pictures that gives the scores (B, K). Every contender is checked before it is timed
+In: a ``Trial``. Out: a call on its images that gives the scores (B, K). Every contender is checked before it is timed
 at all: what it answers may differ from our eager float32 model with the same weights by what its precision allows.
 """
 
@@ -37,7 +37,7 @@ class Contender:
     engine: str
     precision: str
     layout: str
-    """Memory of the pictures it is given: ``nchw`` or ``channels_last``; engines arrange their own."""
+    """Memory of the images it is given: ``nchw`` or ``channels_last``; engines arrange their own."""
     prepare: Callable[[Trial], Callable[[], Tensor]]
     """Builds the call; an ``InputError`` says why it cannot take part."""
     head: str | None = "original"
@@ -118,7 +118,7 @@ Choice = Callable[[Trial], nn.Module]
 
 
 def _torch(choice: Choice, *, precision: str = "fp32", channels_last: bool = False, compiled: bool = False) -> Any:
-    """PyTorch's own ways: numbers, memory format of weights and pictures, ``torch.compile``."""
+    """PyTorch's own ways: numbers, memory format of weights and images, ``torch.compile``."""
 
     def prepare(trial: Trial) -> Answer:
         expect_precision(precision, "torch", trial.device)
@@ -141,7 +141,7 @@ def with_compiler(model: nn.Module, device: torch.device, *, learns: bool = Fals
 
 
 def answering(model: Any, images: Tensor) -> Answer:
-    """The model's scores of these pictures, without gradients."""
+    """The model's scores of these images, without gradients."""
 
     def call() -> Tensor:
         with torch.inference_mode():

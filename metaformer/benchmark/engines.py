@@ -31,7 +31,7 @@ def expect_precision(precision: str, engine: str, device: torch.device) -> None:
 
 
 def openvino_call(model: nn.Module, images: Tensor, precision: str, threads: int, calibration: Tensor) -> Answer:
-    """A model traced by OpenVINO for a pair of pictures, or one, quantised by NNCF; batches go to streams as ours do.
+    """A model traced by OpenVINO for a pair of images, or one, quantized by NNCF; batches go to streams as ours do.
 
     Raises:
         MissingExtraError: OpenVINO or NNCF is not installed.
@@ -43,12 +43,12 @@ def openvino_call(model: nn.Module, images: Tensor, precision: str, threads: int
         few = images[: 1 if len(images) % openvino.Runner.PAIR else openvino.Runner.PAIR]
         graph = openvino.library().convert_model(model, example_input=few, input=[tuple(few.shape)])
     if precision == "int8":
-        graph = _quantised(graph, calibration.split(len(few)))
+        graph = _quantized(graph, calibration.split(len(few)))
     run = openvino.runner(graph, precision, threads)
     return lambda: run(images)[0]
 
 
-def _quantised(graph: Any, calibration: Sequence[Tensor]) -> Any:
+def _quantized(graph: Any, calibration: Sequence[Tensor]) -> Any:
     openvino.without_telemetry()
     try:
         import nncf
@@ -93,7 +93,7 @@ def product_call(precision: str, threads: int, device: torch.device) -> Callable
 
 
 def _int8_product(threads: int) -> Callable[[], object]:
-    """uint8 × int8: what quantised layers compute; the input is rounded on the way in, once for each of its numbers."""
+    """uint8 × int8: what quantized layers compute; the input is rounded on the way in, once for each of its numbers."""
     ov = openvino.library()
     from openvino import opset13 as ops
 

@@ -1,7 +1,7 @@
 """Growth: time and memory of one block over the number of tokens, and the exponents that fit them.
 
 Tokens as in a third stage, 16 pixels apart: N = (side / 16)². One block of PoolFormer-S12's third stage (C = 320, norm,
-mixer, channel MLP) with each mixer in turn, in evaluation mode and float32, on one picture.
+mixer, channel MLP) with each mixer in turn, in evaluation mode and float32, on one image.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Curve:
 
 
 def block_call(mixer: MixerSpec, side: int, device: torch.device) -> tuple[Call, int]:
-    """A call of one block on the tokens (1, N, C) of a picture, and the bytes of its weights."""
+    """A call of one block on the tokens (1, N, C) of an image, and the bytes of its weights."""
     stem = EmbeddingSpec(kernel=STRIDE, stride=STRIDE, padding=0)
     stage = StageSpec(depth=1, width=WIDTH, embedding=stem, mixer=mixer, norm=NormSpec(kind="group"))
     with device:

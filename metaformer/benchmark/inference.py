@@ -29,7 +29,7 @@ class Comparison:
     batch: int
     size: int
     macs: int
-    """For one picture."""
+    """For one image."""
     rows: list[Row]
     peaks: dict[str, list[float]] = field(default_factory=dict)
     """Seconds of a matrix product in each precision, a round after the other."""

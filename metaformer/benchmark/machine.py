@@ -46,7 +46,7 @@ def instructions() -> tuple[str, ...]:
 
 
 def commit() -> str:
-    """The short hash of the checkout that this file lies in, marked where files differ from it; nothing elsewhere."""
+    """The short hash of the checkout that this file lies in, marked where files differ from it; None elsewhere."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude=*"],
         capture_output=True, text=True, check=False, cwd=Path(__file__).parent,
@@ -55,7 +55,7 @@ def commit() -> str:
 
 
 def processor_time(file: Path = Path("/proc/stat")) -> tuple[int, int] | None:
-    """Ticks since the start that the host took for others, and all ticks; nothing where the system does not tell."""
+    """Ticks since the start that the host took for others, and all ticks; None where the system does not tell."""
     if not file.exists():
         return None
     ticks = [int(word) for word in file.read_text().splitlines()[0].split()[1:9]]  # guests' are in the first two

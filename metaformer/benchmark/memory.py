@@ -54,5 +54,5 @@ def _allocations(seen: profile) -> list[int]:
 
 
 def standing_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of weights and of an optimiser's state."""
+    """Bytes of weights and of an optimizer's state."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -22,7 +22,7 @@ class Setting(Record):
     """Rows of the zoo. Each is measured at the first batch size, the first of them at every batch size."""
     batch_sizes: tuple[int, ...] = (8,)
     size: int = 224
-    """Side of the pictures in pixels."""
+    """Side of the images in pixels."""
     rounds: int = 15
     threads: int = 2
     device: str = "cpu"

@@ -23,17 +23,17 @@ BASELINE = "import torch"
 
 
 def start_up(model: Model, folder: Path, threads: int, pace: Pace, tell: Tell) -> Iterator[list[Row]]:
-    """The rows after each finished round; ``folder`` gets the model's weights and a picture."""
-    weights, picture = folder / "model.safetensors", folder / "picture.jpg"
+    """The rows after each finished round; ``folder`` gets the model's weights and an image."""
+    weights, image = folder / "model.safetensors", folder / "image.jpg"
     save_weights(model, weights)
     noise = np.random.default_rng(0).integers(0, 256, (*model.preprocessing.size, 3), np.uint8)
-    Image.fromarray(noise).save(picture)
+    Image.fromarray(noise).save(image)
     commands = {
         "python": ["-c", "pass"],
         BASELINE: ["-c", "import torch"],
         "import metaformer": ["-c", "import metaformer"],
         "metaformer --help": ["-m", "metaformer", "--help"],
-        "first image of predict": ["-m", "metaformer", "predict", str(picture), "--weights", str(weights)],
+        "first image of predict": ["-m", "metaformer", "predict", str(image), "--weights", str(weights)],
     }
     rows = [Row(name=name, library="", engine="process", precision="fp32", layout="") for name in commands]
     calls = {name: process(command, threads) for name, command in commands.items()}

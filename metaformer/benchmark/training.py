@@ -76,29 +76,29 @@ def learners(*, peers: bool = True, compilers: bool = True) -> list[Learner]:
 
 
 class Step:
-    """One training step on a trial's pictures; a call makes it and gives the loss before it."""
+    """One training step on a trial's images; a call makes it and gives the loss before it."""
 
     def __init__(self, model: nn.Module, trial: Trial, precision: str, *, compiled: bool = False) -> None:
         self.trial = trial
         self.model = copy.deepcopy(model).to(memory_format=torch.channels_last).train()
         self.images = trial.images.contiguous(memory_format=torch.channels_last)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE, fused=True)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE, fused=True)
         self._autocast = precision == "bf16"
         self._forward: Any = with_compiler(self.model, trial.device, learns=True) if compiled else self.model
 
     def __call__(self) -> Tensor:
         """Forward, backward, update."""
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.trial.device.type, torch.bfloat16, enabled=self._autocast):
             loss = nn.functional.cross_entropy(self._forward(self.images), self.trial.labels)
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         return loss.detach()
 
     def peak(self) -> int:
-        """Bytes at the step's peak: weights, the optimiser's state, and what the step takes beyond them."""
-        self.optimiser.zero_grad(set_to_none=True)
-        state = [value for values in self.optimiser.state.values() for value in values.values()]
+        """Bytes at the step's peak: weights, the optimizer's state, and what the step takes beyond them."""
+        self.optimizer.zero_grad(set_to_none=True)
+        state = [value for values in self.optimizer.state.values() for value in values.values()]
         standing = standing_bytes([*self.model.parameters(), *self.model.buffers(), *state])
         return standing + peak_bytes(self, self.trial.device)
 

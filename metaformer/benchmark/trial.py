@@ -1,6 +1,6 @@
-"""One model at one batch: the pictures, and the models of every library with the same weights in them.
+"""One model at one batch: the images, and the models of every library with the same weights in them.
 
-B pictures of ``size`` × ``size``. Weights are drawn so that every part counts: as they are initialised, LayerScale
+B images of ``size`` × ``size``. Weights are drawn so that every part counts: as they are initialized, LayerScale
 would hide what the blocks compute, and a wrong answer would look right.
 """
 
@@ -29,9 +29,9 @@ class Trial:
         self.name, self.batch, self.size, self.threads, self.device = name, batch, size, threads, device
         self.spec = spec.with_changes(img_size=(size, size), drop_path_rate=0.0)
         draw = torch.Generator().manual_seed(0)
-        self.images = pictures(batch, spec.in_chans, size, draw).to(device)
+        self.images = random_images(batch, spec.in_chans, size, draw).to(device)
         self.labels = torch.randint(max(spec.num_classes, 1), (batch,), generator=draw).to(device)
-        self.calibration = pictures(16, spec.in_chans, size, draw)
+        self.calibration = random_images(16, spec.in_chans, size, draw)
         self.losses: dict[str, list[float]] = {}
         """Of the first training steps, by head."""
         self._answers: dict[str, Tensor] = {}
@@ -43,7 +43,7 @@ class Trial:
 
     @cached_property
     def macs(self) -> int:
-        """Multiply-adds for one picture."""
+        """Multiply-adds for one image."""
         return count_macs(self.ours, (self.size, self.size))
 
     @cached_property
@@ -97,10 +97,10 @@ class Trial:
         return self._answers[head]
 
 
-def pictures(count: int, channels: int, size: int, draw: torch.Generator) -> Tensor:
-    """Noise on a colour, another one for each: of noise alone all scores are alike, and one would pass for another."""
-    colours = torch.randn(count, channels, 1, 1, generator=draw)
-    return colours + 0.5 * torch.randn(count, channels, size, size, generator=draw)
+def random_images(count: int, channels: int, size: int, draw: torch.Generator) -> Tensor:
+    """Noise on a color, another one for each: of noise alone all scores are alike, and one would pass for another."""
+    colors = torch.randn(count, channels, 1, 1, generator=draw)
+    return colors + 0.5 * torch.randn(count, channels, size, size, generator=draw)
 
 
 def varied(model: Any) -> Any:
@@ -116,6 +116,6 @@ def varied(model: Any) -> Any:
 
 
 def _any_size(name: str) -> bool:
-    """Whether timm's model takes pictures of every size; the others must be told."""
+    """Whether timm's model takes images of every size; the others must be told."""
     published = timm.get_pretrained_cfg(name)
     return published is None or not published.fixed_input_size

@@ -30,9 +30,9 @@ def bench(
     ] = ("poolformer_s12",),
     batch_size: Annotated[
         tuple[int, ...],
-        _option("Pictures at a time; the first model is measured at each.", consume_multiple=True, negative=()),
+        _option("Images at a time; the first model is measured at each.", consume_multiple=True, negative=()),
     ] = (8,),
-    size: Annotated[int, _option("Side of the pictures in pixels.")] = 224,
+    size: Annotated[int, _option("Side of the images in pixels.")] = 224,
     rounds: Annotated[int, _option("In each of them everyone has a turn.")] = 15,
     threads: Annotated[int, _option("Of every engine.")] = 2,
     device: Annotated[Literal["auto", "cpu", "cuda"], _option("Where to compute.")] = "cpu",

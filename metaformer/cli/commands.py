@@ -13,8 +13,7 @@ from rich.table import Table
 
 from ..errors import DataError, InputError, did_you_mean
 from ..metrics import figure_name
-from ..recipe import DataChoice, Recipe
-from ..records import merged
+from ..recipe import DataConfig, Recipe
 from ..run.recipes import assembled
 from .flags import COMMON, RUN, nested, with_flags
 
@@ -44,7 +43,7 @@ def train(
     ] = False,
     **flags: Any,
 ) -> None:
-    """Train a classifier on a folder of pictures; with --task, a detector or a segmenter.
+    """Train a classifier on a folder of images; with --task, a detector or a segmenter.
 
     A recipe file sets the start, a YAML file goes over it, flags go over both. Every field has a dotted flag; the
     everyday ones have a short one too.
@@ -93,10 +92,10 @@ def _print_result(result: Any) -> None:
         f"last {percent(result.last.get(result.figure))}{time}"
     )
     console.print(f"report   {result.report}", markup=False, soft_wrap=True)
-    console.print(f"predict  metaformer predict --weights {result.folder} PICTURES", markup=False, soft_wrap=True)
+    console.print(f"predict  metaformer predict --weights {result.folder} IMAGES", markup=False, soft_wrap=True)
 
 
-@with_flags(DataChoice, "data.", "Data", defaults=False)
+@with_flags(DataConfig, "data.", "Data", defaults=False)
 def evaluate(
     weights: Annotated[str | None, _option("A run's folder, a weights file or a hub id.")] = None,
     *,
@@ -104,18 +103,18 @@ def evaluate(
     part: Annotated[
         Literal["val", "train", "all"] | None,
         _option(
-            "Which pictures: the held-out ones, the others, all [default: val; all of a folder without a val/ that is "
+            "Which images: the held-out ones, the others, all [default: val; all of a folder without a val/ that is "
             "not the run's own].",
             show_default=False,
         ),
     ] = None,
-    batch_size: Annotated[int, _option("Pictures at a time.")] = 64,
+    batch_size: Annotated[int, _option("Images at a time.")] = 64,
     device: Annotated[Device, _option("Where to compute.")] = "auto",
-    out: Annotated[Path | None, _option("Folder for evaluation.json and pictures; nothing is written else.")] = None,
+    out: Annotated[Path | None, _option("Folder for evaluation.json and images; nothing is written else.")] = None,
     as_json: Annotated[bool, _option("Print one JSON document.", "--json", negative=(), show_default=False)] = False,
     **flags: Any,
 ) -> None:
-    """Measure a trained model on pictures; on those of its run where none are named."""
+    """Measure a trained model on images; on those of its run where none are named."""
     from ..run import evaluate as evaluation
 
     choice = data_of(weights, nested(flags).get("data", {}))
@@ -123,14 +122,14 @@ def evaluate(
         weights, choice, name=model, part=part, batch_size=_at_least_one(batch_size), device=device, out=out
     )
     if as_json:
-        print(json.dumps({"figures": dict(result.figures), "pictures": result.pictures}))
+        print(json.dumps({"figures": dict(result.figures), "images": result.images}))
         return
     from ..render.numbers import count, figure, percent
 
     table = Table(show_header=False, box=None)
     for name, value in result.figures.items():
         table.add_row(figure_name(name), figure(value) if name == "loss" else percent(value))
-    table.add_row("pictures", count(result.pictures))
+    table.add_row("images", count(result.images))
     Console().print(table)
 
 
@@ -140,8 +139,8 @@ def _at_least_one(batch_size: int) -> int:
     return batch_size
 
 
-def data_of(weights: str | None, said: dict[str, Any]) -> DataChoice | None:
-    """The run's own choice of pictures with what was said over it; nothing where nothing was said."""
+def data_of(weights: str | None, said: dict[str, Any]) -> DataConfig | None:
+    """The run's own choice of images with what was said over it; None where nothing was said."""
     if not said:
         return None
     from ..run.folder import CONFIG, stored_recipe
@@ -149,8 +148,8 @@ def data_of(weights: str | None, said: dict[str, Any]) -> DataChoice | None:
     is_run = weights is not None and (Path(weights) / CONFIG).is_file()
     own = _or_none(lambda: stored_recipe(Path(weights or "")).data) if is_run else None
     if own is None and "source" not in said:
-        raise DataError("which pictures? Give --data a folder or the name of a data set")
-    return DataChoice.from_dict(merged((own or DataChoice()).to_dict(), said), "data")
+        raise DataError("which images? Give --data a folder or the name of a data set")
+    return (own or DataConfig()).updated(said, "data")
 
 
 def _or_none(read: Any) -> Any:
@@ -161,28 +160,28 @@ def _or_none(read: Any) -> Any:
 
 
 def predict(
-    *pictures: Annotated[str, Parameter(help="Files, folders and patterns such as 'photos/*.jpg'.")],
+    *images: Annotated[str, Parameter(help="Files, folders and patterns such as 'photos/*.jpg'.")],
     weights: Annotated[str | None, _option("A run's folder, a weights file or a hub id.")] = None,
     model: Annotated[str | None, _option("A row of the zoo: for published weights and files of others.")] = None,
-    top: Annotated[int, _option("Classes for each picture.")] = 5,
+    top: Annotated[int, _option("Classes for each image.")] = 5,
     out: Annotated[
         Path, _option("Folder for the drawings and results of a detector or a segmenter; classifiers write none.")
     ] = Path("predictions"),
     score: Annotated[float, _option("Least score of an object that a detector shows.")] = 0.5,
-    batch_size: Annotated[int, _option("Pictures at a time.")] = 32,
+    batch_size: Annotated[int, _option("Images at a time.")] = 32,
     device: Annotated[Device, _option("Where to compute.")] = "auto",
     on_bad_image: Annotated[
-        Literal["refuse", "skip"], _option("Stop at a file that is no picture, or leave it out.")
+        Literal["refuse", "skip"], _option("Stop at a file that is no image, or leave it out.")
     ] = "refuse",
     as_json: Annotated[bool, _option("Print one JSON document.", "--json", negative=(), show_default=False)] = False,
 ) -> None:
-    """Say what is in pictures.
+    """Say what is in images.
 
     A classifier names the likeliest classes of each, with bars. A detector draws its boxes and masks on each and writes
     COCO's results.json, a segmenter its label maps as PNG, both into --out.
     """
     from ..inference import predictor as prediction
-    from ..inference.loaded import open_trained, task_of
+    from ..inference.loaded import load_any, task_of
     from ..recipe import Machine
     from ..training.device import chosen_device
 
@@ -190,16 +189,16 @@ def predict(
         raise DataError(f"--top: expected at least 1, got {top}")
     if not 0 <= score <= 1:
         raise DataError(f"--score: expected a number from 0 to 1, got {score}")
-    prediction.expanded(pictures)  # a wrong path is told before weights are read or downloaded
-    trained = open_trained(weights, model)
+    prediction.expanded(images)  # a wrong path is told before weights are read or downloaded
+    trained = load_any(weights, model)
     place = chosen_device(Machine(device=device))
     if task_of(weights) == "classification":
         answers: Any = prediction.predict(
-            trained, pictures, top=top, batch_size=_at_least_one(batch_size), device=place, on_bad_image=on_bad_image
+            trained, images, top=top, batch_size=_at_least_one(batch_size), device=place, on_bad_image=on_bad_image
         )
         shown = prediction.bars
     else:
-        answers, shown = _drawn(trained, pictures, out, score, place, on_bad_image)
+        answers, shown = _drawn(trained, images, out, score, place, on_bad_image)
     if as_json:
         print(json.dumps([answer.to_dict() for answer in answers.answers], indent=2, ensure_ascii=False))
     else:
@@ -208,12 +207,12 @@ def predict(
             console.print(shown(answer))
     if answers.skipped:
         told = Console(stderr=True, highlight=False)
-        told.print(f"{len(answers.skipped)} files left out, they are no readable pictures:", style="yellow")
+        told.print(f"{len(answers.skipped)} files left out, they are no readable images:", style="yellow")
         for bad in answers.skipped:
             told.print(f"  {bad.path}: {bad.reason}", markup=False, soft_wrap=True)
 
 
-def _drawn(trained: Any, pictures: Any, out: Path, score: float, device: str, on_bad_image: Any) -> tuple[Any, Any]:
+def _drawn(trained: Any, images: Any, out: Path, score: float, device: str, on_bad_image: Any) -> tuple[Any, Any]:
     """The answers of a detector or a segmenter, with a bar while they are drawn, and how one is shown."""
     from rich.progress import Progress
 
@@ -224,12 +223,12 @@ def _drawn(trained: Any, pictures: Any, out: Path, score: float, device: str, on
         bar = progress.add_task("drawing", total=None)
         answers = dense_prediction.predict_dense(
             trained,
-            pictures,
+            images,
             out,
             score=score,
             device=device,
             on_bad_image=on_bad_image,
-            each_picture=lambda done, total: progress.update(bar, completed=done, total=total),
+            each_image=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     return answers, dense_prediction.lines
 
@@ -303,7 +302,7 @@ def _draw(lines: list[Any], files: list[Path]) -> None:
 
 
 def _plot_files(plot: Path) -> list[Path]:
-    """Which pictures to write; a folder that is not there is made before anything is counted."""
+    """Which images to write; a folder that is not there is made before anything is counted."""
     if plot.suffix not in ("", ".svg", ".png"):
         raise InputError(f"--plot: expected a file that ends in .svg or .png, or neither for both, got {plot}")
     if plot.is_dir():

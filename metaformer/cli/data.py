@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import DataError
-from ..recipe import DataChoice
+from ..recipe import DataConfig
 from .flags import RUN, nested, with_flags
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 data = App(name="data", help="Look at data sets.", help_format="plaintext", result_action="return_value")
 
-_UNITS = {"classification": "pictures", "detection": "objects", "segmentation": "pixels"}
+_UNITS = {"classification": "images", "detection": "objects", "segmentation": "pixels"}
 _WIDTH = 16  # of a bar, in characters
 
 
@@ -30,7 +30,7 @@ def _option(help: str, *names: str, **more: Any) -> Parameter:
 
 
 @data.command
-@with_flags(DataChoice, "data.", "Data", without=("data.source",))
+@with_flags(DataConfig, "data.", "Data", without=("data.source",))
 def check(
     folder: Annotated[str, Parameter(help="A folder, 'digits' or the name of a torchvision data set.")],
     *,
@@ -43,12 +43,12 @@ def check(
 ) -> None:
     """Count what is in a data set and name everything that is broken in it.
 
-    Its pictures, their sizes, a histogram of its classes, objects and their areas, ignored pixels. The exit status is 2
+    Its images, their sizes, a histogram of its classes, objects and their areas, ignored pixels. The exit status is 2
     where something is broken, unless it is to be left out (--on-bad-image skip).
     """
     from ..data.inspection import inspected
 
-    choice = DataChoice.from_dict({**nested(flags).get("data", {}), "source": folder}, "data")
+    choice = DataConfig.from_dict({**nested(flags).get("data", {}), "source": folder}, "data")
     told = Console(stderr=True)
     with told.status("looking at it") as status:  # drawn on terminals only
 
@@ -68,7 +68,7 @@ def check(
         )
 
 
-def _print(found: Inspection, choice: DataChoice) -> None:
+def _print(found: Inspection, choice: DataConfig) -> None:
     console = Console(highlight=False)
     masks = " with masks" if found.has_masks else ""
     classes = "1 class" if len(found.classes) == 1 else f"{len(found.classes)} classes"
@@ -106,18 +106,18 @@ def _rows(parts: Sequence[PartFigures]) -> list[tuple[str, list[str]]]:
     """What is known of every part, a row each."""
     from ..render.numbers import count, percent
 
-    rows = [("pictures", [count(part.pictures) for part in parts])]
+    rows = [("images", [count(part.images) for part in parts])]
     for name in ("smallest", "median", "largest"):
-        rows.append((f"{name} picture", [_size(getattr(part, name)) for part in parts]))
+        rows.append((f"{name} image", [_size(getattr(part, name)) for part in parts]))
     if all(part.ignored is not None for part in parts):
         rows.append(("ignored pixels", [percent(part.ignored, 1) for part in parts]))
     objects = [part.objects for part in parts if part.objects is not None]
     if objects:
         rows += [
             ("objects", [count(each.objects) for each in objects]),
-            ("in a picture, mean", [f"{each.mean:.1f}" for each in objects]),
-            ("in a picture, most", [count(each.most) for each in objects]),
-            ("pictures without", [count(each.empty_pictures) for each in objects]),
+            ("in an image, mean", [f"{each.mean:.1f}" for each in objects]),
+            ("in an image, most", [count(each.most) for each in objects]),
+            ("images without", [count(each.empty_images) for each in objects]),
             ("crowds", [count(each.crowds) for each in objects]),
             ("small, below 32²", [percent(each.small, 1) for each in objects]),
             ("medium, below 96²", [percent(each.medium, 1) for each in objects]),

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..metrics import figure_name
-from ..recipe import DataChoice
+from ..recipe import DataConfig
 from .flags import COMMON, RUN, nested, with_flags
 
 
@@ -20,7 +20,7 @@ def _option(help: str, *names: str, group: Any = RUN, **more: Any) -> Parameter:
     return Parameter(name=names or None, help=help, group=group, **more)
 
 
-@with_flags(DataChoice, "data.", "Data", defaults=False)
+@with_flags(DataConfig, "data.", "Data", defaults=False)
 def export(
     *,
     weights: Annotated[str | None, _option("A run's folder, a weights file, a hub id or a published model.")] = None,
@@ -31,11 +31,11 @@ def export(
     ] = "onnx",
     precision: Annotated[
         Literal["fp32", "bf16", "int8"],
-        _option("int8 is fitted to training pictures of --data, or of the run.", "--precision", group=COMMON),
+        _option("int8 is fitted to training images of --data, or of the run.", "--precision", group=COMMON),
     ] = "fp32",
     model: Annotated[str | None, _option("A row of the zoo: for published weights and files of others.")] = None,
     size: Annotated[
-        tuple[int, int] | None, _option("Height and width of a classifier's pictures.", negative=(), show_default=False)
+        tuple[int, int] | None, _option("Height and width of a classifier's images.", negative=(), show_default=False)
     ] = None,
     overwrite: Annotated[bool, _option("Replace the export in the folder.", negative=(), show_default=False)] = False,
     as_json: Annotated[bool, _option("Print one JSON document.", "--json", negative=(), show_default=False)] = False,
@@ -43,7 +43,7 @@ def export(
 ) -> None:
     """Write a trained model for an engine.
 
-    What was written is read from the disk again and compared with the original on pictures of --data, or on those the
+    What was written is read from the disk again and compared with the original on images of --data, or on those the
     run was judged on; with labels its figures stand before and after.
     """
     from ..deploy import export as exporting
@@ -71,7 +71,7 @@ def _plain(result: Any) -> dict[str, Any]:
         "format": result.format,
         "precision": result.precision,
         "difference": result.difference,
-        "pictures": result.pictures,
+        "images": result.images,
         "before": dict(result.before),
         "after": dict(result.after),
         "notes": list(result.notes),
@@ -84,7 +84,7 @@ def _print(result: Any) -> None:
     console = Console(highlight=False)
     console.print(
         f"[bold]{result.format} {result.precision}[/], largest difference {result.difference:.1e} of the largest value "
-        f"({result.pictures} pictures)"
+        f"({result.images} images)"
     )
     if result.before:
         table = Table(box=None, pad_edge=False)

@@ -27,10 +27,10 @@ ALIASES = {
     "model.weights": "--weights",
     "model.img_size": "--img-size",
     "model.stem_stride": "--stem-stride",
-    "optimisation.epochs": "--epochs",
-    "optimisation.batch_size": "--batch-size",
-    "optimisation.accumulation": "--accumulation",
-    "optimisation.lr": "--lr",
+    "optimizer.epochs": "--epochs",
+    "optimizer.batch_size": "--batch-size",
+    "optimizer.accumulation": "--accumulation",
+    "optimizer.lr": "--lr",
     "machine.device": "--device",
     "machine.precision": "--precision",
     "seed": "--seed",
@@ -44,7 +44,7 @@ class Field:
     """One leaf of a record."""
 
     path: str
-    """Dotted, such as ``optimisation.batch_size``."""
+    """Dotted, such as ``optimizer.batch_size``."""
     annotation: Any
     default: Any
     help: str
@@ -58,7 +58,7 @@ class Field:
 
     @property
     def dotted(self) -> str:
-        """The flag, such as ``--optimisation.batch-size``."""
+        """The flag, such as ``--optimizer.batch-size``."""
         return "--" + self.path.replace("_", "-")
 
 
@@ -157,7 +157,7 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _shown(default: Any) -> Any:
-    """What ``--help`` says of a default; nothing where it is nothing."""
+    """What ``--help`` says of a default; None where it is nothing."""
     if default is None or default is MISSING:
         return False
     text = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
@@ -165,7 +165,7 @@ def _shown(default: Any) -> Any:
 
 
 def nested(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"optimisation__lr": 0.1}`` as ``{"optimisation": {"lr": 0.1}}``."""
+    """``{"optimization__lr": 0.1}`` as ``{"optimizer": {"lr": 0.1}}``."""
     tree: dict[str, Any] = {}
     for name, value in flags.items():
         *branches, leaf = name.split("__")

@@ -1,1 +1,1 @@
-"""Labelled pictures: files in, batches out. Knows nothing of models."""
+"""Labeled images: files in, batches out. Knows nothing of models."""

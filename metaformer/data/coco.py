@@ -1,7 +1,7 @@
-"""A folder in COCO's layout in, ``AnnotatedSets`` out: pictures with boxes, and masks where every object has one.
+"""A folder in COCO's layout in, ``AnnotatedSplits`` out: images with boxes, and masks where every object has one.
 
 ``annotations/instances_SPLIT.json`` beside ``images/SPLIT/`` or ``SPLIT/``, SPLIT beginning with train or val. Labels
-are 0 to K - 1 in the order of the category ids, which may have gaps. N pictures, A annotations.
+are 0 to K - 1 in the order of the category ids, which may have gaps. N images, A annotations.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ import torch
 from PIL import Image
 
 from ..errors import DataError
-from ..recipe import DataChoice
+from ..recipe import DataConfig
 from ..types import Objects
-from .annotated import AnnotatedSets, annotated_folder, held_out, refuse_faults
-from .decode import UnreadablePicture, read_picture, read_size
+from .annotated import AnnotatedSplits, annotated_folder, held_out, refuse_faults
+from .decode import UnreadableImage, read_image, read_size
 from .rle import SLACK, region_fault, region_mask
-from .sets import BadPicture, Progress
+from .sets import BadFile, Progress
 from .verify import look_at
 
-EXPECTED = "annotations/instances_train*.json and the pictures in images/train*/ or train*/ (COCO's layout)"
+EXPECTED = "annotations/instances_train*.json and the images in images/train*/ or train*/ (COCO's layout)"
 
 _logger = logging.getLogger("metaformer")
 
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """All annotations of a file, picture by picture, in columns: hundreds of thousands of Python objects would be
+    """All annotations of a file, image by image, in columns: hundreds of thousands of Python objects would be
     copied into every worker as it counts their references."""
 
     starts: np.ndarray
-    """(N + 1,) int64: picture i has rows ``starts[i]`` to ``starts[i + 1]``."""
+    """(N + 1,) int64: image i has rows ``starts[i]`` to ``starts[i + 1]``."""
     boxes: np.ndarray
     """(A, 4) float64 as in the file: left, top, width, height."""
     labels: np.ndarray
@@ -52,31 +52,31 @@ class Annotations:
     ends: np.ndarray
     """(A + 1,) int64: segmentation a is ``regions[ends[a] : ends[a + 1]]``; of length 0 where there is none."""
 
-    def rows(self, picture: int) -> np.ndarray:
-        """The rows of one picture, crowds included."""
-        return np.arange(self.starts[picture], self.starts[picture + 1])
+    def rows(self, image: int) -> np.ndarray:
+        """The rows of one image, crowds included."""
+        return np.arange(self.starts[image], self.starts[image + 1])
 
     def region(self, row: int) -> Any:
-        """The segmentation as in the file, or nothing."""
+        """The segmentation as in the file, or None."""
         text = self.regions[self.ends[row] : self.ends[row + 1]]
         return json.loads(text) if text else None
 
 
 @dataclass(frozen=True, eq=False)
-class CocoPictures:
-    """One part of a set in COCO's layout. ``len`` is its number of pictures, those without objects included."""
+class CocoDataset:
+    """One part of a set in COCO's layout. ``len`` is its number of images, those without objects included."""
 
     paths: tuple[Path, ...]
     sizes: np.ndarray
     """(N, 2) int64, height and width."""
     image_ids: tuple[int, ...]
-    """The file's own id of each picture."""
+    """The file's own id of each image."""
     category_ids: tuple[int, ...]
     """The file's own id of each label."""
     classes: tuple[str, ...]
     annotations: Annotations
     rows: np.ndarray
-    """(N,) int64: which picture of the file each is."""
+    """(N,) int64: which image of the file each is."""
     has_masks: bool = False
     """Whether objects are given with their masks."""
     skips_bad: bool = False
@@ -85,18 +85,18 @@ class CocoPictures:
         return len(self.paths)
 
     def name(self, index: int) -> str:
-        """The picture's path."""
+        """The image's path."""
         return str(self.paths[index])
 
     def load(self, index: int) -> tuple[Image.Image, Objects]:
-        """The picture, upright ``RGB``, and its objects; raises ``UnreadablePicture``."""
-        image = read_picture(self.paths[index])
+        """The image, upright ``RGB``, and its objects; raises ``UnreadableImage``."""
+        image = read_image(self.paths[index])
         if (image.height, image.width) != tuple(self.sizes[index]):
-            raise UnreadablePicture(self.name(index), _other_size(self.sizes[index], (image.height, image.width)))
+            raise UnreadableImage(self.name(index), _other_size(self.sizes[index], (image.height, image.width)))
         return image, self.objects(index)
 
     def objects(self, index: int) -> Objects:
-        """What is in a picture, without reading it: ``Objects`` without crowds, boxes cut at the picture's edges."""
+        """What is in an image, without reading it: ``Objects`` without crowds, boxes cut at the image's edges."""
         height, width = (int(side) for side in self.sizes[index])
         kept = self.annotations.rows(int(self.rows[index]))
         kept = kept[~self.annotations.crowd[kept]]
@@ -111,12 +111,12 @@ class CocoPictures:
             found["masks"] = torch.from_numpy(np.stack(masks) if masks else np.zeros((0, height, width), np.uint8))
         return found
 
-    def boxes_only(self) -> CocoPictures:
-        """The same pictures with boxes alone, which saves the filling of masks."""
+    def boxes_only(self) -> CocoDataset:
+        """The same images with boxes alone, which saves the filling of masks."""
         return replace(self, has_masks=False)
 
-    def part(self, positions: Sequence[int]) -> CocoPictures:
-        """Some of the pictures as a set of their own."""
+    def part(self, positions: Sequence[int]) -> CocoDataset:
+        """Some of the images as a set of their own."""
         return replace(
             self,
             paths=tuple(self.paths[i] for i in positions),
@@ -128,7 +128,7 @@ class CocoPictures:
     def ground_truth(self) -> dict[str, Any]:
         """All annotations in COCO's format, as its evaluation wants them, crowds included.
 
-        ``image_id`` is a picture's index in this set, ``category_id`` the label + 1, ``id`` counts from 1 because the
+        ``image_id`` is an image's index in this set, ``category_id`` the label + 1, ``id`` counts from 1 because the
         evaluation takes 0 for "not matched". Segmentations are the file's own; without masks there are none.
         """
         everything = list(self._truths())
@@ -173,15 +173,15 @@ def is_coco_folder(root: Path) -> bool:
     return bool(_annotation_files(root))
 
 
-def open_detection(choice: DataChoice, progress: Progress | None = None) -> AnnotatedSets:
-    """The pictures and objects below ``choice.source``.
+def open_detection(choice: DataConfig, progress: Progress | None = None) -> AnnotatedSplits:
+    """The images and objects below ``choice.source``.
 
     Everything is looked at before anything is trained on; what cannot be right is refused or left out as
-    ``choice.on_bad_image`` says: a picture as a whole, or a single annotation. Without a validation part
-    ``choice.val_fraction`` of the pictures are held out.
+    ``choice.on_bad_image`` says: an image as a whole, or a single annotation. Without a validation part
+    ``choice.val_fraction`` of the images are held out.
 
     Raises:
-        DataError: the folder is not in this layout, a part has no picture or no object, or there are faults.
+        DataError: the folder is not in this layout, a part has no image or no object, or there are faults.
     """
     root = annotated_folder(choice, EXPECTED)
     train_file, val_file = _parts(root)
@@ -200,7 +200,7 @@ def open_detection(choice: DataChoice, progress: Progress | None = None) -> Anno
     elif val_file is not None:
         _check_something(val, val_file)
     masks = _all_have_masks(root, train, val)
-    return AnnotatedSets(
+    return AnnotatedSplits(
         train=replace(train, has_masks=masks),
         val=replace(val, has_masks=masks),
         classes=train.classes,
@@ -236,18 +236,18 @@ def _split(file: Path) -> str:
 
 
 def _opened(
-    file: Path, root: Path, choice: DataChoice, progress: Progress | None, like: CocoPictures | None = None
-) -> tuple[CocoPictures, list[BadPicture]]:
-    """One file with its pictures, and its faults; ``like`` is the part whose categories it must share."""
+    file: Path, root: Path, choice: DataConfig, progress: Progress | None, like: CocoDataset | None = None
+) -> tuple[CocoDataset, list[BadFile]]:
+    """One file with its images, and its faults; ``like`` is the part whose categories it must share."""
     document = _document(file)
     categories = _categories(document, file)
     if like is not None:
         categories = _shared(categories, dict(zip(like.category_ids, like.classes, strict=True)), file)
-    entries, bad = _entries(document, file, _picture_folder(root, file, document))
+    entries, bad = _entries(document, file, _image_folder(root, file, document))
     entries, more = _looked_at(entries, choice, progress)
     numbers = {number: label for label, number in enumerate(categories)}
     annotations, faults = _annotations(document, file, entries, numbers)
-    pictures = CocoPictures(
+    images = CocoDataset(
         paths=tuple(entry.path for entry in entries),
         sizes=np.array([entry.size for entry in entries], np.int64).reshape(-1, 2),
         image_ids=tuple(entry.number for entry in entries),
@@ -257,7 +257,7 @@ def _opened(
         rows=np.arange(len(entries)),
         skips_bad=choice.on_bad_image == "skip",
     )
-    return pictures, bad + more + faults
+    return images, bad + more + faults
 
 
 def _document(file: Path) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def _document(file: Path) -> dict[str, Any]:
         if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
             raise DataError(f"{file}: expected a list of mappings under {key!r}, as in COCO's instances files")
     if not document["images"]:
-        raise DataError(f"{file} names no picture; expected at least one under 'images'")
+        raise DataError(f"{file} names no image; expected at least one under 'images'")
     return document
 
 
@@ -305,7 +305,7 @@ def _shared(own: dict[int, str], training: dict[int, str], file: Path) -> dict[i
 
 @dataclass(frozen=True)
 class _Entry:
-    """A picture as the file names it."""
+    """An image as the file names it."""
 
     number: int
     path: Path
@@ -313,8 +313,8 @@ class _Entry:
     """Height and width, where the file has them."""
 
 
-def _picture_folder(root: Path, file: Path, document: dict[str, Any]) -> Path:
-    """Where the pictures of a part lie: the place that has the most of the first of them."""
+def _image_folder(root: Path, file: Path, document: dict[str, Any]) -> Path:
+    """Where the images of a part lie: the place that has the most of the first of them."""
     split = file.stem.removeprefix("instances_")
     places = [root / "images" / split, root / split, root / "images", root]
     names = [str(image.get("file_name")) for image in document["images"][:32]]
@@ -325,23 +325,23 @@ def _picture_folder(root: Path, file: Path, document: dict[str, Any]) -> Path:
     return places[present.index(max(present))]
 
 
-def _entries(document: dict[str, Any], file: Path, folder: Path) -> tuple[list[_Entry], list[BadPicture]]:
+def _entries(document: dict[str, Any], file: Path, folder: Path) -> tuple[list[_Entry], list[BadFile]]:
     entries: list[_Entry] = []
-    bad: list[BadPicture] = []
+    bad: list[BadFile] = []
     numbers: set[int] = set()
     files: dict[Path, int] = {}
     for image in document["images"]:
         number, name = image.get("id"), image.get("file_name")
         if type(number) is not int or not isinstance(name, str) or not name:
-            bad.append(BadPicture(str(file), f"image {number}: expected a whole id and a file_name, got {name!r}"))
+            bad.append(BadFile(str(file), f"image {number}: expected a whole id and a file_name, got {name!r}"))
             continue
         path, size = folder / name, (image.get("height"), image.get("width"))
         if number in numbers:
-            bad.append(BadPicture(str(path), f"image {number}: another picture has this id already"))
+            bad.append(BadFile(str(path), f"image {number}: another image has this id already"))
         elif path in files:
-            bad.append(BadPicture(str(path), f"image {number}: image {files[path]} is this file already"))
+            bad.append(BadFile(str(path), f"image {number}: image {files[path]} is this file already"))
         elif size != (None, None) and not all(type(side) is int and side > 0 for side in size):
-            bad.append(BadPicture(str(path), f"image {number}: expected a height and a width, got {size}"))
+            bad.append(BadFile(str(path), f"image {number}: expected a height and a width, got {size}"))
         else:
             entries.append(_Entry(number, path, None if size == (None, None) else size))
         numbers.add(number)
@@ -350,44 +350,44 @@ def _entries(document: dict[str, Any], file: Path, folder: Path) -> tuple[list[_
 
 
 def _looked_at(
-    entries: list[_Entry], choice: DataChoice, progress: Progress | None
-) -> tuple[list[_Entry], list[BadPicture]]:
-    """The pictures that can be read and have the size that the file says, and the others."""
+    entries: list[_Entry], choice: DataConfig, progress: Progress | None
+) -> tuple[list[_Entry], list[BadFile]]:
+    """The images that can be read and have the size that the file says, and the others."""
     seen, unreadable = look_at([entry.path for entry in entries], choice, progress)
     reasons = {fault.path: fault.reason for fault in unreadable}
     kept: list[_Entry] = []
-    bad: list[BadPicture] = []
+    bad: list[BadFile] = []
     for entry in entries:
         reason = reasons.get(str(entry.path))
         size = seen.get(entry.path)
         if size is None and entry.size is None and reason is None:  # nobody was to look, but the size must be known
             try:
                 size = read_size(entry.path)
-            except UnreadablePicture as error:
+            except UnreadableImage as error:
                 reason = error.reason
         if reason is None and size and entry.size and size != entry.size:
             reason = _other_size(entry.size, size)
         if reason is None:
             kept.append(replace(entry, size=entry.size or size))
         else:
-            bad.append(BadPicture(str(entry.path), f"image {entry.number}: {reason}"))
+            bad.append(BadFile(str(entry.path), f"image {entry.number}: {reason}"))
     return kept, bad
 
 
 def _other_size(said: Sequence[int], is_: tuple[int, int]) -> str:
-    """What to say of a picture whose size is not the one that its boxes refer to."""
+    """What to say of an image whose size is not the one that its boxes refer to."""
     turned = " (turned on its side, or by its EXIF orientation)" if tuple(said) == is_[::-1] else ""
-    return f"the annotations are for {said[1]} × {said[0]} pixels, the picture has {is_[1]} × {is_[0]}{turned}"
+    return f"the annotations are for {said[1]} × {said[0]} pixels, the image has {is_[1]} × {is_[0]}{turned}"
 
 
 def _annotations(
     document: dict[str, Any], file: Path, entries: list[_Entry], labels: dict[int, int]
-) -> tuple[Annotations, list[BadPicture]]:
-    """The annotations of the pictures that are kept, and what is wrong with the others."""
+) -> tuple[Annotations, list[BadFile]]:
+    """The annotations of the images that are kept, and what is wrong with the others."""
     positions = {entry.number: index for index, entry in enumerate(entries)}
     named = {image.get("id") for image in document["images"] if type(image.get("id")) is int}
     found: list[list[dict[str, Any]]] = [[] for _ in entries]
-    bad: list[BadPicture] = []
+    bad: list[BadFile] = []
     seen: set[int] = set()
     for annotation in document["annotations"]:
         number, image = annotation.get("id"), annotation.get("image_id")
@@ -395,12 +395,12 @@ def _annotations(
         if at is None:
             if type(image) is not int or image not in named:
                 told = f"annotation {number}: there is no image {image}, which it is said to be in"
-                bad.append(BadPicture(str(file), told))
-            continue  # the others went with their picture
+                bad.append(BadFile(str(file), told))
+            continue  # the others went with their image
         fault = "another annotation has this id already" if number in seen else None
         fault = fault or _fault(annotation, entries[at].size or (0, 0), labels)
         if fault:
-            bad.append(BadPicture(str(entries[at].path), f"annotation {number} of image {image}: {fault}"))
+            bad.append(BadFile(str(entries[at].path), f"annotation {number} of image {image}: {fault}"))
         else:
             found[at].append(annotation)
             seen.add(annotation["id"])
@@ -408,7 +408,7 @@ def _annotations(
 
 
 def _fault(annotation: dict[str, Any], size: tuple[int, int], labels: dict[int, int]) -> str | None:
-    """What is wrong with an annotation of a picture of this height and width."""
+    """What is wrong with an annotation of an image of this height and width."""
     height, width = size
     box, category = annotation.get("bbox"), annotation.get("category_id")
     if type(annotation.get("id")) is not int:
@@ -423,7 +423,7 @@ def _fault(annotation: dict[str, Any], size: tuple[int, int], labels: dict[int, 
         return f"its box {box} has no area"
     beyond = max(-left, -top, left + wide - width, top + high - height)
     if beyond > SLACK or min(width - left, height - top, left + wide, top + high) <= 0:
-        return f"its box {box} (left, top, width, height) lies outside the picture of {width} × {height}"
+        return f"its box {box} (left, top, width, height) lies outside the image of {width} × {height}"
     region = annotation.get("segmentation")
     return region_fault(region, height, width) if region else None
 
@@ -455,28 +455,28 @@ def _corners(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
 
 
-def _own_rows(pictures: CocoPictures) -> np.ndarray:
+def _own_rows(images: CocoDataset) -> np.ndarray:
     """The rows of all objects of a part, crowds left out."""
-    table = pictures.annotations
-    rows = np.concatenate([table.rows(int(row)) for row in pictures.rows]) if len(pictures) else np.zeros(0, np.int64)
+    table = images.annotations
+    rows = np.concatenate([table.rows(int(row)) for row in images.rows]) if len(images) else np.zeros(0, np.int64)
     return rows[~table.crowd[rows]]
 
 
-def _check_something(pictures: CocoPictures, file: Path, part: str = "it") -> None:
-    if len(pictures) == 0:
-        raise DataError(f"{file}: no usable picture is left; expected at least one")
-    if len(_own_rows(pictures)) == 0:
+def _check_something(images: CocoDataset, file: Path, part: str = "it") -> None:
+    if len(images) == 0:
+        raise DataError(f"{file}: no usable image is left; expected at least one")
+    if len(_own_rows(images)) == 0:
         raise DataError(
-            f"{file}: {part} has {len(pictures)} pictures and no object in them (crowds do not count); "
+            f"{file}: {part} has {len(images)} images and no object in them (crowds do not count); "
             "expected at least one"
         )
 
 
-def _all_have_masks(root: Path, *parts: CocoPictures) -> bool:
+def _all_have_masks(root: Path, *parts: CocoDataset) -> bool:
     """Whether every object has a mask; where only some have, that is told, since it makes the set one of boxes."""
     have = total = 0
-    for pictures in parts:
-        rows, ends = _own_rows(pictures), pictures.annotations.ends
+    for images in parts:
+        rows, ends = _own_rows(images), images.annotations.ends
         have, total = have + int((ends[rows + 1] > ends[rows]).sum()), total + len(rows)
     if 0 < have < total:
         _logger.warning("%s: %d of %d objects have no mask, so it is a set of boxes", root, total - have, total)

@@ -1,14 +1,14 @@
-"""scikit-learn's 1,797 handwritten digits: grey, 8 × 8, ten classes, no download."""
+"""scikit-learn's 1,797 handwritten digits: gray, 8 × 8, ten classes, no download."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..recipe import DataChoice
-from .sets import ArrayPictures, PictureSets, hold_out
+from ..recipe import DataConfig
+from .sets import ArrayDataset, ImageSplits, hold_out
 
 
-def open_digits(choice: DataChoice) -> PictureSets:
+def open_digits(choice: DataConfig) -> ImageSplits:
     """The digits, split within each class by ``choice.val_fraction`` and ``choice.split_seed``."""
     from sklearn.datasets import load_digits  # slow to import, and nothing else needs it
 
@@ -17,8 +17,8 @@ def open_digits(choice: DataChoice) -> PictureSets:
     labels = [int(label) for label in digits.target]
     classes = tuple(str(name) for name in digits.target_names)
 
-    def part(positions: list[int]) -> ArrayPictures:
-        return ArrayPictures(pixels[positions], [labels[i] for i in positions], "digits", positions)
+    def part(positions: list[int]) -> ArrayDataset:
+        return ArrayDataset(pixels[positions], [labels[i] for i in positions], "digits", positions)
 
     train, val = hold_out(labels, classes, choice.val_fraction, choice.split_seed)
-    return PictureSets(part(train), part(val), classes, channels=1, native_size=(8, 8))
+    return ImageSplits(part(train), part(val), classes, channels=1, native_size=(8, 8))

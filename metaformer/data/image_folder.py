@@ -1,4 +1,4 @@
-"""A folder of pictures in, ``PictureSets`` out: a folder per class, below ``train/`` and ``val/`` or alone."""
+"""A folder of images in, ``ImageSplits`` out: a folder per class, below ``train/`` and ``val/`` or alone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from ..recipe import DataChoice
-from .decode import is_picture_name
+from ..recipe import DataConfig
+from .decode import is_image_name
 from .imagenet import is_imagenet_validation, unsorted_message
-from .sets import BadPicture, FilePictures, PictureSets, Progress, hold_out
+from .sets import BadFile, ImageFileDataset, ImageSplits, Progress, hold_out
 from .verify import look_at, refuse
 
 _TRAIN_NAMES = ("train", "training")
@@ -24,18 +24,18 @@ class Part:
 
     folder: Path
     files: dict[str, list[Path]]
-    """Picture files by class, both in sorted order."""
+    """Image files by class, both in sorted order."""
     strays: list[Path]
-    """Picture files directly in the folder, which have no class."""
+    """Image files directly in the folder, which have no class."""
 
     @property
-    def labelled(self) -> dict[str, list[Path]]:
-        """The classes that have pictures."""
+    def labeled(self) -> dict[str, list[Path]]:
+        """The classes that have images."""
         return {name: paths for name, paths in self.files.items() if paths}
 
 
-def open_folder(root: Path, choice: DataChoice, progress: Progress | None = None) -> PictureSets:
-    """The pictures below ``root``; raises ``DataError`` where the folder is not laid out as a data set."""
+def open_folder(root: Path, choice: DataConfig, progress: Progress | None = None) -> ImageSplits:
+    """The images below ``root``; raises ``DataError`` where the folder is not laid out as a data set."""
     train_folder, val_folder = _parts(root)
     train = _listed(train_folder)
     val = _listed(val_folder) if val_folder else None
@@ -47,13 +47,13 @@ def open_folder(root: Path, choice: DataChoice, progress: Progress | None = None
     val_files, val_labels = _flattened(val, classes) if val else ([], [])
 
     strays = train.strays + (val.strays if val else [])
-    bad = [BadPicture(str(path), "it lies beside the class folders, so its class is not known") for path in strays]
+    bad = [BadFile(str(path), "it lies beside the class folders, so its class is not known") for path in strays]
     sizes, unreadable = look_at(files + val_files, choice, progress)
     bad += unreadable
     if choice.on_bad_image == "refuse":
         refuse(bad, among=len(files) + len(val_files) + len(strays))
 
-    left_out = {picture.path for picture in bad}
+    left_out = {image.path for image in bad}
     files, labels = _without(left_out, files, labels)
     val_files, val_labels = _without(left_out, val_files, val_labels)
     _check_remaining(labels, classes, train.folder)
@@ -63,14 +63,14 @@ def open_folder(root: Path, choice: DataChoice, progress: Progress | None = None
         files, labels = [files[i] for i in kept], [labels[i] for i in kept]
     if not val_files:
         raise DataError(
-            f"{root} leaves no picture to evaluate on; expected two pictures or more in a class, or a val folder"
+            f"{root} leaves no image to evaluate on; expected two images or more in a class, or a val folder"
         )
 
     skips_bad = choice.on_bad_image == "skip"
     shapes = set(sizes.values())
-    return PictureSets(
-        train=FilePictures(files, labels, skips_bad=skips_bad),
-        val=FilePictures(val_files, val_labels, skips_bad=skips_bad),
+    return ImageSplits(
+        train=ImageFileDataset(files, labels, skips_bad=skips_bad),
+        val=ImageFileDataset(val_files, val_labels, skips_bad=skips_bad),
         classes=classes,
         channels=3,
         native_size=shapes.pop() if len(shapes) == 1 else None,
@@ -114,12 +114,12 @@ def _listed(folder: Path) -> Part:
     return Part(
         folder=folder,
         files={entry.name: _below(Path(entry.path)) for entry in entries if entry.is_dir()},
-        strays=[Path(entry.path) for entry in entries if entry.is_file() and is_picture_name(entry.name)],
+        strays=[Path(entry.path) for entry in entries if entry.is_file() and is_image_name(entry.name)],
     )
 
 
 def _below(folder: Path) -> list[Path]:
-    """All picture files under a class folder, links followed, in sorted order."""
+    """All image files under a class folder, links followed, in sorted order."""
     found: list[Path] = []
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -129,7 +129,7 @@ def _below(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(n for n in folders if not n.startswith(".") and n not in _NOT_DATA)
-        found += [Path(place, n) for n in names if is_picture_name(n) and not n.startswith(".")]
+        found += [Path(place, n) for n in names if is_image_name(n) and not n.startswith(".")]
     return sorted(found)
 
 
@@ -137,35 +137,33 @@ def _check_training(train: Part, root: Path) -> None:
     folder, classes = train.folder, list(train.files)
     if not classes and train.strays:
         raise DataError(
-            f"{folder} has {len(train.strays)} pictures such as {train.strays[0].name} directly in it, so "
+            f"{folder} has {len(train.strays)} images such as {train.strays[0].name} directly in it, so "
             f"their classes are not known. Expected a folder per class: {folder}/cat/..., {folder}/dog/..."
         )
-    if not train.labelled:
-        raise DataError(f"{folder} has no pictures. Expected a folder per class with pictures in it{_deeper(root)}")
+    if not train.labeled:
+        raise DataError(f"{folder} has no images. Expected a folder per class with images in it{_deeper(root)}")
     empty = [name for name in classes if not train.files[name]]
     if empty:
-        raise DataError(
-            f"{_named(empty)} in {folder}: a class folder without pictures. Fill or remove it{_deeper(root)}"
-        )
+        raise DataError(f"{_named(empty)} in {folder}: a class folder without images. Fill or remove it{_deeper(root)}")
     if len(classes) == 1:
         raise DataError(f"{folder} has one class, {classes[0]!r}; expected a folder for each of several{_deeper(root)}")
 
 
-def _check_validation(val: Part, train: Part, choice: DataChoice) -> None:
+def _check_validation(val: Part, train: Part, choice: DataConfig) -> None:
     unsorted = [path.name for path in val.strays if is_imagenet_validation(path.name)]
     if unsorted:
         raise DataError(unsorted_message(val.folder, len(unsorted), unsorted[0]))
     if not val.files and val.strays:
         first = next(iter(train.files))
         raise DataError(
-            f"{val.folder} is not sorted into classes: {len(val.strays)} pictures such as "
+            f"{val.folder} is not sorted into classes: {len(val.strays)} images such as "
             f"{val.strays[0].name} lie directly in it. Expected the class folders of {train.folder}, such as "
             f"{val.folder / first}/...; or move it away, and "
-            f"{choice.val_fraction:.0%} of the training pictures are held out instead"
+            f"{choice.val_fraction:.0%} of the training images are held out instead"
         )
-    if not val.labelled:
-        raise DataError(f"{val.folder} has no pictures. Expected a folder per class with pictures in it")
-    unknown = [name for name in val.labelled if name not in train.files]
+    if not val.labeled:
+        raise DataError(f"{val.folder} has no images. Expected a folder per class with images in it")
+    unknown = [name for name in val.labeled if name not in train.files]
     missing = [name for name in train.files if name not in val.files]
     if unknown or missing:
         told = [f"{_named(unknown)} only in {val.folder.name}"] if unknown else []
@@ -179,7 +177,7 @@ def _check_validation(val: Part, train: Part, choice: DataChoice) -> None:
 def _check_remaining(labels: list[int], classes: tuple[str, ...], folder: Path) -> None:
     gone = [name for label, name in enumerate(classes) if label not in set(labels)]
     if gone:
-        raise DataError(f"{_named(gone)} in {folder}: no readable picture is left in this class")
+        raise DataError(f"{_named(gone)} in {folder}: no readable image is left in this class")
 
 
 def _named(names: list[str]) -> str:

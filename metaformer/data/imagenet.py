@@ -1,4 +1,4 @@
-"""ImageNet's validation pictures as downloaded: 50,000 in one folder, their classes in another file.
+"""ImageNet's validation images as downloaded: 50,000 in one folder, their classes in another file.
 
 Read as they lie they would stand against the wrong labels, and a good model would score 0.1 %.
 """
@@ -15,18 +15,18 @@ _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_\d{8}\.jpe?g", re.IGNORECASE)
 
 
 def is_imagenet_validation(name: str) -> bool:
-    """Whether this is the name of a picture of ImageNet's validation set."""
+    """Whether this is the name of an image of ImageNet's validation set."""
     return _VALIDATION_NAME.fullmatch(name) is not None
 
 
 def unsorted_message(folder: Path, count: int, example: str) -> str:
     """What an unsorted validation folder is, what it would do to the accuracy, and how to sort it."""
     return (
-        f"{folder} is ImageNet's validation set as downloaded, not sorted into classes: {count} pictures such "
+        f"{folder} is ImageNet's validation set as downloaded, not sorted into classes: {count} images such "
         f"as {example} lie directly in it. Their names do not say their class; evaluated like this, any model "
         f"would score about 0.1 %, as by chance. Expected {folder}/n01440764/... and 999 more such folders.\n"
         "Sort it in one of two ways:\n"
-        "  with Kaggle's LOC_val_solution.csv, which moves the pictures where they belong:\n"
+        "  with Kaggle's LOC_val_solution.csv, which moves the images where they belong:\n"
         '    python -c "from metaformer.data.imagenet import sort_validation; '
         f"sort_validation('{folder}', 'LOC_val_solution.csv')\"\n"
         "  or from ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz, both in one FOLDER, which writes "
@@ -36,22 +36,22 @@ def unsorted_message(folder: Path, count: int, example: str) -> str:
 
 
 def sort_validation(folder: str | Path, solution: str | Path) -> int:
-    """Move the pictures lying directly in ``folder`` into a folder per class; the number moved.
+    """Move the images lying directly in ``folder`` into a folder per class; the number moved.
 
     ``solution`` is LOC_val_solution.csv: a header, then ``ILSVRC2012_val_00000001,n01751748 111 108 ...``.
-    Nothing is moved unless every picture has its class. Safe to run again after an interruption.
+    Nothing is moved unless every image has its class. Safe to run again after an interruption.
     """
     folder = Path(folder)
     classes = _answers(Path(solution))
-    pictures = [entry for entry in sorted(folder.iterdir()) if entry.is_file() and is_imagenet_validation(entry.name)]
-    unknown = [picture.name for picture in pictures if picture.stem not in classes]
+    images = [entry for entry in sorted(folder.iterdir()) if entry.is_file() and is_imagenet_validation(entry.name)]
+    unknown = [image.name for image in images if image.stem not in classes]
     if unknown:
-        raise DataError(f"{solution} does not say the class of {len(unknown)} pictures, such as {unknown[0]}")
-    for picture in pictures:
-        target = folder / classes[picture.stem]
+        raise DataError(f"{solution} does not say the class of {len(unknown)} images, such as {unknown[0]}")
+    for image in images:
+        target = folder / classes[image.stem]
         target.mkdir(exist_ok=True)
-        picture.rename(target / picture.name)
-    return len(pictures)
+        image.rename(target / image.name)
+    return len(images)
 
 
 def _answers(solution: Path) -> dict[str, str]:

@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import DataError
-from ..recipe import DataChoice
+from ..recipe import DataConfig
 from .annotated import IGNORED
-from .coco import CocoPictures, is_coco_folder, open_detection
-from .decode import UnreadablePicture, read_size
-from .label_maps import LabelledPictures, is_label_map_folder, open_segmentation
-from .sets import ArrayPictures, BadPicture, FilePictures, Pictures, Progress
+from .coco import CocoDataset, is_coco_folder, open_detection
+from .decode import UnreadableImage, read_size
+from .label_maps import LabelMapDataset, is_label_map_folder, open_segmentation
+from .sets import ArrayDataset, BadFile, ImageFileDataset, LabeledImages, Progress
 from .sources import open_source
 from .verify import Size
 
@@ -28,14 +28,14 @@ SMALL, MEDIUM = 32**2, 96**2
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectFigures:
-    """What is in the pictures of a detector's part; crowds are counted apart."""
+    """What is in the images of a detector's part; crowds are counted apart."""
 
     objects: int
     crowds: int
-    empty_pictures: int
-    """Pictures without an object."""
+    empty_images: int
+    """Images without an object."""
     mean: float
-    """Objects in a picture."""
+    """Objects in an image."""
     most: int
     small: float
     """Share of the objects below 32² pixels."""
@@ -49,16 +49,16 @@ class PartFigures:
     """What is in one part of a set."""
 
     name: Literal["train", "val"]
-    pictures: int
+    images: int
     smallest: Size | None
-    """Height and width of the picture with the fewest pixels; nothing where no size is known."""
+    """Height and width of the image with the fewest pixels; None where no size is known."""
     median: Size | None
     """The median height and the median width."""
     largest: Size | None
     counts: tuple[int, ...]
-    """By label: pictures, objects or pixels, as the task has them."""
+    """By label: images, objects or pixels, as the task has them."""
     occurs_in: tuple[int, ...]
-    """By label: pictures that it occurs in."""
+    """By label: images that it occurs in."""
     objects: ObjectFigures | None = None
     ignored: float | None = None
     """Share of the pixels that belong to no class."""
@@ -75,7 +75,7 @@ class Inspection:
     held_out_here: bool
     """Whether the set came in one piece, and the parts are drawn."""
     parts: tuple[PartFigures, ...]
-    broken: tuple[BadPicture, ...]
+    broken: tuple[BadFile, ...]
     """What cannot be right, and why."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Inspection:
         return asdict(self)
 
 
-def guessed_task(choice: DataChoice) -> TaskName:
+def guessed_task(choice: DataConfig) -> TaskName:
     """What a source is laid out for."""
     root = Path(choice.source).expanduser()
     if is_coco_folder(root):
@@ -99,15 +99,15 @@ LAYOUTS: dict[TaskName, str] = {
 """How the folders of each task's sets are laid out."""
 
 
-def other_layout(choice: DataChoice, task: TaskName) -> str:
-    """What to give for a folder that is annotated for another task; nothing where it is not."""
+def other_layout(choice: DataConfig, task: TaskName) -> str:
+    """What to give for a folder that is annotated for another task; None where it is not."""
     found = guessed_task(choice)
     if found in (task, "classification"):
         return ""
     return f"{choice.source} is in {LAYOUTS[found]} layout; give --task {found} or --recipe {found}"
 
 
-def inspected(choice: DataChoice, task: TaskName | None = None, progress: Progress | None = None) -> Inspection:
+def inspected(choice: DataConfig, task: TaskName | None = None, progress: Progress | None = None) -> Inspection:
     """Everything worth knowing of a data set before a model is trained on it; ``task`` is guessed where left out.
 
     Faults are collected, whatever ``choice.on_bad_image`` says. Raises ``DataError`` where the set as a whole cannot be
@@ -131,8 +131,8 @@ def inspected(choice: DataChoice, task: TaskName | None = None, progress: Progre
         "segmentation": _pixel_figures,
     }
     parts = tuple(
-        figures[task](name, pictures, len(sets.classes), broken, progress)
-        for name, pictures in (("train", sets.train), ("val", sets.val))
+        figures[task](name, images, len(sets.classes), broken, progress)
+        for name, images in (("train", sets.train), ("val", sets.val))
     )
     return Inspection(
         source=choice.source,
@@ -146,34 +146,34 @@ def inspected(choice: DataChoice, task: TaskName | None = None, progress: Progre
 
 
 def _class_figures(
-    name: Literal["train", "val"], pictures: Pictures, classes: int, broken: list[BadPicture], _: Progress | None
+    name: Literal["train", "val"], images: LabeledImages, classes: int, broken: list[BadFile], _: Progress | None
 ) -> PartFigures:
     sizes: list[Size] = []
-    if isinstance(pictures, ArrayPictures):
-        sizes = [(pictures.pixels.shape[1], pictures.pixels.shape[2])] * len(pictures)
-    elif isinstance(pictures, FilePictures):
-        for path in pictures.paths:
+    if isinstance(images, ArrayDataset):
+        sizes = [(images.pixels.shape[1], images.pixels.shape[2])] * len(images)
+    elif isinstance(images, ImageFileDataset):
+        for path in images.paths:
             try:
                 sizes.append(read_size(path))
-            except UnreadablePicture as error:
-                broken.append(BadPicture(error.name, error.reason))
-    counts = _counted(pictures.labels, classes)
-    return PartFigures(name=name, pictures=len(pictures), counts=counts, occurs_in=counts, **_extremes(sizes))
+            except UnreadableImage as error:
+                broken.append(BadFile(error.name, error.reason))
+    counts = _counted(images.labels, classes)
+    return PartFigures(name=name, images=len(images), counts=counts, occurs_in=counts, **_extremes(sizes))
 
 
 def _object_figures(
-    name: Literal["train", "val"], pictures: CocoPictures, classes: int, _: list[BadPicture], __: Progress | None
+    name: Literal["train", "val"], images: CocoDataset, classes: int, _: list[BadFile], __: Progress | None
 ) -> PartFigures:
-    truth = pictures.ground_truth()["annotations"]
+    truth = images.ground_truth()["annotations"]
     objects = [annotation for annotation in truth if not annotation["iscrowd"]]
     labels = [annotation["category_id"] - 1 for annotation in objects]
     places = {(annotation["image_id"], annotation["category_id"] - 1) for annotation in objects}
-    in_each = np.bincount([annotation["image_id"] for annotation in objects], minlength=len(pictures))
+    in_each = np.bincount([annotation["image_id"] for annotation in objects], minlength=len(images))
     areas = np.array([annotation["area"] for annotation in objects])
     figures = ObjectFigures(
         objects=len(objects),
         crowds=len(truth) - len(objects),
-        empty_pictures=int((in_each == 0).sum()),
+        empty_images=int((in_each == 0).sum()),
         mean=float(in_each.mean()),
         most=int(in_each.max()),
         small=float((areas < SMALL).mean()),
@@ -182,37 +182,37 @@ def _object_figures(
     )
     return PartFigures(
         name=name,
-        pictures=len(pictures),
+        images=len(images),
         counts=_counted(labels, classes),
         occurs_in=_counted((label for _, label in places), classes),
         objects=figures,
-        **_extremes([(int(height), int(width)) for height, width in pictures.sizes]),
+        **_extremes([(int(height), int(width)) for height, width in images.sizes]),
     )
 
 
 def _pixel_figures(
     name: Literal["train", "val"],
-    pictures: LabelledPictures,
+    images: LabelMapDataset,
     classes: int,
-    broken: list[BadPicture],
+    broken: list[BadFile],
     progress: Progress | None,
 ) -> PartFigures:
     counts, occurs_in = np.zeros(IGNORED + 1, np.int64), np.zeros(IGNORED + 1, np.int64)
     sizes: list[Size] = []
-    for index in range(len(pictures)):
+    for index in range(len(images)):
         try:
-            label_map = pictures.label_map(index).numpy()
-        except UnreadablePicture as error:
-            broken.append(BadPicture(error.name, error.reason))
+            label_map = images.label_map(index).numpy()
+        except UnreadableImage as error:
+            broken.append(BadFile(error.name, error.reason))
             continue
         here = np.bincount(label_map.ravel(), minlength=IGNORED + 1)
         counts, occurs_in = counts + here, occurs_in + (here > 0)
         sizes.append((label_map.shape[0], label_map.shape[1]))
-        if progress and (index + 1 == len(pictures) or index % 64 == 63):
-            progress(f"counting pixels of {name}", index + 1, len(pictures))
+        if progress and (index + 1 == len(images) or index % 64 == 63):
+            progress(f"counting pixels of {name}", index + 1, len(images))
     return PartFigures(
         name=name,
-        pictures=len(pictures),
+        images=len(images),
         counts=tuple(map(int, counts[:classes])),
         occurs_in=tuple(map(int, occurs_in[:classes])),
         ignored=float(counts[IGNORED] / counts.sum()) if counts.sum() else None,
@@ -226,7 +226,7 @@ def _counted(labels: Iterable[int], classes: int) -> tuple[int, ...]:
 
 
 def _extremes(sizes: Sequence[Size]) -> dict[str, Any]:
-    """The smallest, median and largest of pictures' heights and widths."""
+    """The smallest, median and largest of images' heights and widths."""
     if not sizes:
         return {"smallest": None, "median": None, "largest": None}
     middle = round(median(height for height, _ in sizes)), round(median(width for _, width in sizes))

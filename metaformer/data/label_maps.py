@@ -1,4 +1,4 @@
-"""A folder in ADE20K's layout in, ``AnnotatedSets`` out: pictures with a class for each pixel.
+"""A folder in ADE20K's layout in, ``AnnotatedSplits`` out: images with a class for each pixel.
 
 ``images/training/NAME.jpg`` beside ``annotations/training/NAME.png``, and the same below ``validation`` (or ``train``
 and ``val``). What is stored in a label map becomes 0 to K - 1, and 255 where it is ignored.
@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import DataError
-from ..recipe import DataChoice
-from .annotated import IGNORED, AnnotatedSets, annotated_folder, held_out, refuse_faults
-from .decode import UnreadablePicture, is_picture_name, read_label_map, read_picture, read_size
-from .sets import BadPicture, Progress
+from ..recipe import DataConfig
+from .annotated import IGNORED, AnnotatedSplits, annotated_folder, held_out, refuse_faults
+from .decode import UnreadableImage, is_image_name, read_image, read_label_map, read_size
+from .sets import BadFile, Progress
 from .verify import Size, look_at, looked_through
 
 EXPECTED = "images/training/*.jpg and annotations/training/*.png (ADE20K's layout)"
@@ -71,8 +71,8 @@ class Labels:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledPictures:
-    """One part of a set in ADE20K's layout. ``len`` is its number of pictures."""
+class LabelMapDataset:
+    """One part of a set in ADE20K's layout. ``len`` is its number of images."""
 
     paths: tuple[Path, ...]
     maps: tuple[Path, ...]
@@ -83,30 +83,30 @@ class LabelledPictures:
         return len(self.paths)
 
     def name(self, index: int) -> str:
-        """The picture's path."""
+        """The image's path."""
         return str(self.paths[index])
 
     def load(self, index: int) -> tuple[Image.Image, Tensor]:
-        """The picture, upright ``RGB``, and its label map, (H, W) int64; raises ``UnreadablePicture``."""
-        image = read_picture(self.paths[index])
+        """The image, upright ``RGB``, and its label map, (H, W) int64; raises ``UnreadableImage``."""
+        image = read_image(self.paths[index])
         label_map = self.label_map(index)
         if label_map.shape != (image.height, image.width):
             size = (label_map.shape[0], label_map.shape[1])
-            raise UnreadablePicture(self.name(index), _other_size(self.maps[index], size, (image.height, image.width)))
+            raise UnreadableImage(self.name(index), _other_size(self.maps[index], size, (image.height, image.width)))
         return image, label_map
 
     def label_map(self, index: int) -> Tensor:
-        """(H, W) int64 without reading the picture; raises ``UnreadablePicture``."""
+        """(H, W) int64 without reading the image; raises ``UnreadableImage``."""
         stored = read_label_map(self.maps[index])
         try:
             return torch.from_numpy(self.labels.of(stored))
         except ValueError as error:
-            raise UnreadablePicture(str(self.maps[index]), str(error)) from None
+            raise UnreadableImage(str(self.maps[index]), str(error)) from None
 
-    def part(self, positions: Sequence[int]) -> LabelledPictures:
-        """Some of the pictures as a set of their own."""
+    def part(self, positions: Sequence[int]) -> LabelMapDataset:
+        """Some of the images as a set of their own."""
         paths, maps = tuple(self.paths[i] for i in positions), tuple(self.maps[i] for i in positions)
-        return LabelledPictures(paths, maps, self.labels, self.skips_bad)
+        return LabelMapDataset(paths, maps, self.labels, self.skips_bad)
 
 
 def is_label_map_folder(root: Path) -> bool:
@@ -114,8 +114,8 @@ def is_label_map_folder(root: Path) -> bool:
     return any((root / "images" / name).is_dir() and (root / "annotations" / name).is_dir() for name in _TRAIN_NAMES)
 
 
-def open_segmentation(choice: DataChoice, progress: Progress | None = None) -> AnnotatedSets:
-    """The pictures and label maps below ``choice.source``.
+def open_segmentation(choice: DataConfig, progress: Progress | None = None) -> AnnotatedSplits:
+    """The images and label maps below ``choice.source``.
 
     Classes are those of ``classes.tsv`` (columns ``label``, as stored, and ``name``) or of ADE20K's own
     ``objectInfo150.txt``; without either they are as many as the label maps show. What cannot be right is refused or
@@ -129,7 +129,7 @@ def open_segmentation(choice: DataChoice, progress: Progress | None = None) -> A
     bad = [fault for _, faults in parts for fault in faults]
     pairs = [pair for found, _ in parts for pair in found]
     named = _class_names(root, choice)
-    sizes, unreadable = look_at([picture for picture, _ in pairs], choice, progress)
+    sizes, unreadable = look_at([image for image, _ in pairs], choice, progress)
     maps, broken = _looked_at([label_map for _, label_map in pairs], choice, progress, decode=named is None)
     bad += unreadable + broken
     labels = Labels(named or _numbered(_summed(maps.values()), choice), choice.reduce_zero_label, choice.ignore_label)
@@ -143,7 +143,7 @@ def open_segmentation(choice: DataChoice, progress: Progress | None = None) -> A
     if len(opened) == 1:
         here, there = held_out(len(opened[0]), choice)
         opened = [opened[0].part(here), opened[0].part(there)]
-    return AnnotatedSets(
+    return AnnotatedSplits(
         train=opened[0],
         val=opened[1],
         classes=labels.classes,
@@ -170,30 +170,30 @@ def _part_names(root: Path) -> list[str]:
 Pair = tuple[Path, Path]
 
 
-def _pairs(root: Path, part: str) -> tuple[list[Pair], list[BadPicture]]:
-    """The pictures of a part with their label maps, in the order of their names, and those that are alone."""
-    pictures = _by_name(root / "images" / part)
+def _pairs(root: Path, part: str) -> tuple[list[Pair], list[BadFile]]:
+    """The images of a part with their label maps, in the order of their names, and those that are alone."""
+    images = _by_name(root / "images" / part)
     maps = _by_name(root / "annotations" / part)
-    if not pictures:
-        raise DataError(f"{root / 'images' / part} has no picture; expected at least one")
+    if not images:
+        raise DataError(f"{root / 'images' / part} has no image; expected at least one")
     if not maps:
-        raise DataError(f"{root / 'annotations' / part} has no label map; expected one for each picture")
+        raise DataError(f"{root / 'annotations' / part} has no label map; expected one for each image")
     alone = [
-        BadPicture(str(path), f"it has no label map annotations/{part}/{name}.png")
-        for name, path in pictures.items()
+        BadFile(str(path), f"it has no label map annotations/{part}/{name}.png")
+        for name, path in images.items()
         if name not in maps
     ]
     alone += [
-        BadPicture(str(path), f"the picture images/{part}/{name}.jpg, which it is of, is missing")
+        BadFile(str(path), f"the image images/{part}/{name}.jpg, which it is of, is missing")
         for name, path in maps.items()
-        if name not in pictures
+        if name not in images
     ]
-    return [(path, maps[name]) for name, path in pictures.items() if name in maps], alone
+    return [(path, maps[name]) for name, path in images.items() if name in maps], alone
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
-    """Picture files by their path without ending."""
-    found = [path for path in folder.rglob("*") if is_picture_name(path.name) and not path.name.startswith(".")]
+    """Image files by their path without ending."""
+    found = [path for path in folder.rglob("*") if is_image_name(path.name) and not path.name.startswith(".")]
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(found)}
 
 
@@ -207,35 +207,35 @@ class _Seen:
 
 
 def _looked_at(
-    paths: Sequence[Path], choice: DataChoice, progress: Progress | None, decode: bool
-) -> tuple[dict[Path, _Seen], list[BadPicture]]:
+    paths: Sequence[Path], choice: DataConfig, progress: Progress | None, decode: bool
+) -> tuple[dict[Path, _Seen], list[BadFile]]:
     """What the label maps hold, as thoroughly as ``choice.verify`` says or ``decode`` makes necessary."""
     if choice.verify == "none" and not decode:
         return {}, []
     look = _decoded if decode or choice.verify == "full" else _opened
     seen: dict[Path, _Seen] = {}
-    bad: list[BadPicture] = []
+    bad: list[BadFile] = []
     for path, found in looked_through(paths, look, "checking label maps", progress):
-        if isinstance(found, BadPicture):
+        if isinstance(found, BadFile):
             bad.append(found)
         else:
             seen[path] = found
     return seen, bad
 
 
-def _decoded(path: Path) -> _Seen | BadPicture:
+def _decoded(path: Path) -> _Seen | BadFile:
     try:
         stored = read_label_map(path)
-    except UnreadablePicture as error:
-        return BadPicture(error.name, error.reason)
+    except UnreadableImage as error:
+        return BadFile(error.name, error.reason)
     return _Seen((stored.shape[0], stored.shape[1]), np.bincount(stored.ravel()))
 
 
-def _opened(path: Path) -> _Seen | BadPicture:
+def _opened(path: Path) -> _Seen | BadFile:
     try:
         return _Seen(read_size(path), np.zeros(0, np.int64))
-    except UnreadablePicture as error:
-        return BadPicture(error.name, error.reason)
+    except UnreadableImage as error:
+        return BadFile(error.name, error.reason)
 
 
 def _summed(maps: Iterable[_Seen]) -> np.ndarray:
@@ -246,46 +246,44 @@ def _summed(maps: Iterable[_Seen]) -> np.ndarray:
     return total
 
 
-def _mismatched(
-    pairs: list[Pair], sizes: dict[Path, Size], maps: dict[Path, _Seen], labels: Labels
-) -> list[BadPicture]:
-    """Label maps of another size than their picture, or with numbers that mean nothing."""
-    bad: list[BadPicture] = []
-    for picture, label_map in pairs:
+def _mismatched(pairs: list[Pair], sizes: dict[Path, Size], maps: dict[Path, _Seen], labels: Labels) -> list[BadFile]:
+    """Label maps of another size than their image, or with numbers that mean nothing."""
+    bad: list[BadFile] = []
+    for image, label_map in pairs:
         seen = maps.get(label_map)
         if seen is None:
             continue
-        if picture in sizes and sizes[picture] != seen.size:
-            bad.append(BadPicture(str(picture), _other_size(label_map, seen.size, sizes[picture])))
+        if image in sizes and sizes[image] != seen.size:
+            bad.append(BadFile(str(image), _other_size(label_map, seen.size, sizes[image])))
         try:
             labels.of(np.flatnonzero(seen.counts))
         except ValueError as error:
-            bad.append(BadPicture(str(label_map), str(error)))
+            bad.append(BadFile(str(label_map), str(error)))
     return bad
 
 
-def _other_size(label_map: Path, size: Size, picture: Size) -> str:
-    return f"its label map {label_map} has {size[1]} × {size[0]} pixels, the picture {picture[1]} × {picture[0]}"
+def _other_size(label_map: Path, size: Size, image: Size) -> str:
+    return f"its label map {label_map} has {size[1]} × {size[0]} pixels, the image {image[1]} × {image[0]}"
 
 
-def _part(pairs: list[Pair], labels: Labels, choice: DataChoice) -> LabelledPictures:
-    pictures, maps = tuple(picture for picture, _ in pairs), tuple(label_map for _, label_map in pairs)
-    return LabelledPictures(pictures, maps, labels, skips_bad=choice.on_bad_image == "skip")
+def _part(pairs: list[Pair], labels: Labels, choice: DataConfig) -> LabelMapDataset:
+    images, maps = tuple(image for image, _ in pairs), tuple(label_map for _, label_map in pairs)
+    return LabelMapDataset(images, maps, labels, skips_bad=choice.on_bad_image == "skip")
 
 
 def _check_labelled(root: Path, parts: list[list[Pair]], maps: dict[Path, _Seen], labels: Labels) -> None:
     """Refuse a part without a pixel that has a class, as far as pixels were looked at."""
     for pairs in parts:
         if not pairs:
-            raise DataError(f"{root}: no usable picture is left in a part; expected at least one")
+            raise DataError(f"{root}: no usable image is left in a part; expected at least one")
         stored = np.flatnonzero(_summed(maps[label_map] for _, label_map in pairs if label_map in maps))
         if len(stored) and (labels.of(stored) == IGNORED).all():
             where = pairs[0][1].parent
             raise DataError(f"{where}: every pixel of every label map is ignored; expected some with a class")
 
 
-def _class_names(root: Path, choice: DataChoice) -> tuple[str, ...] | None:
-    """A name for each label, from the files that may say them; nothing where there is none."""
+def _class_names(root: Path, choice: DataConfig) -> tuple[str, ...] | None:
+    """A name for each label, from the files that may say them; None where there is none."""
     for file, read in ((root / "classes.tsv", _tsv_names), (root / "objectInfo150.txt", _ade20k_names)):
         if file.is_file():
             try:
@@ -310,7 +308,7 @@ def _ade20k_names(file: Path) -> dict[int, str]:
         return {int(row["Idx"]): row["Name"].strip() for row in rows}
 
 
-def _in_order(names: dict[int, str], choice: DataChoice, file: Path) -> tuple[str, ...]:
+def _in_order(names: dict[int, str], choice: DataConfig, file: Path) -> tuple[str, ...]:
     """Names by label, of those that are not ignored; a label between others that has none gets its number."""
     first = int(choice.reduce_zero_label)
     kept = {stored - first: name for stored, name in names.items() if stored >= first and stored != choice.ignore_label}
@@ -319,7 +317,7 @@ def _in_order(names: dict[int, str], choice: DataChoice, file: Path) -> tuple[st
     return tuple(kept.get(label, _number(label, choice)) for label in range(max(kept) + 1))
 
 
-def _numbered(counts: np.ndarray, choice: DataChoice) -> tuple[str, ...]:
+def _numbered(counts: np.ndarray, choice: DataConfig) -> tuple[str, ...]:
     """Names for as many classes as the label maps show."""
     first = int(choice.reduce_zero_label)
     shown = [int(stored) for stored in np.flatnonzero(counts) if stored >= first and stored != choice.ignore_label]
@@ -328,5 +326,5 @@ def _numbered(counts: np.ndarray, choice: DataChoice) -> tuple[str, ...]:
     return tuple(_number(label, choice) for label in range(max(shown) - first + 1))
 
 
-def _number(label: int, choice: DataChoice) -> str:
+def _number(label: int, choice: DataConfig) -> str:
     return f"class {label + int(choice.reduce_zero_label)}"

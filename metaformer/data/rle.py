@@ -14,11 +14,11 @@ import numpy as np
 from ..errors import MissingExtraError
 
 SLACK = 1.0
-"""Pixels by which an annotation may reach beyond its picture: tools round differently."""
+"""Pixels by which an annotation may reach beyond its image: tools round differently."""
 
 
 def region_fault(region: Any, height: int, width: int) -> str | None:
-    """Why a ``segmentation`` cannot be of a picture of this size; nothing where it can."""
+    """Why a ``segmentation`` cannot be of an image of this size; None where it can."""
     if isinstance(region, dict):
         return _run_fault(region, height, width)
     if not isinstance(region, list):
@@ -49,7 +49,7 @@ def region_mask(region: Any, height: int, width: int) -> np.ndarray:
 
 
 def filled(runs: Sequence[int] | np.ndarray, height: int, width: int) -> np.ndarray:
-    """Run lengths that cover H × W pixels as a picture: (H, W) uint8."""
+    """Run lengths that cover H × W pixels as an image: (H, W) uint8."""
     inside = (np.arange(len(runs)) % 2).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(inside, runs).reshape(width, height).T)
 
@@ -84,7 +84,7 @@ def _runs(counts: Any) -> list[int]:
 def _run_fault(region: dict[str, Any], height: int, width: int) -> str | None:
     size, counts = region.get("size"), region.get("counts")
     if size != [height, width]:
-        return f"its mask is of size {size} (height, width), the picture of {[height, width]}"
+        return f"its mask is of size {size} (height, width), the image of {[height, width]}"
     try:
         runs = _runs(counts)
     except ValueError as error:
@@ -93,7 +93,7 @@ def _run_fault(region: dict[str, Any], height: int, width: int) -> str | None:
     if not whole:
         return "its mask cannot be read: expected run lengths of 0 or more"
     if sum(runs) != height * width:
-        return f"its mask covers {sum(runs)} pixels, the picture has {height * width}"
+        return f"its mask covers {sum(runs)} pixels, the image has {height * width}"
     return None
 
 
@@ -106,6 +106,6 @@ def _polygon_fault(polygon: Any, height: int, width: int) -> str | None:
     if min(polygon) < -SLACK or right > width + SLACK or bottom > height + SLACK:
         return (
             f"its mask reaches from {min(polygon[::2]):g}, {min(polygon[1::2]):g} to {right:g}, {bottom:g}, beyond the "
-            f"picture of {width} × {height}"
+            f"image of {width} × {height}"
         )
     return None

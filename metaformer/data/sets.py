@@ -1,4 +1,4 @@
-"""What every source of labelled pictures looks like from outside: ``Pictures``, and ``PictureSets`` of two."""
+"""What every source of labeled images looks like from outside: ``Images``, and ``ImageSplits`` of two."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from .decode import Mode, read_picture
+from .decode import Mode, read_image
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many are done, and how many there are."""
 
 
-class Pictures(Protocol):
-    """Labelled pictures, read one at a time."""
+class LabeledImages(Protocol):
+    """Labeled images, read one at a time."""
 
     labels: list[int]
-    """The class index of each picture."""
+    """The class index of each image."""
     skips_bad: bool
-    """Whether a picture that turns out unreadable may be replaced by the next one, or ends the run."""
+    """Whether an image that turns out unreadable may be replaced by the next one, or ends the run."""
 
     def __len__(self) -> int: ...
 
     def load(self, index: int) -> Image.Image:
-        """The picture in mode ``L`` or ``RGB``; raises ``UnreadablePicture``."""
+        """The image in mode ``L`` or ``RGB``; raises ``UnreadableImage``."""
 
     def name(self, index: int) -> str:
         """A path, or a name such as ``digits/17``."""
 
 
 @dataclass(frozen=True)
-class BadPicture:
+class BadFile:
     """A file that was left out."""
 
     path: str
@@ -44,27 +44,27 @@ class BadPicture:
 
 
 @dataclass(frozen=True)
-class PictureSets:
+class ImageSplits:
     """A data set, opened: what to train on, what to evaluate on, and what the labels mean."""
 
-    train: Pictures
-    val: Pictures
+    train: LabeledImages
+    val: LabeledImages
     classes: tuple[str, ...]
     """A name for each label."""
     channels: int
-    """1 for grey pictures, 3 for colour."""
+    """1 for gray images, 3 for color."""
     native_size: tuple[int, int] | None = None
-    """Height and width where all pictures share them and they are known; nothing otherwise."""
-    skipped: tuple[BadPicture, ...] = ()
+    """Height and width where all images share them and they are known; None otherwise."""
+    skipped: tuple[BadFile, ...] = ()
     """Files that were left out because they cannot be used."""
     held_out_here: bool = False
     """Whether the validation part was split off here because the data came in one piece."""
 
     def __post_init__(self) -> None:
-        for part, pictures in (("training", self.train), ("validation", self.val)):
-            if len(pictures) == 0:
-                raise DataError(f"the {part} part has no picture; expected at least one")
-            low, high = min(pictures.labels), max(pictures.labels)
+        for part, images in (("training", self.train), ("validation", self.val)):
+            if len(images) == 0:
+                raise DataError(f"the {part} part has no image; expected at least one")
+            low, high = min(images.labels), max(images.labels)
             if low < 0 or high >= len(self.classes):
                 raise DataError(
                     f"the {part} part has labels from {low} to {high}; "
@@ -73,8 +73,8 @@ class PictureSets:
 
 
 @dataclass
-class FilePictures:
-    """Pictures that are files, decoded when asked for."""
+class ImageFileDataset:
+    """Images that are files, decoded when asked for."""
 
     paths: list[Path]
     labels: list[int]
@@ -85,8 +85,8 @@ class FilePictures:
         return len(self.paths)
 
     def load(self, index: int) -> Image.Image:
-        """The picture, upright; raises ``UnreadablePicture``."""
-        return read_picture(self.paths[index], self.mode)
+        """The image, upright; raises ``UnreadableImage``."""
+        return read_image(self.paths[index], self.mode)
 
     def name(self, index: int) -> str:
         """The file's path."""
@@ -94,21 +94,21 @@ class FilePictures:
 
 
 @dataclass
-class ArrayPictures:
-    """Grey pictures that lie in memory: ``pixels`` is (N, H, W) uint8."""
+class ArrayDataset:
+    """Gray images that lie in memory: ``pixels`` is (N, H, W) uint8."""
 
     pixels: np.ndarray
     labels: list[int]
     title: str
     numbers: list[int]
-    """The position of each picture in the set it came from; its name."""
+    """The position of each image in the set it came from; its name."""
     skips_bad: bool = False
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def load(self, index: int) -> Image.Image:
-        """The picture in mode ``L``."""
+        """The image in mode ``L``."""
         return Image.fromarray(self.pixels[index])
 
     def name(self, index: int) -> str:
@@ -119,8 +119,8 @@ class ArrayPictures:
 def hold_out(labels: Sequence[int], classes: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
     """Positions to train on and to evaluate on, both rising, disjoint, together all.
 
-    Of each class with two pictures or more, ``fraction`` is held out, at least one and never all. The draw depends
-    on the seed, the class's name and its pictures, so other classes may come and go without moving it.
+    Of each class with two images or more, ``fraction`` is held out, at least one and never all. The draw depends
+    on the seed, the class's name and its images, so other classes may come and go without moving it.
     """
     members: dict[int, list[int]] = {}
     for position, label in enumerate(labels):

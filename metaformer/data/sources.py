@@ -1,20 +1,20 @@
-"""What a person names as data in, ``PictureSets`` out: a folder, the built-in digits, or a published set."""
+"""What a person names as data in, ``ImageSplits`` out: a folder, the built-in digits, or a published set."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ..errors import DataError, did_you_mean
-from ..recipe import DataChoice
+from ..recipe import DataConfig
 from .digits import open_digits
 from .image_folder import open_folder
-from .sets import PictureSets, Progress
+from .sets import ImageSplits, Progress
 from .torchvision_sets import nearest_name, open_published, published_name
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
-def open_source(choice: DataChoice, progress: Progress | None = None) -> PictureSets:
+def open_source(choice: DataConfig, progress: Progress | None = None) -> ImageSplits:
     """Open ``choice.source``.
 
     A folder that exists is read as a folder, except for ``digits``, which is always the built-in set (write
@@ -40,7 +40,7 @@ def open_source(choice: DataChoice, progress: Progress | None = None) -> Picture
 
 
 def _unknown(source: str, path: Path) -> str:
-    """What to say of a source that is neither there nor known: its neighbours when it looks like a path."""
+    """What to say of a source that is neither there nor known: its neighbors when it looks like a path."""
     if len(path.parts) > 1:
         parent = path.parent
         while not parent.is_dir():

@@ -11,9 +11,9 @@ from typing import Any
 from PIL import Image
 
 from ..errors import DataError
-from ..recipe import DataChoice
-from .decode import Mode, UnreadablePicture, as_mode
-from .sets import PictureSets, hold_out
+from ..recipe import DataConfig
+from .decode import Mode, UnreadableImage, as_mode
+from .sets import ImageSplits, hold_out
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Published:
     train: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of torchvision's class for the training part."""
     val: Mapping[str, Any] | None = None
-    """The same for the part to evaluate on; nothing where none is published and some is held out by a seed."""
+    """The same for the part to evaluate on; None where none is published and some is held out by a seed."""
     channels: int = 3
     size: tuple[int, int] | None = None
-    """Height and width where all pictures share them."""
+    """Height and width where all images share them."""
 
 
 _FLAG = ({"train": True}, {"train": False})
@@ -79,33 +79,33 @@ def _bare(name: str) -> str:
 
 
 @dataclass
-class PublishedPictures:
-    """Part of a torchvision data set, seen as ``Pictures``."""
+class TorchvisionDataset:
+    """Part of a torchvision data set, seen as ``Images``."""
 
     dataset: Any
     labels: list[int]
     title: str
     mode: Mode
     numbers: list[int]
-    """The position in ``dataset`` of each picture."""
+    """The position in ``dataset`` of each image."""
     skips_bad: bool = False
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def load(self, index: int) -> Image.Image:
-        """The picture; raises ``UnreadablePicture`` where its file is broken."""
+        """The image; raises ``UnreadableImage`` where its file is broken."""
         try:
             return as_mode(self.dataset[self.numbers[index]][0], self.mode)
         except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
-            raise UnreadablePicture(self.name(index), str(error)) from None
+            raise UnreadableImage(self.name(index), str(error)) from None
 
     def name(self, index: int) -> str:
         """Such as ``CIFAR10/train/17``."""
         return f"{self.title}/{self.numbers[index]}"
 
 
-def open_published(choice: DataChoice) -> PictureSets:
+def open_published(choice: DataConfig) -> ImageSplits:
     """A torchvision data set; raises ``DataError`` where it is unknown, absent or broken."""
     name = published_name(choice.source)
     if name is None:
@@ -120,10 +120,10 @@ def open_published(choice: DataChoice) -> PictureSets:
     else:
         kept, held = hold_out(labels, classes, choice.val_fraction, choice.split_seed)
         train, val = _chosen(train, kept), _chosen(train, held)
-    return PictureSets(train, val, classes, channels=row.channels, native_size=row.size)
+    return ImageSplits(train, val, classes, channels=row.channels, native_size=row.size)
 
 
-def _constructed(name: str, arguments: Mapping[str, Any], choice: DataChoice) -> Any:
+def _constructed(name: str, arguments: Mapping[str, Any], choice: DataConfig) -> Any:
     from torchvision import datasets
 
     root = Path(choice.root).expanduser()
@@ -148,20 +148,20 @@ def _one_line(error: Exception) -> str:
     return text.removesuffix(" You can use download=True to download it").rstrip(".")
 
 
-def _whole(dataset: Any, title: str, row: Published, choice: DataChoice) -> tuple[PublishedPictures, list[int]]:
+def _whole(dataset: Any, title: str, row: Published, choice: DataConfig) -> tuple[TorchvisionDataset, list[int]]:
     labels = _labels(dataset)
     mode: Mode = "L" if row.channels == 1 else "RGB"
     skips_bad = choice.on_bad_image == "skip"
-    return PublishedPictures(dataset, labels, title, mode, list(range(len(labels))), skips_bad), labels
+    return TorchvisionDataset(dataset, labels, title, mode, list(range(len(labels))), skips_bad), labels
 
 
-def _chosen(pictures: PublishedPictures, positions: list[int]) -> PublishedPictures:
-    labels = [pictures.labels[i] for i in positions]
-    return PublishedPictures(pictures.dataset, labels, pictures.title, pictures.mode, positions, pictures.skips_bad)
+def _chosen(images: TorchvisionDataset, positions: list[int]) -> TorchvisionDataset:
+    labels = [images.labels[i] for i in positions]
+    return TorchvisionDataset(images.dataset, labels, images.title, images.mode, positions, images.skips_bad)
 
 
 def _labels(dataset: Any) -> list[int]:
-    """Labels without decoding a picture: torchvision's classes keep them under one of these names."""
+    """Labels without decoding an image: torchvision's classes keep them under one of these names."""
     for attribute in ("targets", "labels", "_labels", "y"):
         if hasattr(dataset, attribute):
             return [int(label) for label in getattr(dataset, attribute)]

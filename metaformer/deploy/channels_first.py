@@ -72,14 +72,14 @@ def _map_stages(backbone: Any, handed_on: bool) -> None:
 
 
 class MapBackbone(Backbone):
-    """Pictures through all stages; what goes from one stage of maps to the next is a map."""
+    """Images through all stages; what goes from one stage of maps to the next is a map."""
 
     def __init__(self, backbone: Any) -> None:
         super().__init__(list(backbone.stages), backbone.in_chans)
         _map_stages(self, handed_on=True)
 
     def pixels(self, images: Tensor) -> tuple[Tensor, Grid]:
-        """The picture as it is where the first stage takes it so."""
+        """The image as it is where the first stage takes it so."""
         if not isinstance(self.stages[0], MapStage):
             return super().pixels(images)
         check_images(images, self.in_chans)
@@ -167,7 +167,7 @@ class PooledMapBlock(nn.Module):
 class WrittenGroupNorm(nn.Module):
     """Group norm of one group, written out: two sums that engines read in a pass each, then x · a + b in one more.
 
-    As an operation of its own it stops engines from joining it with its neighbours, and OpenVINO's int8 graphs may
+    As an operation of its own it stops engines from joining it with its neighbors, and OpenVINO's int8 graphs may
     answer in another shape behind it.
     """
 
@@ -183,9 +183,9 @@ class WrittenGroupNorm(nn.Module):
 
 
 def moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and one over the standard deviation of each picture's numbers, both (B, 1, 1) or (B, 1, 1, 1) as x has axes.
+    """Mean and one over the standard deviation of each image's numbers, both (B, 1, 1) or (B, 1, 1, 1) as x has axes.
 
-    The variance is the mean of the squares less the square of the mean, so that no centred copy is written. It loses
+    The variance is the mean of the squares less the square of the mean, so that no centered copy is written. It loses
     digits where a mean is many deviations away from zero; no trained model here does that, and ``compile`` compares
     every engine with the original.
     """
@@ -204,8 +204,8 @@ class MapLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        centred = x - x.mean(1, keepdim=True)
-        return self.affine(centred * (centred.square().mean(1, keepdim=True) + self.eps).rsqrt())
+        centered = x - x.mean(1, keepdim=True)
+        return self.affine(centered * (centered.square().mean(1, keepdim=True) + self.eps).rsqrt())
 
 
 class WrittenAffine(nn.Module):
@@ -233,7 +233,7 @@ class MapPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        pooled = neighbourhood(x, self.kernel)
+        pooled = neighborhood(x, self.kernel)
         mixed = pooled - x if self.subtract else pooled
         return mixed if self.factor is None else mixed * self.factor
 
@@ -249,11 +249,11 @@ class PooledMapResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
         _, deviation = moments(x, self.eps)
-        return x + (self.factor * deviation) * (neighbourhood(x, self.kernel) - x)
+        return x + (self.factor * deviation) * (neighborhood(x, self.kernel) - x)
 
 
-def neighbourhood(x: Tensor, kernel: int) -> Tensor:
-    """The average of each place's neighbours; places outside the map do not count."""
+def neighborhood(x: Tensor, kernel: int) -> Tensor:
+    """The average of each place's neighbors; places outside the map do not count."""
     return F.avg_pool2d(x, kernel, stride=1, padding=kernel // 2, count_include_pad=False)
 
 

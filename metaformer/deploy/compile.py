@@ -30,7 +30,7 @@ from .engines.core import Run, answers, coarsest_stride, core_of, whole
 from .engines.graph import Sizes, example, foreign_mixers, sizes_of, traced, without_complex
 from .fold import fold
 from .precision import BOUNDS, available, difference, known_precision, magnitude
-from .quantization import calibration_pictures, quantised, scores_of
+from .quantization import calibration_images, quantized, scores_of
 
 BACKENDS = ("openvino", "onnxruntime", "torch")
 """Engines, the one that ``auto`` takes first first."""
@@ -74,7 +74,7 @@ class CompiledModel(nn.Module):
         return self.spec.num_classes
 
     def forward(self, images: Any) -> Any:
-        """(B, C, H, W) to what the model gives, float32; for a detector pictures (C, H, W) to the objects in each.
+        """(B, C, H, W) to what the model gives, float32; for a detector images (C, H, W) to the objects in each.
 
         Raises:
             InputError: other channels, or a size that the compiled graph does not take.
@@ -89,9 +89,7 @@ class CompiledModel(nn.Module):
         height, width = int(images.shape[2]), int(images.shape[3])
         self.sizes.check(height, width)
         if isinstance(self.spec, ModelSpec) and min(map(min, self.spec.grids((height, width)))) < 1:
-            raise InputError(
-                f"images: {height} × {width} pixels leave no token in the last stage; feed larger pictures"
-            )
+            raise InputError(f"images: {height} × {width} pixels leave no token in the last stage; feed larger images")
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Raises: a compiled graph lives in this process; what is meant to last is exported."""
@@ -147,8 +145,8 @@ def compile(
             warning.
         backend: ``openvino``, ``onnxruntime``, ``torch``, or ``auto``: the first of them that is installed, PyTorch
             for a model on a GPU.
-        calibration: for int8 some hundred pictures like those it will see: batches (B, C, H, W) prepared as
-            ``model.preprocessing`` says, or a folder. Pictures (C, H, W) in [0, 1] for a detector.
+        calibration: for int8 some hundred images like those it will see: batches (B, C, H, W) prepared as
+            ``model.preprocessing`` says, or a folder. Images (C, H, W) in [0, 1] for a detector.
         threads: of the CPU; as many as the engine thinks right where left out.
 
     Returns:
@@ -157,7 +155,7 @@ def compile(
 
     Raises:
         MissingExtraError: the engine asked for is not installed; the message names the extra.
-        InputError: no such engine or precision, calibration pictures that are missing or of another shape.
+        InputError: no such engine or precision, calibration images that are missing or of another shape.
     """
     if not isinstance(model, _MODELS):
         raise InputError(f"model: expected a classifier, detector or segmenter of this library, got {_kind(model)}")
@@ -165,13 +163,13 @@ def compile(
     device = next(model.parameters(), torch.empty(0)).device
     engine = chosen_backend(backend, device)
     if known_precision(precision) == "int8" or calibration is not None:
-        pictures = calibration_pictures(_on_cpu(model), calibration)
+        images = calibration_images(_on_cpu(model), calibration)
     else:
-        pictures = []
+        images = []
     used, reason = available(precision, engine, device)
     notes = [] if reason is None else [reason]
     try:
-        compiled = _compiled(model, engine, used, pictures, threads)
+        compiled = _compiled(model, engine, used, images, threads)
     except MissingExtraError:
         raise
     except Exception as error:  # an engine fails with whatever it likes
@@ -204,7 +202,7 @@ def chosen_backend(name: str, device: torch.device | str = "cpu") -> str:
 def expect_threads(threads: int | None) -> None:
     """Raises ``InputError`` for what is no number of threads."""
     if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads: expected a whole number from 1, or nothing for as many as fit, got {threads!r}")
+        raise InputError(f"threads: expected a whole number from 1, or None for as many as fit, got {threads!r}")
 
 
 def prepared(model: nn.Module, form: Form) -> Prepared:
@@ -236,7 +234,7 @@ def form_for(engine: str, precision: str) -> Form:
     return form
 
 
-def graph_of(ready: Prepared, engine: str, precision: str, pictures: list[Tensor]) -> Any:
+def graph_of(ready: Prepared, engine: str, precision: str, images: list[Tensor]) -> Any:
     """The engine's own graph of what was prepared.
 
     Raises:
@@ -249,21 +247,21 @@ def graph_of(ready: Prepared, engine: str, precision: str, pictures: list[Tensor
     except InputError as error:
         own = foreign_mixers(original)
         raise InputError(f"{error}{' (mixers of your own: ' + ', '.join(own) + ')' if own else ''}") from error
-    return quantised(graph, pictures, scores_of(ready.original)) if precision == "int8" else graph
+    return quantized(graph, images, scores_of(ready.original)) if precision == "int8" else graph
 
 
 def _compiled(
-    model: nn.Module, engine: str, precision: str, pictures: list[Tensor], threads: int | None
+    model: nn.Module, engine: str, precision: str, images: list[Tensor], threads: int | None
 ) -> CompiledModel:
     ready = prepared(model, form_for(engine, precision))
     notes: list[str] = []
     if engine in GRAPHS:
-        run = GRAPHS[engine].runner(graph_of(ready, engine, precision, pictures), precision, threads)
+        run = GRAPHS[engine].runner(graph_of(ready, engine, precision, images), precision, threads)
     else:
         run = _in_torch(ready, precision, threads, notes)
     device = next(ready.original.parameters(), torch.empty(0)).device
     usual = _usual(ready)
-    seen = pictures[:8] if precision == "int8" else [ready.images, _others(ready), usual, usual, usual[:1]]
+    seen = images[:8] if precision == "int8" else [ready.images, _others(ready), usual, usual, usual[:1]]
     _expect_same(run, ready.original, [one.to(device) for one in seen], precision)
     return CompiledModel(
         run,
@@ -278,7 +276,7 @@ def _compiled(
 
 
 def _others(ready: Prepared) -> Tensor:
-    """Pictures of another number and, where sizes are free, of another size than the example's.
+    """Images of another number and, where sizes are free, of another size than the example's.
 
     Trap: a graph that took a size for a constant answers its own example rightly and all else wrongly.
     """
@@ -291,7 +289,7 @@ def _others(ready: Prepared) -> Tensor:
 
 
 def _usual(ready: Prepared) -> Tensor:
-    """Pictures of the size that the model was built for, where it has one.
+    """Images of the size that the model was built for, where it has one.
 
     They are compared twice: in OpenVINO what comes a second time gets a graph of its own.
     """
@@ -312,9 +310,9 @@ def _in_torch(ready: Prepared, precision: str, threads: int | None, notes: list[
     return run
 
 
-def _expect_same(run: Run, original: nn.Module, pictures: list[Tensor], precision: str) -> None:
+def _expect_same(run: Run, original: nn.Module, images: list[Tensor], precision: str) -> None:
     """Raises ``InputError`` where an engine's answers differ from the original's beyond what the precision explains."""
-    found = furthest(run, core_of(original), pictures)
+    found = furthest(run, core_of(original), images)
     if found > BOUNDS[precision]:
         raise InputError(
             f"its answers differ from the original's by {found:.1e} of their largest value, and {precision} explains "
@@ -322,14 +320,14 @@ def _expect_same(run: Run, original: nn.Module, pictures: list[Tensor], precisio
         )
 
 
-def furthest(run: Run, original: nn.Module, pictures: Iterable[Tensor]) -> float:
-    """How far an engine's answers are from those of the original core, over all pictures (B, C, H, W).
+def furthest(run: Run, original: nn.Module, batches: Iterable[Tensor]) -> float:
+    """How far an engine's answers are from those of the original core, over all images (B, C, H, W).
 
     The largest difference as a share of the original's largest value; of several answers the one that differs most.
     """
     apart: dict[int, float] = {}
     largest: dict[int, float] = {}
-    for images in pictures:
+    for images in batches:
         for i, (mine, theirs) in enumerate(zip(run(images), answers(original, images), strict=True)):
             apart[i] = max(apart.get(i, 0.0), difference(mine, theirs))
             largest[i] = max(largest.get(i, 0.0), magnitude(theirs))
@@ -344,7 +342,7 @@ def _as_it_is(model: nn.Module, threads: int | None) -> CompiledModel:
 
 
 def _on_cpu(model: nn.Module) -> nn.Module:
-    """The model where pictures are prepared: a detector resizes on its own device."""
+    """The model where images are prepared: a detector resizes on its own device."""
     device = next(model.parameters(), torch.empty(0)).device
     return model if device.type == "cpu" else copy.deepcopy(model).cpu()
 

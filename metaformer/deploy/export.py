@@ -25,16 +25,16 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.decode import UnreadablePicture
+from ..data.decode import UnreadableImage
 from ..data.transforms.image import evaluation_transform
-from ..data.transforms.paired import picture_for_detector, picture_for_segmenter
+from ..data.transforms.paired import detector_input, segmenter_input
 from ..errors import DataError, InputError, RunError, did_you_mean
 from ..factory.classifier import create_model
-from ..inference.loaded import Trained, open_trained, task_of
+from ..inference.loaded import LoadedModel, load_any, task_of
 from ..model.dense.detector import Detector
-from ..recipe import DataChoice
+from ..recipe import DataConfig
 from ..run.folder import CONFIG, class_difference, stored_recipe
-from ..run.train import open_pictures
+from ..run.train import open_images
 from ..spec.dense import DenseSpec
 from ..tasks.task import work_of
 from ..version import __version__
@@ -58,7 +58,7 @@ from .engines import torch as eager
 from .engines.core import Run, core_inputs, core_of, whole
 from .engines.graph import Sizes, sizes_of, traced
 from .precision import BOUNDS, available, known_precision
-from .quantization import calibration_pictures
+from .quantization import calibration_images
 
 Format = Literal["onnx", "openvino", "torch", "aot", "safetensors"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -66,10 +66,10 @@ ENGINES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch", "aot
 """What runs each format."""
 ABOUT, WEIGHTS, REGIONS = "export.json", "model.safetensors", "regions.safetensors"
 COMPARED = 32
-"""Pictures whose answers are compared number by number."""
+"""Images whose answers are compared number by number."""
 CALIBRATED = 300
 BATCH = 16
-"""Pictures at a time where figures are measured."""
+"""Images at a time where figures are measured."""
 _PACKAGES = ("torch", "openvino", "nncf", "onnx", "onnxruntime")
 
 
@@ -83,10 +83,10 @@ class Export:
     """What is really in the files."""
     difference: float
     """The largest one, as a share of the original's largest value."""
-    pictures: int
+    images: int
     """So many were compared number by number."""
     before: Mapping[str, float] = field(default_factory=dict)
-    """Figures of the original on labelled pictures, by name; none without labels."""
+    """Figures of the original on labeled images, by name; none without labels."""
     after: Mapping[str, float] = field(default_factory=dict)
     """Figures of what was written."""
     notes: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ def export(
     format: str = "onnx",
     precision: str = "fp32",
     name: str | None = None,
-    data: DataChoice | None = None,
+    data: DataConfig | None = None,
     size: tuple[int, int] | None = None,
     overwrite: bool = False,
     console: Console | None = None,
@@ -115,8 +115,8 @@ def export(
         precision: ``fp32``, ``bf16`` or ``int8``; what the engine or this machine cannot do falls back to fp32 with a
             warning.
         name: a row of the zoo, for files of others.
-        data: the pictures to compare on, and to calibrate int8 with; those of the run where left out.
-        size: height and width of a classifier's pictures; those of its preprocessing where left out.
+        data: the images to compare on, and to calibrate int8 with; those of the run where left out.
+        size: height and width of a classifier's images; those of its preprocessing where left out.
         overwrite: whether an export that is in ``out`` already may be replaced.
         console: where to say what is being done.
 
@@ -130,7 +130,7 @@ def export(
     _expect_choice(format, precision)
     _expect_free(place, overwrite)
     trained = _opened(source, name, size)
-    sets = _pictures(source, trained, data, console)
+    sets = _images(source, trained, data, console)
     used, reason = available(precision, ENGINES[format])
     notes = _told(reason)
     original: Any = trained.model.cpu().eval()
@@ -225,14 +225,14 @@ def _expect_free(place: Path, overwrite: bool) -> None:
         raise RunError(f"{place} holds an export already; replace it with --overwrite, or choose another with --out")
 
 
-def _opened(source: str | Path | None, name: str | None, size: tuple[int, int] | None) -> Trained:
-    """The model, for pictures of a size."""
-    trained = open_trained(source, name)
+def _opened(source: str | Path | None, name: str | None, size: tuple[int, int] | None) -> LoadedModel:
+    """The model, for images of a size."""
+    trained = load_any(source, name)
     model: Any = trained.model
     if size is None or tuple(size) == model.preprocessing.size:
         return trained
     if isinstance(model.spec, DenseSpec):
-        raise InputError("--size is for classifiers: a detector or a segmenter says itself how pictures are resized")
+        raise InputError("--size is for classifiers: a detector or a segmenter says itself how images are resized")
     if min(size) < 1:
         raise InputError(f"--size: expected a height and a width in pixels, got {size[0]} × {size[1]}")
     if sizes_of(model).fixed is not None:
@@ -240,20 +240,20 @@ def _opened(source: str | Path | None, name: str | None, size: tuple[int, int] |
         rebuilt: Any = create_model(model.name, pretrained=True, img_size=size) if published else None
         model = rebuilt or from_pretrained(str(source), img_size=size)
     model.preprocessing = model.preprocessing.with_changes(size=size)
-    return Trained(model.eval(), trained.classes, trained.origin)
+    return LoadedModel(model.eval(), trained.classes, trained.origin)
 
 
-def _pictures(source: Any, trained: Trained, data: DataChoice | None, console: Console) -> Any:
-    """A data set whose classes are the model's, or nothing where none was named and the weights are no run's."""
+def _images(source: Any, trained: LoadedModel, data: DataConfig | None, console: Console) -> Any:
+    """A data set whose classes are the model's, or None where none was named and the weights are no run's."""
     choice = data or _of_run(source)
     if choice is None:
         return None
     try:
-        sets = open_pictures(work_of(task_of(source)), choice, console)
+        sets = open_images(work_of(task_of(source)), choice, console)
     except DataError as error:
         if data is not None:
             raise
-        warnings.warn(f"the run's own pictures cannot be read: {error}", FellBackWarning, stacklevel=3)
+        warnings.warn(f"the run's own images cannot be read: {error}", FellBackWarning, stacklevel=3)
         return None
     if trained.classes is not None and trained.classes != sets.classes:
         raise DataError(f"{trained.origin}: {class_difference(trained.classes, sets.classes)}")
@@ -265,7 +265,7 @@ def _pictures(source: Any, trained: Trained, data: DataChoice | None, console: C
     return sets
 
 
-def _of_run(source: Any) -> DataChoice | None:
+def _of_run(source: Any) -> DataConfig | None:
     """The data of the run that a folder or a file in it belongs to."""
     folders = () if source is None else (Path(source), Path(source).parent)
     run = next((folder for folder in folders if (folder / CONFIG).is_file()), None)
@@ -275,45 +275,45 @@ def _of_run(source: Any) -> DataChoice | None:
         return None
 
 
-def _seen(model: Any, pictures: Any, count: int) -> list[Tensor]:
-    """Up to so many pictures of a set, drawn by a seed, as the model is called with them: (C, H, W) each."""
-    chosen = random.Random(0).sample(range(len(pictures)), min(len(pictures), count))
+def _seen(model: Any, images: Any, count: int) -> list[Tensor]:
+    """Up to so many images of a set, drawn by a seed, as the model is called with them: (C, H, W) each."""
+    chosen = random.Random(0).sample(range(len(images)), min(len(images), count))
     seen = []
     for index in sorted(chosen):
         try:
-            loaded = pictures.load(index)
-        except UnreadablePicture:
+            loaded = images.load(index)
+        except UnreadableImage:
             continue
-        seen.append(_prepared_picture(model, loaded[0] if isinstance(loaded, tuple) else loaded))
+        seen.append(_prepared_image(model, loaded[0] if isinstance(loaded, tuple) else loaded))
     return seen
 
 
-def _prepared_picture(model: Any, image: Any) -> Tensor:
+def _prepared_image(model: Any, image: Any) -> Tensor:
     if not isinstance(model.spec, DenseSpec):
         return evaluation_transform(model.preprocessing, model.spec.in_chans)(image)
     if model.spec.finds_objects:
-        return picture_for_detector(image)
-    return picture_for_segmenter(image, model.spec, model.preprocessing)
+        return detector_input(image)
+    return segmenter_input(image, model.spec, model.preprocessing)
 
 
 def _calibration(model: Any, sets: Any) -> list[Tensor]:
-    """What the core sees of pictures that were trained on: those judged on must stay unseen."""
+    """What the core sees of images that were trained on: those judged on must stay unseen."""
     if sets is None:
         raise InputError(
-            "precision int8 needs pictures to take the ranges of all maps from; name some with --data, a few hundred "
+            "precision int8 needs images to take the ranges of all maps from; name some with --data, a few hundred "
             "like those it will see"
         )
     seen = _seen(model, sets.train, CALIBRATED)
     if isinstance(model.spec, DenseSpec) and not model.spec.finds_objects:
         return [one[None] for one in seen]  # any size: a segmenter resizes each to its short side
-    return calibration_pictures(model, [[one] for one in seen])
+    return calibration_images(model, [[one] for one in seen])
 
 
 def _compared(model: Any, sets: Any, notes: list[str]) -> list[Tensor]:
-    """What the core sees of the pictures to compare on: the set's, or drawn ones."""
+    """What the core sees of the images to compare on: the set's, or drawn ones."""
     if sets is not None:
         return [core_inputs(model, one[None]) for one in _seen(model, sets.val, COMPARED)]
-    notes += _told("no pictures are known, so the answers are compared on drawn ones; name real ones with --data")
+    notes += _told("no images are known, so the answers are compared on drawn ones; name real ones with --data")
     draws = torch.Generator().manual_seed(0)
     height, width = model.preprocessing.size
     coarse = torch.randn(COMPARED, model.spec.in_chans, 8, 8, generator=draws)
@@ -325,7 +325,7 @@ def _compared(model: Any, sets: Any, notes: list[str]) -> list[Tensor]:
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def _write(trained: Trained, folder: Path, format: str, precision: str, calibration: list[Tensor]) -> None:
+def _write(trained: LoadedModel, folder: Path, format: str, precision: str, calibration: list[Tensor]) -> None:
     model: Any = trained.model
     ready = prepared(model, "program" if format in ("torch", "aot") else form_for(ENGINES[format], precision))
     if ENGINES[format] in GRAPHS:
@@ -355,7 +355,7 @@ def _write(trained: Trained, folder: Path, format: str, precision: str, calibrat
 
 def _write_program(ready: Prepared, folder: Path, format: str, precision: str) -> None:
     core = eager.prepared(ready.core, precision)
-    # Trap: machine code takes for granted how the example lies in memory; ``eager.runner`` gives pictures so.
+    # Trap: machine code takes for granted how the example lies in memory; ``eager.runner`` gives images so.
     images = ready.images.to(eager.DTYPES[precision], memory_format=torch.channels_last)
     # looked at in its own precision: the mixers that cannot be traced are looked for in the same numbers
     original = eager.prepared(core_of(ready.original), precision) if precision != "fp32" else core_of(ready.original)
@@ -379,7 +379,7 @@ def _write_about(folder: Path, about: Mapping[str, Any]) -> None:
 
 
 def _judged(
-    trained: Trained,
+    trained: LoadedModel,
     again: CompiledModel,
     sets: Any,
     place: Path,
@@ -390,14 +390,14 @@ def _judged(
     notes: list[str],
     console: Console,
 ) -> Export:
-    """The outcome, with figures on labelled pictures where there are any."""
+    """The outcome, with figures on labeled images where there are any."""
     before, after = _figures(trained.model, again, sets, console) if sets is not None else ({}, {})
     return Export(
         folder=place,
         format=format,
         precision=precision,
         difference=difference,
-        pictures=len(compared),
+        images=len(compared),
         before=before,
         after=after,
         notes=tuple(dict.fromkeys((*notes, *again.notes))),
@@ -405,7 +405,7 @@ def _judged(
 
 
 def _figures(model: Any, again: Any, sets: Any, console: Console) -> Iterator[Mapping[str, float]]:
-    """What the original, and then the export, come to on the pictures to judge on."""
+    """What the original, and then the export, come to on the images to judge on."""
     work, batches = work_of(_task(model)), -(-len(sets.val) // BATCH)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for when, one in (("before", model), ("after", again)):
@@ -425,7 +425,7 @@ def _note_comparison(folder: Path, result: Export) -> None:
     comparison = {
         "difference": result.difference,
         "bound": BOUNDS[result.precision],
-        "pictures": result.pictures,
+        "images": result.images,
         "before": dict(result.before),
         "after": dict(result.after),
     }

@@ -23,7 +23,7 @@ from ..model.block import Block, Branch, MixingBlock
 from ..model.embed import ConvEmbedding, MergeEmbedding
 from ..model.heads import AveragedLinear, Head, MLPHidden
 from ..model.layers import Affine, BatchNorm, ChannelMLP, DropPath, GroupNorm, LayerNorm, Scale, SquaredReLU, StarReLU
-from ..model.lean.blocks import take_out
+from ..model.lean.blocks import restore_blocks
 from ..model.mixers.attention import Attention, ReducedAttention, SpatialReduction
 from ..model.mixers.convolution import DepthwiseConv, SeparableConv
 from ..model.mixers.gating import GatingUnit
@@ -52,7 +52,7 @@ def fold(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InputError(f"fold: expected a module, got {type(model).__name__}; create_model(NAME) makes one")
     folded: Any = copy.deepcopy(model).eval().requires_grad_(False)
-    take_out(folded)
+    restore_blocks(folded)
     report: list[str] = []
     with torch.no_grad():
         kept = _kept(folded)
@@ -205,7 +205,7 @@ class _Calls(fx.Tracer):
 
 
 def _behind(norm: nn.Module) -> nn.Module:
-    """What a batch norm module does besides normalising: timm's hold an activation."""
+    """What a batch norm module does besides normalizing: timm's hold an activation."""
     return getattr(norm, "act", None) or nn.Identity()
 
 
@@ -241,7 +241,7 @@ def _pooled_block(block: Any) -> PooledBlock:
 
 
 def _affine_of(norm: Any) -> tuple[Tensor, Tensor | None] | None:
-    """Scale and shift (C,) behind a norm's statistics; nothing for what is no norm or has none."""
+    """Scale and shift (C,) behind a norm's statistics; None for what is no norm or has none."""
     if isinstance(norm, BatchNorm):
         return None if norm.running_var is None else _statistics_as_affine(norm)
     found: Any = norm  # what mypy takes from a check of three classes is a plain module

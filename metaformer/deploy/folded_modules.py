@@ -17,10 +17,10 @@ from ..types import Grid
 
 
 class ScaledPooling(nn.Module):
-    """A factor for each channel times (average of the neighbours − the token), or times the average alone.
+    """A factor for each channel times (average of the neighbors − the token), or times the average alone.
 
     Pooling, linear over the tokens and the same for every channel, lets the scales around it pass; what a norm had
-    added to a channel is the same in a token and in the average of its neighbours, and cancels in the difference.
+    added to a channel is the same in a token and in the average of its neighbors, and cancels in the difference.
     """
 
     def __init__(self, factor: Tensor, *, kernel: int, subtract: bool) -> None:
@@ -30,15 +30,15 @@ class ScaledPooling(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape."""
-        pooled = neighbourhood(x, grid, self.kernel)
+        pooled = neighborhood(x, grid, self.kernel)
         return (pooled - x if self.subtract else pooled) * self.factor
 
 
 class PooledResidual(nn.Module):
-    """x + factor · rstd(x) · (average of the neighbours − x): group norm, pooling, LayerScale and shortcut in one.
+    """x + factor · rstd(x) · (average of the neighbors − x): group norm, pooling, LayerScale and shortcut in one.
 
     The norm's mean and bias cancel in the difference, the padding of the average does not count, and what is left of
-    the norm is one number a picture, so no normalised copy is made.
+    the norm is one number an image, so no normalized copy is made.
     """
 
     def __init__(self, factor: Tensor, *, eps: float, kernel: int) -> None:
@@ -48,10 +48,10 @@ class PooledResidual(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """(B, N, C) to the same shape."""
-        return torch.lerp(x, neighbourhood(x, grid, self.kernel), self.factor * self.deviation(x))
+        return torch.lerp(x, neighborhood(x, grid, self.kernel), self.factor * self.deviation(x))
 
     def deviation(self, x: Tensor) -> Tensor:
-        """One over the standard deviation of all numbers of each picture, (B, 1, 1)."""
+        """One over the standard deviation of all numbers of each image, (B, 1, 1)."""
         return statistics(x, self.eps).rstd.to(x.dtype)[:, None, None]
 
     def extra_repr(self) -> str:
@@ -99,6 +99,6 @@ class ShiftedSquaredReLU(nn.Module):
         return F.relu(x).square() + self.bias
 
 
-def neighbourhood(x: Tensor, grid: Grid, kernel: int) -> Tensor:
-    """The average of each token's neighbours (B, N, C); places outside the grid do not count."""
+def neighborhood(x: Tensor, grid: Grid, kernel: int) -> Tensor:
+    """The average of each token's neighbors (B, N, C); places outside the grid do not count."""
     return on_map(x, grid, lambda m: F.avg_pool2d(m, kernel, stride=1, padding=kernel // 2, count_include_pad=False))

@@ -48,7 +48,7 @@ def available(precision: str, backend: str, device: torch.device | str = "cpu") 
 
 
 def _missing(precision: str, backend: str, device: str) -> str | None:
-    """Why a precision cannot be had, or nothing."""
+    """Why a precision cannot be had, or None."""
     if precision == "int8":
         return "PyTorch has no int8 here; take openvino or onnxruntime" if backend == "torch" else None
     if backend == "onnxruntime":

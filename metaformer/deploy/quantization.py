@@ -1,4 +1,4 @@
-"""int8 by NNCF's quantisation after training: weights and activations in 256 steps, fitted to pictures of the user.
+"""int8 by NNCF's quantization after training: weights and activations in 256 steps, fitted to images of the user.
 
 Only products are rounded: convolutions, linear layers, the products of attention. Left alone NNCF rounds whatever
 stands between them too, sums, pooling and the residual stream, which costs digits there and saves nothing. The first
@@ -19,52 +19,52 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.decode import is_picture_name, read_picture
+from ..data.decode import is_image_name, read_image
 from ..data.transforms.image import evaluation_transform, pixels_of
 from ..errors import InputError, MissingExtraError
 from ..model.dense.detector import Detector
 from .engines.core import core_inputs
 from .engines.openvino import without_telemetry
 
-PICTURES = 300
+IMAGES = 300
 """So many are looked at: ranges hardly move beyond."""
 _WEIGHTED = {"Convolution", "GroupConvolution", "MatMul", "Conv", "Gemm"}
 
 
-def calibration_pictures(model: Any, given: Iterable[Any] | str | Path | None) -> list[Tensor]:
-    """What the model's core sees of up to ``PICTURES`` calibration pictures, each (1, C, H, W).
+def calibration_images(model: Any, given: Iterable[Any] | str | Path | None) -> list[Tensor]:
+    """What the model's core sees of up to ``IMAGES`` calibration images, each (1, C, H, W).
 
     Args:
         model: whose preprocessing says what is expected.
         given: batches (B, C, H, W) prepared as ``model.preprocessing`` says, such batches with labels beside, or a
-            folder of pictures; for a detector pictures (C, H, W) in [0, 1] of any size, or lists of them.
+            folder of images; for a detector images (C, H, W) in [0, 1] of any size, or lists of them.
 
     Raises:
         InputError: none, or of another size or number of channels; the message names both shapes.
     """
     if given is None:
         raise InputError(
-            "precision int8 needs calibration pictures, from which the ranges of all maps are taken: give "
-            "calibration=BATCHES or calibration=FOLDER, some hundred pictures like those it will see"
+            "precision int8 needs calibration images, from which the ranges of all maps are taken: give "
+            "calibration=BATCHES or calibration=FOLDER, some hundred images like those it will see"
         )
     singles = _in_folder(model, Path(given)) if isinstance(given, (str, Path)) else _singles(given)
-    chosen = [_checked(model, one) for one in islice(singles, PICTURES)]
+    chosen = [_checked(model, one) for one in islice(singles, IMAGES)]
     if not chosen:
-        raise InputError("calibration: expected at least one picture, got none")
+        raise InputError("calibration: expected at least one image, got none")
     with torch.no_grad():
         return [core_inputs(model, one[None]).cpu() for one in chosen]
 
 
 def _singles(given: Iterable[Any]) -> Iterator[Tensor]:
-    """Pictures (C, H, W) one by one out of batches, with or without labels."""
+    """Images (C, H, W) one by one out of batches, with or without labels."""
     if not isinstance(given, Iterable) or isinstance(given, dict):
         raise InputError(f"calibration: expected batches (B, C, H, W) or a folder, got {type(given).__name__}")
     if isinstance(given, Tensor) and given.ndim < 5:
         given = [given]
     for batch in given:
         images = getattr(batch, "images", batch)
-        labelled = isinstance(images, (tuple, list)) and images and isinstance(images[0], Tensor)
-        if labelled and images[0].ndim == 4:
+        labeled = isinstance(images, (tuple, list)) and images and isinstance(images[0], Tensor)
+        if labeled and images[0].ndim == 4:
             images = images[0]
         if isinstance(images, Tensor) and images.ndim == 3:
             images = [images]
@@ -74,19 +74,19 @@ def _singles(given: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _in_folder(model: Any, folder: Path) -> Iterator[Tensor]:
-    files = sorted(file for file in folder.rglob("*") if is_picture_name(file.name)) if folder.is_dir() else []
+    files = sorted(file for file in folder.rglob("*") if is_image_name(file.name)) if folder.is_dir() else []
     if not files:
-        raise InputError(f"calibration: {folder} is no folder with pictures in it")
+        raise InputError(f"calibration: {folder} is no folder with images in it")
     channels = model.spec.in_chans
     plain = isinstance(model, Detector)
     prepare = evaluation_transform(model.preprocessing, channels)
     for file in files:
-        image = read_picture(file, "L" if channels == 1 else "RGB")
+        image = read_image(file, "L" if channels == 1 else "RGB")
         yield pixels_of(image).float() / 255 if plain else prepare(image)
 
 
 def _checked(model: Any, image: Tensor) -> Tensor:
-    """Refuse a picture of another size or with other channels."""
+    """Refuse an image of another size or with other channels."""
     channels, size = model.spec.in_chans, tuple(model.preprocessing.size)
     came = tuple(image.shape)
     free = isinstance(model, Detector)
@@ -94,18 +94,18 @@ def _checked(model: Any, image: Tensor) -> Tensor:
         wanted = (channels, "H", "W") if free else (channels, *size)
         shape = ", ".join(map(str, wanted))
         raise InputError(
-            f"calibration: expected pictures ({shape}) as model.preprocessing says, got {came}: the ranges of other "
-            "pictures are not those of the ones it will see"
+            f"calibration: expected images ({shape}) as model.preprocessing says, got {came}: the ranges of other "
+            "images are not those of the ones it will see"
         )
     return image.float()
 
 
-def quantised(graph: Any, pictures: list[Tensor], outputs: int) -> Any:
+def quantized(graph: Any, images: list[Tensor], outputs: int) -> Any:
     """An OpenVINO or ONNX graph with int8 products.
 
     Args:
         graph: an ``openvino.Model`` or an ``onnx.ModelProto``.
-        pictures: (1, C, H, W) each.
+        images: (1, C, H, W) each.
         outputs: so many of its last answers are scores or boxes, whose last layers stay float.
 
     Raises:
@@ -129,14 +129,14 @@ def quantised(graph: Any, pictures: list[Tensor], outputs: int) -> Any:
     advanced = nncf.AdvancedQuantizationParameters()
     if onnx:  # ONNX Runtime takes one zero for all channels of a depthwise layer's input
         advanced.activations_quantization_params = QuantizationParameters(per_channel=False)
-    data = nncf.Dataset(pictures, lambda one: {name: one.numpy()} if onnx else one.numpy())
+    data = nncf.Dataset(images, lambda one: {name: one.numpy()} if onnx else one.numpy())
     with redirect_stdout(StringIO()):  # its bars would stand among what the command prints
         return nncf.quantize(
             graph,
             data,
             preset=nncf.QuantizationPreset.MIXED,  # activations may lie on one side of zero, as behind StarReLU
             # Trap: with ModelType.TRANSFORMER, NNCF 3.4 makes (C, K) of a free graph's answer (B, K).
-            subset_size=len(pictures),
+            subset_size=len(images),
             fast_bias_correction=True,
             advanced_parameters=advanced,
             ignored_scope=nncf.IgnoredScope(names=kept, types=sorted(kinds - _WEIGHTED), validate=False),

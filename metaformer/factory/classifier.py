@@ -37,7 +37,7 @@ def create_model(
         pretrained: load the published weights (downloaded once, then from the cache).
         weights: load these instead: a state dict, a file, or a hub id.
         num_classes: width of the scores; 0 gives pooled features (B, C).
-        in_chans: channels of the pictures; published stems are summed or repeated to fit.
+        in_chans: channels of the images; published stems are summed or repeated to fit.
         img_size: side, or height and width, in pixels that position tables and mixers tied to a grid are built for.
         features_only: give the maps of the stages instead of scores.
         out_indices: which stages, counted from 0.
@@ -46,7 +46,7 @@ def create_model(
         mixers: other token mixers, one for all stages or one for each: a name, ``"pooling(kernel=5)"``,
             ``("attention", {"head_dim": 64})``, or any callable that takes the width and returns a module with
             ``forward(x, grid, mask=None)``.
-        stem_stride: step of the first convolution; 1 or 2 for small pictures, 4 as published.
+        stem_stride: step of the first convolution; 1 or 2 for small images, 4 as published.
         timm_head: final norm behind the pooling and over channels, as timm's PoolFormer does it, instead of the
             original's order; the same weights, slightly other scores.
 
@@ -128,7 +128,7 @@ def adapted(
 
 
 def fitted(preprocessing: Preprocessing, spec: AnySpec) -> Preprocessing:
-    """A row's preprocessing for the size and the channels of a spec; grey pictures take the mean over colours."""
+    """A row's preprocessing for the size and the channels of a spec; gray images take the mean over colors."""
     changes: dict[str, Any] = {"size": spec.img_size}
     if len(preprocessing.mean) != spec.in_chans:
         mean, std = preprocessing.mean, preprocessing.std

@@ -41,14 +41,14 @@ def create_detector(
         backbone_weights: load these instead: a classifier's state dict, file, run folder or hub id.
         pretrained: refused with where the published files are; they have no stable links.
         weights: a whole detector's state dict, file, run folder or hub id, also in mmdet's layout.
-        short_side: to which pictures are brought, in pixels.
+        short_side: to which images are brought, in pixels.
         long_side: what the long side must not exceed.
-        square: bring pictures to ``short_side`` × ``short_side`` instead, which mixers tied to a grid need.
+        square: bring images to ``short_side`` × ``short_side`` instead, which mixers tied to a grid need.
         img_size: for which position tables are built, in pixels; as published where left out, ``short_side`` where
             ``square`` is on. They are resampled for every other size.
         mixers: other token mixers, as in ``create_model``.
         drop_path_rate: stochastic depth of the last block.
-        stem_stride: step of the first convolution; 1 or 2 for small pictures.
+        stem_stride: step of the first convolution; 1 or 2 for small images.
 
     Raises:
         InputError: an unknown name, or an argument that does not fit; the message says which.

@@ -1,6 +1,6 @@
-"""``metaformer predict`` for detectors and segmenters: pictures in, drawings, COCO results and label maps out.
+"""``metaformer predict`` for detectors and segmenters: images in, drawings, COCO results and label maps out.
 
-Into the output folder go ``NAME.png``, the picture with the answer drawn on it, and beside it ``results.json`` (a
+Into the output folder go ``NAME.png``, the image with the answer drawn on it, and beside it ``results.json`` (a
 detector's objects as COCO's results) or ``NAME.labels.png`` (a segmenter's classes, a number a pixel).
 """
 
@@ -18,26 +18,26 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..data.decode import UnreadablePicture, read_picture
-from ..data.sets import BadPicture
-from ..data.transforms.paired import picture_for_detector
+from ..data.decode import UnreadableImage, read_image
+from ..data.sets import BadFile
+from ..data.transforms.paired import detector_input
 from ..errors import DataError
-from ..render.annotate import class_colour, picture_with_labels, picture_with_objects, with_legend
+from ..render.annotate import class_color, draw_detections, draw_label_map, with_legend
 from ..run.folder import CONFIG
 from ..tasks.dense.evaluate import label_map
 from ..tasks.detection.average_precision import Found, decoded, found_in
 from ..weights.safetensors_io import replace_file
-from .loaded import Trained
+from .loaded import LoadedModel
 from .predictor import expanded
 
 RESULTS = "results.json"
 _LISTED = 10
-"""Objects of a picture that a terminal shows one by one; the drawing and the results have all."""
+"""Objects of an image that a terminal shows one by one; the drawing and the results have all."""
 
 
 @dataclass(frozen=True)
 class SeenObject:
-    """One object in a picture."""
+    """One object in an image."""
 
     name: str
     label: int
@@ -53,16 +53,16 @@ class SeenClass:
     name: str
     label: int
     share: float
-    """Of the picture's pixels."""
+    """Of the image's pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DensePrediction:
-    """What a model sees in one picture."""
+    """What a model sees in one image."""
 
     file: Path
     drawing: Path
-    """The PNG with the answer drawn on the picture."""
+    """The PNG with the answer drawn on the image."""
     objects: tuple[SeenObject, ...] = ()
     """A detector's, best first."""
     shares: tuple[SeenClass, ...] = ()
@@ -86,16 +86,16 @@ def _plain_object(one: SeenObject) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class DensePredictions:
-    """Answers, and the files that were no pictures."""
+    """Answers, and the files that were no images."""
 
     answers: tuple[DensePrediction, ...]
-    skipped: tuple[BadPicture, ...] = ()
+    skipped: tuple[BadFile, ...] = ()
     results: Path | None = None
-    """A detector's objects in all pictures as COCO's results."""
+    """A detector's objects in all images as COCO's results."""
 
 
 def predict_dense(
-    trained: Trained,
+    trained: LoadedModel,
     paths: Sequence[str | Path],
     out: Path,
     *,
@@ -103,27 +103,27 @@ def predict_dense(
     device: torch.device | str = "cpu",
     on_bad_image: Literal["refuse", "skip"] = "refuse",
     category_ids: Sequence[int] | None = None,
-    each_picture: Callable[[int, int], None] = lambda done, total: None,
+    each_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> DensePredictions:
-    """Draw what a detector or a segmenter sees in every picture, and write it down.
+    """Draw what a detector or a segmenter sees in every image, and write it down.
 
-    In ``results.json`` a picture's ``image_id`` is the number it is named by, as COCO's pictures are, or where not all
+    In ``results.json`` an image's ``image_id`` is the number it is named by, as COCO's images are, or where not all
     are, its place among ``paths`` from 1 on; its ``file_name`` stands beside. In ``NAME.labels.png`` a pixel's value is
-    its label, from 0 on, and the palette has the drawing's colours.
+    its label, from 0 on, and the palette has the drawing's colors.
 
     Args:
         trained: the model.
-        paths: files, folders (all pictures below them) and patterns such as ``photos/*.jpg``.
-        out: the folder to write to; not one of the pictures' own.
+        paths: files, folders (all images below them) and patterns such as ``photos/*.jpg``.
+        out: the folder to write to; not one of the images' own.
         score: least score of an object that is drawn and written.
         device: where to compute.
-        on_bad_image: stop at a file that is no picture, or leave it out and go on.
+        on_bad_image: stop at a file that is no image, or leave it out and go on.
         category_ids: a data set's own number for each label; label + 1 where left out.
-        each_picture: told how many are done, of how many.
+        each_image: told how many are done, of how many.
 
     Raises:
-        DataError: nothing there, no picture among it, an unreadable file that was not to be skipped, or an ``out`` that
-            holds pictures which would be overwritten.
+        DataError: nothing there, no image among it, an unreadable file that was not to be skipped, or an ``out`` that
+            holds images which would be overwritten.
     """
     files = expanded(paths)
     _expect_free(out, files)
@@ -132,7 +132,7 @@ def predict_dense(
     spec: Any = trained.model.spec
     detects = bool(spec.finds_objects)
     answers: list[DensePrediction] = []
-    skipped: list[BadPicture] = []
+    skipped: list[BadFile] = []
     results: list[dict[str, Any]] = []
     names, ids = _names(files), _image_ids(files)
     for done, (file, name) in enumerate(zip(files, names, strict=True), start=1):
@@ -145,7 +145,7 @@ def predict_dense(
         elif image is not None:
             labels = label_map(trained.model, image, device)
             answers.append(_drawn_labels(trained, file, image, labels, out, name))
-        each_picture(done, len(files))
+        each_image(done, len(files))
     if not detects:
         return DensePredictions(answers=tuple(answers), skipped=tuple(skipped))
     replace_file(out / RESULTS, json.dumps(results).encode())
@@ -153,13 +153,13 @@ def predict_dense(
 
 
 def _expect_free(out: Path, files: Sequence[Path]) -> None:
-    """No picture may be replaced by its own drawing, no run's folder filled with drawings."""
+    """No image may be replaced by its own drawing, no run's folder filled with drawings."""
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; expected a folder for the drawings. Choose another with --out")
     if (out / CONFIG).is_file():
         raise DataError(f"{out} is a run's folder; choose another for the drawings with --out")
     if any(file.resolve().parent == out.resolve() for file in files):
-        raise DataError(f"{out} holds the pictures themselves, which drawings could replace; choose another with --out")
+        raise DataError(f"{out} holds the images themselves, which drawings could replace; choose another with --out")
 
 
 def _names(files: Sequence[Path]) -> list[str]:
@@ -182,30 +182,30 @@ def _image_ids(files: Sequence[Path]) -> list[int]:
     return numbers if len(set(numbers)) == len(files) else list(range(1, len(files) + 1))
 
 
-def _read(path: Path, on_bad_image: str, skipped: list[BadPicture]) -> Image.Image | None:
+def _read(path: Path, on_bad_image: str, skipped: list[BadFile]) -> Image.Image | None:
     try:
-        return read_picture(path)
-    except UnreadablePicture as error:
+        return read_image(path)
+    except UnreadableImage as error:
         if on_bad_image == "refuse":
             raise DataError(f"{error}. Leave such files out with --on-bad-image skip") from None
-        skipped.append(BadPicture(error.name, error.reason))
+        skipped.append(BadFile(error.name, error.reason))
         return None
 
 
-def _objects(trained: Trained, image: Image.Image, score: float, device: torch.device | str) -> Found:
-    """What a detector is sure enough of in one picture."""
+def _objects(trained: LoadedModel, image: Image.Image, score: float, device: torch.device | str) -> Found:
+    """What a detector is sure enough of in one image."""
     with torch.inference_mode():
-        (answer,) = trained.model([picture_for_detector(image).to(device)])
+        (answer,) = trained.model([detector_input(image).to(device)])
     sure = answer["scores"] >= score
     kept = {name: values[sure] for name, values in answer.items()}
     return found_in(kept, 0, masks="masks" in kept)
 
 
-def _drawn_objects(trained: Trained, file: Path, image: Image.Image, found: Found, place: Path) -> DensePrediction:
+def _drawn_objects(trained: LoadedModel, file: Path, image: Image.Image, found: Found, place: Path) -> DensePrediction:
     labels, scores = found.labels.tolist(), found.scores.tolist()
     names = [trained.class_name(label) for label in range(trained.model.num_classes)]
     masks = None if found.masks is None else np.array([decoded(run) for run in found.masks], dtype=np.uint8)
-    picture_with_objects(image, found.boxes, labels, names, scores=scores, masks=masks).save(place)
+    draw_detections(image, found.boxes, labels, names, scores=scores, masks=masks).save(place)
     boxes = [(left, top, right, bottom) for left, top, right, bottom in found.boxes.tolist()]
     seen = zip(labels, scores, boxes, strict=True)
     objects = tuple(SeenObject(names[label], label, sure, box) for label, sure, box in seen)
@@ -213,15 +213,15 @@ def _drawn_objects(trained: Trained, file: Path, image: Image.Image, found: Foun
 
 
 def _drawn_labels(
-    trained: Trained, file: Path, image: Image.Image, labels: NDArray[np.uint8], out: Path, name: str
+    trained: LoadedModel, file: Path, image: Image.Image, labels: NDArray[np.uint8], out: Path, name: str
 ) -> DensePrediction:
     names = [trained.class_name(label) for label in range(trained.model.num_classes)]
     there, pixels = np.unique(labels, return_counts=True)
     order = np.argsort(-pixels, kind="stable")
     largest = there[order].tolist()
-    with_legend(picture_with_labels(image, labels), largest, names).save(out / f"{name}.png")
+    with_legend(draw_label_map(image, labels), largest, names).save(out / f"{name}.png")
     indexed = Image.frombytes("P", image.size, labels.tobytes())
-    indexed.putpalette([part for label in range(256) for part in class_colour(label)])
+    indexed.putpalette([part for label in range(256) for part in class_color(label)])
     indexed.save(out / f"{name}.labels.png")
     shares = (pixels[order] / labels.size).tolist()
     seen = tuple(SeenClass(names[label], label, share) for label, share in zip(largest, shares, strict=True))

@@ -19,13 +19,13 @@ from ..zoo.catalogue import CATALOGUE
 
 
 @dataclass(frozen=True)
-class Trained:
+class LoadedModel:
     """A model ready to be asked."""
 
     model: Model
     """In evaluation mode."""
     classes: tuple[str, ...] | None
-    """Names of its scores; nothing where the weights do not tell them."""
+    """Names of its scores; None where the weights do not tell them."""
     origin: str
     """The run folder, the file, the hub id or the zoo's name."""
 
@@ -43,9 +43,9 @@ def task_of(source: str | Path | None) -> str:
     return "detection" if description.spec.finds_objects else "segmentation"
 
 
-def open_trained(
+def load_any(
     source: str | Path | None = None, name: str | None = None, *, num_classes: int | None = None
-) -> Trained:
+) -> LoadedModel:
     """Open a trained model.
 
     Args:
@@ -59,9 +59,9 @@ def open_trained(
     if source is None:
         if name is None:
             raise WeightsError("which weights? Give a run's folder or a weights file, or the name of a published model")
-        return Trained(create_model(name, pretrained=True).eval(), None, name)
+        return LoadedModel(create_model(name, pretrained=True).eval(), None, name)
     if name is None and str(source) in CATALOGUE and not Path(source).exists():
-        return open_trained(None, str(source))
+        return load_any(None, str(source))
     if name is None:
         return _described(source)
     description = _description_or_none(source)
@@ -72,10 +72,10 @@ def open_trained(
     return _foreign(source, name, num_classes)
 
 
-def _described(source: str | Path) -> Trained:
+def _described(source: str | Path) -> LoadedModel:
     try:
         description = describe_source(source)
-        return Trained(from_pretrained(source), description.classes, str(source))
+        return LoadedModel(from_pretrained(source), description.classes, str(source))
     except WeightsError as error:
         near = did_you_mean(str(source), CATALOGUE)
         if near.startswith("Did you mean") and not Path(source).exists():
@@ -90,7 +90,7 @@ def _description_or_none(source: str | Path) -> Description | None:
         return None
 
 
-def _foreign(source: str | Path, name: str, num_classes: int | None) -> Trained:
+def _foreign(source: str | Path, name: str, num_classes: int | None) -> LoadedModel:
     """A file of others, which does not say what it is."""
     model = create_model(name, num_classes=num_classes)
     report = load_weights(model, source)
@@ -99,7 +99,7 @@ def _foreign(source: str | Path, name: str, num_classes: int | None) -> Trained:
             f"{source}: it has another number of classes than the {model.num_classes} expected, so its last layer "
             "does not fit; there is nothing to ask it"
         )
-    return Trained(model.eval(), None, str(source))
+    return LoadedModel(model.eval(), None, str(source))
 
 
 def imagenet_classes(count: int) -> tuple[str, ...] | None:

@@ -48,7 +48,7 @@ class Stage(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Pictures ``(B, C, H, W)`` through all stages."""
+    """Images ``(B, C, H, W)`` through all stages."""
 
     def __init__(self, stages: Sequence[Stage], in_chans: int = 3) -> None:
         super().__init__()
@@ -92,26 +92,26 @@ class Backbone(nn.Module):
             stage.grad_checkpointing = enable  # type: ignore[assignment]
 
     def pixels(self, images: Tensor) -> tuple[Tensor, Grid]:
-        """A picture as tokens: one a pixel, its channels as the width."""
+        """An image as tokens: one a pixel, its channels as the width."""
         check_images(images, self.in_chans)
         return to_tokens(images), (images.shape[2], images.shape[3])
 
 
 def check_images(images: Tensor, in_chans: int) -> None:
-    """Refuse what is no batch of pictures with ``in_chans`` channels, as numbers that can be computed with."""
+    """Refuse what is no batch of images with ``in_chans`` channels, as numbers that can be computed with."""
     if not isinstance(images, Tensor):
         raise InputError(
             f"images: expected one tensor (batch, {in_chans}, height, width), got a {type(images).__name__}; "
-            "torch.stack joins pictures of one size"
+            "torch.stack joins images of one size"
         )
     if images.ndim != 4 or images.shape[1] != in_chans:
         raise InputError(
             f"images: expected (batch, {in_chans}, height, width), got {tuple(images.shape)}; "
-            "create_model(..., in_chans=...) builds a model for pictures with other channels."
+            "create_model(..., in_chans=...) builds a model for images with other channels."
         )
     if not images.is_floating_point():
         raise InputError(
-            f"images: expected floating-point numbers, got {images.dtype}; model.preprocessing says how pictures are "
+            f"images: expected floating-point numbers, got {images.dtype}; model.preprocessing says how images are "
             "prepared: scaled to [0, 1], then mean and std"
         )
 

@@ -1,6 +1,6 @@
 """Spec to modules: the one file that knows both.
 
-Here stand the mixer table, the drop-path schedule and the initialisation. Modules take plain arguments and built
+Here stand the mixer table, the drop-path schedule and the initialization. Modules take plain arguments and built
 parts; no spec enters them.
 """
 
@@ -78,7 +78,7 @@ Model = Classifier | TimmClassifier
 
 
 def build(spec: AnySpec, name: str = "", preprocessing: Preprocessing | None = None) -> Model:
-    """A classifier from its description, freshly initialised.
+    """A classifier from its description, freshly initialized.
 
     Raises:
         SpecError: a part that cannot be built, named by its place in the spec.
@@ -94,7 +94,7 @@ def build(spec: AnySpec, name: str = "", preprocessing: Preprocessing | None = N
         preprocessing=preprocessing,
         make_head=build_head,
     )
-    initialise(model, spec.initialisation)
+    initialize(model, spec.init)
     return model
 
 
@@ -186,7 +186,7 @@ def _residual(spec: ResidualSpec, norm: NormSpec, dim: int, rate: float) -> dict
 
 
 def build_norm(spec: NormSpec | None, dim: int) -> nn.Module:
-    """A norm over so many channels; nothing gives an identity."""
+    """A norm over so many channels; None gives an identity."""
     return nn.Identity() if spec is None else NORMS[spec.kind](dim, eps=spec.eps, bias=spec.bias)
 
 
@@ -268,7 +268,7 @@ def _check_shape(module: nn.Module, dim: int, place: Mapping[str, Any], path: st
 
 
 def build_head(spec: ModelSpec) -> Head:
-    """Readout, final norm and classifier, initialised as the spec says."""
+    """Readout, final norm and classifier, initialized as the spec says."""
     head, dim = spec.head, spec.stages[-1].width
     before = head.norm if head.norm_position == "before" else None
     after = head.norm if head.norm_position == "after" else None
@@ -280,7 +280,7 @@ def build_head(spec: ModelSpec) -> Head:
         hidden=_hidden(spec),
         fc=_last_layer(spec, prefix),
     )
-    initialise(built, spec.initialisation)
+    initialize(built, spec.init)
     return built
 
 
@@ -308,8 +308,8 @@ def _last_layer(spec: ModelSpec, prefix: int) -> nn.Module:
     return nn.Linear(int(dim * head.mlp_ratio) if head.kind == "mlp" else dim, spec.num_classes)
 
 
-def initialise(module: nn.Module, preset: str) -> None:
-    """Fill the weights by a preset of ``ModelSpec.initialisation``; a part with ``initialise()`` has the last word.
+def initialize(module: nn.Module, preset: str) -> None:
+    """Fill the weights by a preset of ``ModelSpec.init``; a part with ``initialize()`` has the last word.
 
     ``poolformer`` and ``vit`` leave convolutions as PyTorch makes them: in the original codes only linear layers (and
     the 1 × 1 convolutions of PoolFormer's channel MLP) are drawn anew.
@@ -317,7 +317,7 @@ def initialise(module: nn.Module, preset: str) -> None:
     for part in module.modules():
         PRESETS[preset](part)
     for part in module.modules():
-        own = getattr(part, "initialise", None)
+        own = getattr(part, "initialize", None)
         if callable(own):
             own()
         if isinstance(part, Head) and preset in ZERO_HEAD:

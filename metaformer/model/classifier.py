@@ -23,7 +23,7 @@ class FeatureInfo(list[dict[str, Any]]):
         return self.get("num_chs", idx)
 
     def reduction(self, idx: Sequence[int] | int | None = None) -> Any:
-        """By how much the maps are smaller than the picture."""
+        """By how much the maps are smaller than the image."""
         return self.get("reduction", idx)
 
     def module_name(self, idx: Sequence[int] | int | None = None) -> Any:
@@ -80,7 +80,7 @@ def timm_config(
 
 
 class Classifier(nn.Module):
-    """Pictures ``(B, C, H, W)`` to class scores ``(B, K)``."""
+    """Images ``(B, C, H, W)`` to class scores ``(B, K)``."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class Classifier(nn.Module):
         """The maps (B, C, H, W) of chosen stages; of chosen blocks where there is a single stage.
 
         Args:
-            x: pictures (B, C, H, W).
+            x: images (B, C, H, W).
             indices: which, counted from 0 (negative from the end), or how many of the last; all where left out.
             norm: put the last map through the final norm; each map where there is a single stage.
             stop_early: do not compute what comes after the last one asked for; the final features are then the last
@@ -200,7 +200,7 @@ class Classifier(nn.Module):
         self.head.hidden, self.head.fc = fresh.hidden, fresh.fc
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that optimisers should not decay beyond the one-dimensional ones: positions and prefix tokens."""
+        """Parameters that optimizers should not decay beyond the one-dimensional ones: positions and prefix tokens."""
         tables = ("position.table", "prefix.tokens", "relative.table")
         return {name for name, _ in self.named_parameters() if name.endswith(tables)}
 
@@ -219,7 +219,7 @@ class Classifier(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """``features_only=True``: pictures to the maps of chosen stages, largest first.
+    """``features_only=True``: images to the maps of chosen stages, largest first.
 
     A model of a single stage gives the maps of chosen blocks, the last three where nothing is chosen.
     """

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 _COMPUTED = 64 * 64
-"""Pixels up to which a picture is sent through the model as it is. That is quicker than following shapes, and a sweep
+"""Pixels up to which an image is sent through the model as it is. That is quicker than following shapes, and a sweep
 of short runs counts in every one of them."""
 
 
@@ -25,10 +25,10 @@ def count_parameters(model: nn.Module, *, trainable: bool = False) -> int:
 
 
 def count_macs(model: nn.Module, size: tuple[int, int] | None = None, in_chans: int | None = None) -> int:
-    """Multiply-adds for one picture; of a large one only shapes are followed, nothing is computed.
+    """Multiply-adds for one image; of a large one only shapes are followed, nothing is computed.
 
     Args:
-        model: a classifier, a segmenter, or any module of pictures; of a detector, what it computes at every place.
+        model: a classifier, a segmenter, or any module of images; of a detector, what it computes at every place.
         size: height and width; the model's own where left out, a square of the short side for detection and
             segmentation.
         in_chans: channels; the model's own, or 3.

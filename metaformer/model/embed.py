@@ -1,6 +1,6 @@
 """What brings tokens onto a stage's grid: embeddings (stem and downsampling alike), positions, prefix tokens.
 
-An embedding maps tokens ``(B, N, C)`` on a grid to tokens ``(B, N', C')`` on its own; a picture is tokens of
+An embedding maps tokens ``(B, N, C)`` on a grid to tokens ``(B, N', C')`` on its own; an image is tokens of
 ``in_chans`` channels, one a pixel.
 """
 
@@ -42,16 +42,16 @@ class ConvEmbedding(nn.Module):
         if min(grid) + 2 * padding < kernel:
             raise InputError(
                 f"a map of {' × '.join(map(str, grid))} is smaller than the embedding's window of {kernel} × {kernel}: "
-                "feed larger pictures, or build the model with a smaller stem_stride"
+                "feed larger images, or build the model with a smaller stem_stride"
             )
         y = self.conv(to_map(self.pre_norm(x), grid))
         return self.post_norm(to_tokens(y)), tuple(y.shape[2:])
 
 
 class MergeEmbedding(nn.Module):
-    """Joins 2 × 2 neighbours to 4C channels, normalises, projects without bias (Swin, section 3.1).
+    """Joins 2 × 2 neighbors to 4C channels, normalizes, projects without bias (Swin, section 3.1).
 
-    An odd side is padded by zeros. The order of the joined neighbours is Swin's: down the rows first.
+    An odd side is padded by zeros. The order of the joined neighbors is Swin's: down the rows first.
     """
 
     def __init__(self, in_dim: int, dim: int, *, norm: nn.Module) -> None:

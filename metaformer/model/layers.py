@@ -15,14 +15,14 @@ from ..errors import SpecError
 
 
 class LayerNorm(nn.LayerNorm):
-    """Normalises each token over its channels."""
+    """Normalizes each token over its channels."""
 
 
 class GroupNorm(nn.Module):
-    """Normalises over tokens and channels together, then scales and shifts each channel.
+    """Normalizes over tokens and channels together, then scales and shifts each channel.
 
     It is ``nn.GroupNorm`` with one group seen from tokens: the paper's "Modified Layer Normalization"
-    (MetaFormer, section 4.1). A token's result depends on the whole picture.
+    (MetaFormer, section 4.1). A token's result depends on the whole image.
     """
 
     def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True) -> None:
@@ -58,7 +58,7 @@ class Affine(nn.Module):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Normalises each channel over the batch and its tokens (an ablation of the paper)."""
+    """Normalizes each channel over the batch and its tokens (an ablation of the paper)."""
 
     def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__(dim, eps=eps)

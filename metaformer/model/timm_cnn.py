@@ -71,7 +71,7 @@ def feature_info(cnn: Any) -> FeatureInfo:
 
 
 class TimmClassifier(nn.Module):
-    """Pictures ``(B, C, H, W)`` to class scores ``(B, K)``, by a CNN of timm."""
+    """Images ``(B, C, H, W)`` to class scores ``(B, K)``, by a CNN of timm."""
 
     def __init__(self, spec: TimmSpec, *, name: str, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class TimmClassifier(nn.Module):
         """The maps (B, C, H, W) of strides 4, 8, 16 and 32.
 
         Args:
-            x: pictures (B, C, H, W).
+            x: images (B, C, H, W).
             indices: which, counted from 0 (negative from the end), or how many of the last; all where left out.
             norm: without effect where the CNN has no final norm, as ResNets and RegNets.
             stop_early: do not compute what comes after the last one asked for; the final features are then the last
@@ -172,7 +172,7 @@ class TimmClassifier(nn.Module):
         self.cnn.get_classifier().to(device=reference.device, dtype=reference.dtype)
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that optimisers should not decay beyond the one-dimensional ones: those that timm names."""
+        """Parameters that optimizers should not decay beyond the one-dimensional ones: those that timm names."""
         theirs = self.cnn.no_weight_decay() if hasattr(self.cnn, "no_weight_decay") else ()
         return {PREFIX + name for name in theirs}
 
@@ -186,7 +186,7 @@ class TimmClassifier(nn.Module):
 
 
 class TimmFeatures(nn.Module):
-    """``features_only=True``: pictures to the maps of chosen strides, largest first."""
+    """``features_only=True``: images to the maps of chosen strides, largest first."""
 
     def __init__(self, model: TimmClassifier, out_indices: int | Sequence[int] | None = None) -> None:
         super().__init__()

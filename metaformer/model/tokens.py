@@ -24,14 +24,14 @@ def to_map(x: Tensor, grid: Grid) -> Tensor:
 def to_tokens(x: Tensor) -> Tensor:
     """A map (B, C, H, W) as contiguous tokens (B, H·W, C): a view of a ``channels_last`` map, a copy of any other.
 
-    The copy pays: PyTorch's convolutions answer in the layout they are asked in, so a picture that came in as planes
+    The copy pays: PyTorch's convolutions answer in the layout they are asked in, so an image that came in as planes
     would leave every layer behind it, and every gradient, transposed.
     """
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], x.shape[2] * x.shape[3], x.shape[1]).contiguous()
 
 
 def beside_prefix(x: Tensor, grid: Grid, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply a function of the grid's tokens. Prefix tokens, which have no neighbours, read the mean of its result."""
+    """Apply a function of the grid's tokens. Prefix tokens, which have no neighbors, read the mean of its result."""
     prefix = x.shape[1] - prod(grid)
     if prefix == 0:
         return function(x)

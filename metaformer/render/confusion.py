@@ -24,23 +24,23 @@ _OVERVIEW = 200  # cells a side; more would be finer than the figure's dots
 
 @dataclass(frozen=True)
 class Pair:
-    """Pictures of one class that were taken for another."""
+    """Images of one class that were taken for another."""
 
     true: str
     predicted: str
     count: int
     of: int
-    """Pictures of the true class."""
+    """Images of the true class."""
 
     @property
     def share(self) -> float:
-        """Of the true class's pictures."""
+        """Of the true class's images."""
         return self.count / self.of
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How many pictures of one class were found."""
+    """How many images of one class were found."""
 
     name: str
     right: int
@@ -48,18 +48,18 @@ class ClassScore:
 
     @property
     def share(self) -> float:
-        """Of the class's pictures, its recall."""
+        """Of the class's images, its recall."""
         return self.right / self.of
 
 
 def row_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(K, K) shares of each row; a class without pictures has a row of zeros."""
+    """(K, K) shares of each row; a class without images has a row of zeros."""
     totals = confusion.sum(axis=1, keepdims=True)
     return confusion / np.maximum(totals, 1)
 
 
 def most_confused(confusion: NDArray[np.int64], classes: Sequence[str], limit: int) -> list[Pair]:
-    """The pairs that were confused most often, most pictures first, then the larger share."""
+    """The pairs that were confused most often, most images first, then the larger share."""
     mistakes = confusion.copy()
     np.fill_diagonal(mistakes, 0)
     totals = confusion.sum(axis=1)
@@ -72,7 +72,7 @@ def most_confused(confusion: NDArray[np.int64], classes: Sequence[str], limit: i
 
 
 def worst_classes(confusion: NDArray[np.int64], classes: Sequence[str], limit: int) -> list[ClassScore]:
-    """The classes found least often, worst first; those without a mistake or without pictures are left out."""
+    """The classes found least often, worst first; those without a mistake or without images are left out."""
     scores = [
         ClassScore(name, int(right), int(total))
         for name, right, total in zip(classes, np.diag(confusion), confusion.sum(axis=1), strict=True)
@@ -85,7 +85,7 @@ def worst_classes(confusion: NDArray[np.int64], classes: Sequence[str], limit: i
 def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str], *, pixels: bool = False) -> Figure:
     """The matrix with blue for found and orange for mistaken; for many classes an overview and the worst pairs.
 
-    Where it counts ``pixels`` and no pictures, the numbers written are percents of the row.
+    Where it counts ``pixels`` and no images, the numbers written are percents of the row.
     """
     if len(classes) > NAMES_UP_TO:
         return _overview(confusion, classes, pixels)
@@ -117,7 +117,7 @@ def _headline(confusion: NDArray[np.int64], pixels: bool) -> str:
 
 
 def _cells(axes: Axes, shares: NDArray[np.float64]) -> None:
-    """Colour is opacity, so that the cells stand on any ground; mistakes on a square-root scale, or few are seen."""
+    """Color is opacity, so that the cells stand on any ground; mistakes on a square-root scale, or few are seen."""
     found = np.eye(len(shares), dtype=bool)
     cells = np.empty((*shares.shape, 4))
     cells[..., :3] = np.where(found[..., None], to_rgb(RIGHT), to_rgb(WRONG))
@@ -138,9 +138,9 @@ def _write_counts(axes: Axes, confusion: NDArray[np.int64], pixels: bool) -> Non
     for t, p in np.ndindex(confusion.shape):
         if confusion[t, p] or t == p:
             opacity = shares[t, p] if t == p else np.sqrt(shares[t, p])
-            colour = "white" if opacity > 0.6 else INK
+            color = "white" if opacity > 0.6 else INK
             text = f"{100 * shares[t, p]:.0f}" if pixels else str(confusion[t, p])
-            axes.text(p, t, text, ha="center", va="center", color=colour, fontsize=size)
+            axes.text(p, t, text, ha="center", va="center", color=color, fontsize=size)
 
 
 def _overview(confusion: NDArray[np.int64], classes: Sequence[str], pixels: bool) -> Figure:

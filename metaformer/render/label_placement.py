@@ -40,7 +40,7 @@ def free_place(
 ) -> tuple[float, float, Box] | None:
     """The first offset where a label of ``size`` at ``spot`` stays in the frame and meets nothing, with its box.
 
-    A label right of its spot (``dx > 0``) begins there, one left of it ends there, one above or below is centred.
+    A label right of its spot (``dx > 0``) begins there, one left of it ends there, one above or below is centered.
     """
     (x, y), (width, height) = spot, size
     for dx, dy in offsets:

@@ -20,7 +20,7 @@ from .confusion import confusion_figure, most_confused, worst_classes
 from .style import inline_svg, save_png
 
 _RANKED = 10  # rows of each table of mistakes
-_SAMPLES = 48  # pictures on a page
+_SAMPLES = 48  # images on a page
 
 
 def write_page(path: Path, template: str, context: dict[str, Any]) -> Path:

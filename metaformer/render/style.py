@@ -1,7 +1,7 @@
-"""One look for every figure: colours, type, and the ways out (a file, or an inline SVG that follows the page).
+"""One look for every figure: colors, type, and the ways out (a file, or an inline SVG that follows the page).
 
 Figures are made with matplotlib's object interface, so nothing is left behind in pyplot and any thread may draw.
-The palette is Okabe and Ito's, which stays apart for colour-blind readers and in grey print.
+The palette is Okabe and Ito's, which stays apart for color-blind readers and in gray print.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BLUE, VERMILION, GREEN, AMBER, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#
 SERIES = (BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK, MUTED)
 RIGHT, WRONG = BLUE, VERMILION
 
-# The page redefines these variables for its dark theme; a figure's colours are swapped for them in its SVG.
+# The page redefines these variables for its dark theme; a figure's colors are swapped for them in its SVG.
 _VARIABLES = {
     INK: "ink", MUTED: "muted", HAIR: "hair", GROUND: "ground", BLUE: "blue", VERMILION: "vermilion",
     GREEN: "green", AMBER: "amber", PURPLE: "purple", SKY: "sky",
@@ -95,7 +95,7 @@ def save_svg(figure: Figure, path: Path) -> Path:
 
 @house_style()
 def inline_svg(figure: Figure, label: str) -> str:
-    """The figure as an ``<svg>`` element for a page: transparent, its colours the page's variables, no metadata.
+    """The figure as an ``<svg>`` element for a page: transparent, its colors the page's variables, no metadata.
 
     ``label`` says what it shows to those who cannot see it; it must be plain words without markup.
     """
@@ -104,6 +104,6 @@ def inline_svg(figure: Figure, label: str) -> str:
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    for colour, name in _VARIABLES.items():
-        svg = re.sub(f"{colour}(?![0-9a-f])", f"var(--{name})", svg)
+    for color, name in _VARIABLES.items():
+        svg = re.sub(f"{color}(?![0-9a-f])", f"var(--{name})", svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..data.sets import PictureSets
+from ..data.sets import ImageSplits
 from ..model.build import Model
 from ..model.complexity import count_macs, count_parameters
 from ..recipe import Recipe
@@ -26,7 +26,7 @@ from ..weights.safetensors_io import replace_file
 from .folder import CONFIG
 
 
-def described(recipe: Recipe, model: Model, sets: PictureSets, command: str) -> dict[str, Any]:
+def described(recipe: Recipe, model: Model, sets: ImageSplits, command: str) -> dict[str, Any]:
     """The content of config.json."""
     return {
         "recipe": recipe.to_dict(),
@@ -51,8 +51,8 @@ def described(recipe: Recipe, model: Model, sets: PictureSets, command: str) -> 
 
 @cache
 def commit() -> str | None:
-    """The commit of the checkout this library runs from, with a ``+`` where files differ from it; nothing elsewhere."""
-    root = Path(__file__).resolve().parent.parent
+    """The commit of the checkout this library runs from, with a ``+`` where files differ from it; None elsewhere."""
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     asked = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]

@@ -11,23 +11,23 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from ..data.coco import CocoPictures
-from ..data.sets import PictureSets
+from ..data.coco import CocoDataset
+from ..data.sets import ImageSplits
 from ..errors import DataError, RunError
-from ..inference.loaded import Trained, imagenet_classes, open_trained, task_of
-from ..recipe import DataChoice, Machine
+from ..inference.loaded import LoadedModel, imagenet_classes, load_any, task_of
+from ..recipe import DataConfig, Machine
 from ..render.numbers import count
 from ..tasks.task import work_of
 from ..training.device import chosen_device
 from .folder import CONFIG, EVALUATION, class_difference, stored_recipe
-from .train import open_pictures
+from .train import open_images
 
 Part = Literal["val", "train", "all"]
 
 
 def evaluate(
     source: str | Path | None,
-    data: DataChoice | None = None,
+    data: DataConfig | None = None,
     *,
     name: str | None = None,
     part: Part | None = None,
@@ -39,12 +39,12 @@ def evaluate(
     """Figures of a trained model on a data set.
 
     Args:
-        source: a run's folder, a weights file or a hub id; nothing takes the published weights of ``name``.
-        data: the pictures; those of the run where left out.
+        source: a run's folder, a weights file or a hub id; None takes the published weights of ``name``.
+        data: the images; those of the run where left out.
         name: a row of the zoo, for published weights and for files of others.
-        part: which pictures: those held out or the ``val`` folder, those to train on, or all. Left out, the held-out
+        part: which images: those held out or the ``val`` folder, those to train on, or all. Left out, the held-out
             ones; all of them where the data came in one piece and is not what the model was trained on.
-        batch_size: pictures at a time.
+        batch_size: images at a time.
         device: where to compute.
         out: a folder for evaluation.json, confusion.png and predictions.png.
         console: where to say what is being done.
@@ -53,22 +53,22 @@ def evaluate(
         ``Score``, or ``DenseScore`` for a detector or a segmenter.
 
     Raises:
-        InputError: weights or pictures that cannot be read, or classes that are not the model's.
+        InputError: weights or images that cannot be read, or classes that are not the model's.
     """
     console = console or Console(stderr=True)
     choice = data or _own_data(source)
     work = work_of(task_of(source))
-    sets = open_pictures(work, choice, console)
-    trained = open_trained(source, name, num_classes=len(sets.classes))
+    sets = open_images(work, choice, console)
+    trained = load_any(source, name, num_classes=len(sets.classes))
     _expect_classes(trained, sets)
     if part is None:
         part = "all" if sets.held_out_here and not _is_own(choice, source) else "val"
-    pictures = _part(sets, part)
+    images = _part(sets, part)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("evaluating", total=-(-len(pictures) // batch_size))
+        bar = progress.add_task("evaluating", total=-(-len(images) // batch_size))
         result = work.score(
             trained.model,
-            pictures,
+            images,
             sets.classes,
             batch_size=batch_size,
             workers=choice.workers,
@@ -76,9 +76,9 @@ def evaluate(
             each_batch=lambda: progress.advance(bar),
         )
     everything = len(sets.train) + len(sets.val)
-    if part == "val" and everything > len(pictures):
+    if part == "val" and everything > len(images):
         console.print(
-            f"{count(len(pictures))} of {count(everything)} pictures: the validation part (--part all takes all)",
+            f"{count(len(images))} of {count(everything)} images: the validation part (--part all takes all)",
             style="dim",
             highlight=False,
         )
@@ -87,21 +87,21 @@ def evaluate(
     return result
 
 
-def _own_data(source: str | Path | None) -> DataChoice:
+def _own_data(source: str | Path | None) -> DataConfig:
     """The data of the run that a folder or a file in it belongs to."""
     own = _data_of_run(source)
     if own is None:
-        raise DataError("which pictures? Give --data a folder or the name of a data set")
+        raise DataError("which images? Give --data a folder or the name of a data set")
     return own
 
 
-def _data_of_run(source: str | Path | None) -> DataChoice | None:
+def _data_of_run(source: str | Path | None) -> DataConfig | None:
     folders = () if source is None else (Path(source), Path(source).parent)
     run = next((folder for folder in folders if (folder / CONFIG).is_file()), None)
     return None if run is None else stored_recipe(run).data
 
 
-def _is_own(choice: DataChoice, source: str | Path | None) -> bool:
+def _is_own(choice: DataConfig, source: str | Path | None) -> bool:
     """Whether the weights were trained on this data: no for published ones; a file that does not say counts as yes,
     so that nobody scores what was learned."""
     if source is None:
@@ -112,7 +112,7 @@ def _is_own(choice: DataChoice, source: str | Path | None) -> bool:
     return Path(own.source).expanduser().resolve() == Path(choice.source).expanduser().resolve()
 
 
-def _expect_classes(trained: Trained, sets: PictureSets) -> None:
+def _expect_classes(trained: LoadedModel, sets: ImageSplits) -> None:
     """The data's classes are the model's, in its order; by their number where the weights have no names."""
     if trained.classes is not None and trained.classes != sets.classes:
         raise DataError(f"{trained.origin}: {class_difference(trained.classes, sets.classes)}")
@@ -125,15 +125,15 @@ def _expect_classes(trained: Trained, sets: PictureSets) -> None:
 
 
 def _part(sets: Any, part: Part) -> Any:
-    """Pictures of one of the parts, or of both."""
+    """Images of one of the parts, or of both."""
     if part != "all":
         return {"val": sets.val, "train": sets.train}[part]
-    return (TogetherWithObjects if isinstance(sets.val, CocoPictures) else Together)(sets.train, sets.val)
+    return (TogetherWithObjects if isinstance(sets.val, CocoDataset) else Together)(sets.train, sets.val)
 
 
 @dataclass
 class Together:
-    """Two sets of pictures as one, whatever is known of each picture."""
+    """Two sets of images as one, whatever is known of each image."""
 
     first: Any
     second: Any
@@ -146,11 +146,11 @@ class Together:
 
     @cached_property
     def labels(self) -> list[int]:
-        """Class indices, where each picture has one."""
+        """Class indices, where each image has one."""
         return [*self.first.labels, *self.second.labels]
 
     def load(self, index: int) -> Any:
-        """The picture, with its annotation where it has one; raises ``UnreadablePicture``."""
+        """The image, with its annotation where it has one; raises ``UnreadableImage``."""
         part, index = self._place(index)
         return part.load(index)
 
@@ -166,13 +166,13 @@ class Together:
 
 @dataclass
 class TogetherWithObjects(Together):
-    """Two sets of pictures with objects: those of the second have other numbers then."""
+    """Two sets of images with objects: those of the second have other numbers then."""
 
-    first: CocoPictures
-    second: CocoPictures
+    first: CocoDataset
+    second: CocoDataset
 
     def load(self, index: int) -> Any:
-        """The picture and its ``Objects``; raises ``UnreadablePicture``."""
+        """The image and its ``Objects``; raises ``UnreadableImage``."""
         image, objects = super().load(index)
         return image, {**objects, "image_id": torch.tensor(index)}
 

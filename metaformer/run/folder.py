@@ -50,7 +50,7 @@ FREE_ON_RESUME = frozenset(
         "machine.lean_blocks",
     }
 )
-"""Fields that say where and how conveniently a run goes on, not what comes out of it. Moved pictures are checked by
+"""Fields that say where and how conveniently a run goes on, not what comes out of it. Moved images are checked by
 their classes and their number."""
 
 
@@ -138,7 +138,7 @@ def stored_recipe(folder: Path) -> Recipe:
     """The recipe a run was begun with."""
     recipe = read_config(folder)["recipe"]
     if isinstance(recipe.get("data"), dict):
-        recipe["data"].setdefault("memory", "never")  # runs from before there was a choice read picture by picture
+        recipe["data"].setdefault("memory", "never")  # runs from before there was a choice read image by image
     return Recipe.from_dict(recipe, "recipe")
 
 
@@ -170,7 +170,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
 
 
 def expect_same_data(folder: Path, classes: tuple[str, ...], train: int, val: int) -> None:
-    """Refuse to resume on other classes, in another order, or on another number of pictures.
+    """Refuse to resume on other classes, in another order, or on another number of images.
 
     Raises:
         RunError: naming the first difference.
@@ -178,13 +178,13 @@ def expect_same_data(folder: Path, classes: tuple[str, ...], train: int, val: in
     config = read_config(folder)
     stored = tuple(config.get("classes") or ())
     if stored != classes:
-        raise RunError(f"{folder}: {class_difference(stored, classes)}. Resume with the pictures it was begun with")
+        raise RunError(f"{folder}: {class_difference(stored, classes)}. Resume with the images it was begun with")
     counts = {"training": (config["data"]["train"], train), "validation": (config["data"]["val"], val)}
     for part, (before, now) in counts.items():
         if before != now:
             raise RunError(
-                f"{folder}: the run was begun with {before} {part} pictures, now there are {now}. "
-                "Resume with the pictures it was begun with, or start another run in a new folder with --out"
+                f"{folder}: the run was begun with {before} {part} images, now there are {now}. "
+                "Resume with the images it was begun with, or start another run in a new folder with --out"
             )
 
 

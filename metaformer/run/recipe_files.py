@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import InputError, RunError, did_you_mean
 from ..recipe import Recipe
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 _PLANS = "ablations/"
 
 

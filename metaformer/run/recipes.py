@@ -8,7 +8,6 @@ from typing import Any
 
 from ..errors import InputError, RunError, did_you_mean
 from ..recipe import Recipe
-from ..records import merged
 from .recipe_files import named_recipe
 
 
@@ -37,10 +36,10 @@ def assembled(
     base = base or Recipe()
     if said:
         try:
-            base = Recipe.from_dict(merged(base.to_dict(), said))
+            base = base.updated(said)
         except InputError as error:
             raise type(error)(f"{config}: {error}") from None
-    return Recipe.from_dict(merged(base.to_dict(), flags)) if flags else base
+    return base.updated(flags) if flags else base
 
 
 def _model_of(tree: Mapping[str, Any]) -> str | None:
@@ -63,7 +62,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise RunError(f"--config: {path}: expected fields such as 'optimisation:', got {data!r}")
+        raise RunError(f"--config: {path}: expected fields such as 'optimizer:', got {data!r}")
     return data["recipe"] if isinstance(data.get("recipe"), dict) else data
 
 

@@ -1,6 +1,6 @@
 """Where the rooms meet: a recipe in, a trained model and a run folder out.
 
-``train`` opens the pictures, builds the model for them, hands both to the trainer, and at the end evaluates and
+``train`` opens the images, builds the model for them, hands both to the trainer, and at the end evaluates and
 writes the report. What that means for a task is said in ``work/``. It prints what it decided by itself. Works alone and
 under ``torchrun``.
 """
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..data.loading.loader import MemoryLoader
-from ..recipe import DataChoice, Recipe
+from ..recipe import DataConfig, Recipe
 from ..spec.model import AnySpec
 from ..tasks.task import Work, work_of
 from ..training.device import processes
@@ -78,13 +78,13 @@ def train(
     """Train a recipe in a folder.
 
     Args:
-        recipe: the run; nothing takes the folder's own, to resume it.
+        recipe: the run; None takes the folder's own, to resume it.
         folder: where everything is written; new, empty, or a run's with ``resume`` or ``overwrite``.
         resume: go on from the folder's newest state, exactly.
         overwrite: remove the run that is in the folder once this one is ready to start.
         command: the command line, kept in config.json.
         spec: a model of your own in place of ``recipe.model.name``.
-        sets: pictures that are open already; opened from ``recipe.data`` when left out.
+        sets: images that are open already; opened from ``recipe.data`` when left out.
         judged: which weights evaluation.json and the report show: those of the best epoch or of the last.
         title: a word in front of the progress bars.
         page: whether the report is written at the end; ``metaformer report`` writes it later too.
@@ -105,7 +105,7 @@ def train(
         recipe = run_folder.resumed(folder, recipe)
     recipe = recipe or Recipe()
     work = work_of(recipe.task)
-    sets = sets or open_pictures(work, recipe.data, console)
+    sets = sets or open_images(work, recipe.data, console)
     if resume:
         run_folder.expect_same_data(folder, sets.classes, len(sets.train), len(sets.val))
     model, notes = work.fitted_model(recipe, sets, spec)
@@ -138,7 +138,7 @@ def train(
     return _closed(work, trainer, fit, opening, sets, judged, page, console)
 
 
-def open_pictures(work: Work, choice: DataChoice, console: Console) -> Any:
+def open_images(work: Work, choice: DataConfig, console: Console) -> Any:
     """Open a data set with a bar while its files are checked, and say what was left out."""
     with progress_bars(console) as show:
         sets = work.open(choice, show)
@@ -230,7 +230,7 @@ def _judge(work: Work, trainer: Trainer, sets: Any, name: str) -> Mapping[str, f
         trainer.model,
         sets.val,
         sets.classes,
-        batch_size=recipe.optimisation.batch_size // recipe.optimisation.accumulation,
+        batch_size=recipe.optimizer.batch_size // recipe.optimizer.accumulation,
         workers=recipe.data.workers,
         memory=isinstance(trainer.val_loader, MemoryLoader),
         device=accelerator.device,
@@ -248,10 +248,10 @@ def _introduce(
         return
     data = config["data"]
     console.print(
-        f"{config['name']}: {config['parameters']:,} parameters, {config['macs'] / 1e6:,.1f} M multiply-adds a picture"
+        f"{config['name']}: {config['parameters']:,} parameters, {config['macs'] / 1e6:,.1f} M multiply-adds an image"
     )
     console.print(
-        f"{data['source']}: {data['train']:,} pictures to train on, {data['val']:,} to evaluate on, "
+        f"{data['source']}: {data['train']:,} images to train on, {data['val']:,} to evaluate on, "
         f"{len(config['classes'])} class{'es' if len(config['classes']) != 1 else ''}",
         markup=False,
     )

@@ -1,4 +1,4 @@
-"""A model for dense prediction as data: which system, on which backbone, for pictures of which size. No torch here.
+"""A model for dense prediction as data: which system, on which backbone, for images of which size. No torch here.
 
 The systems are those of "MetaFormer Is Actually What You Need for Vision", sections 4.2 and 4.3: RetinaNet and
 Mask R-CNN for objects, Semantic FPN for a class at every pixel. ``model/dense/build.py`` turns a spec into modules.
@@ -35,11 +35,11 @@ class DenseSpec(Record):
     num_classes: int
     """Real classes; background is none of them."""
     short_side: int = 800
-    """To which pictures are brought, in pixels."""
+    """To which images are brought, in pixels."""
     long_side: int = 1333
     """What the long side must not exceed, in pixels; the short one is then shorter."""
     square: bool = False
-    """Pictures are brought to ``short_side`` × ``short_side`` whatever their shape, for mixers tied to a grid."""
+    """Images are brought to ``short_side`` × ``short_side`` whatever their shape, for mixers tied to a grid."""
 
     def check(self) -> None:
         """Sizes go together, and there is something to predict."""
@@ -68,12 +68,12 @@ class DenseSpec(Record):
 
     @property
     def img_size(self) -> tuple[int, int]:
-        """Height and width in pixels that a square picture is brought to."""
+        """Height and width in pixels that a square image is brought to."""
         return self.short_side, self.short_side
 
     @property
     def in_chans(self) -> int:
-        """Channels of the picture."""
+        """Channels of the image."""
         return self.backbone.in_chans
 
     @property

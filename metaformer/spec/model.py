@@ -1,7 +1,7 @@
 """Any MetaFormer as data: the nine axes of the architecture, and timm's CNNs by their names. No torch here.
 
 A ``ModelSpec`` says everything that decides the shape and the arithmetic of a model: embedding, position, prefix
-tokens, norm, mixer, channel MLP, residual, readout and head, initialisation. ``model/build.py`` turns it into modules.
+tokens, norm, mixer, channel MLP, residual, readout and head, initialization. ``model/build.py`` turns it into modules.
 It checks itself (the message names the field, what was expected and what came) and survives JSON.
 
 Source of the skeleton: "MetaFormer Is Actually What You Need for Vision", section 3.1, and "MetaFormer Baselines for
@@ -29,7 +29,7 @@ class _SpecRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class NormSpec(_SpecRecord):
-    """How features are normalised."""
+    """How features are normalized."""
 
     kind: Literal["layer", "group", "affine", "batch", "none"] = "layer"
     """``layer`` over the channels of a token; ``group`` over tokens and channels together (one group, the paper's
@@ -49,7 +49,7 @@ class EmbeddingSpec(_SpecRecord):
     """What makes a stage's tokens: the stem and every downsampling are the same part."""
 
     kind: Literal["conv", "merge", "none"] = "conv"
-    """``conv`` of the map; ``merge`` joins 2 × 2 neighbours, then projects them; ``none`` keeps the tokens."""
+    """``conv`` of the map; ``merge`` joins 2 × 2 neighbors, then projects them; ``none`` keeps the tokens."""
     kernel: int = 3
     """Side of the convolution's window in pixels or tokens."""
     stride: int = 2
@@ -57,7 +57,7 @@ class EmbeddingSpec(_SpecRecord):
     padding: int = 1
     """Zeros around the map."""
     norm: NormSpec | None = None
-    """A norm beside the projection, or nothing."""
+    """A norm beside the projection, or None."""
     norm_position: Literal["before", "after"] = "after"
     """Where that norm stands."""
 
@@ -131,9 +131,9 @@ class ResidualSpec(_SpecRecord):
     norm_position: Literal["before", "after"] = "before"
     """``before`` the branch (pre-norm), or ``after`` the sum (post-norm)."""
     layer_scale: float | None = None
-    """Initial value of a learned factor per channel on the branch, or nothing."""
+    """Initial value of a learned factor per channel on the branch, or None."""
     skip_scale: float | None = None
-    """Initial value of a learned factor per channel on the shortcut ("ResScale"), or nothing."""
+    """Initial value of a learned factor per channel on the shortcut ("ResScale"), or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ class StageSpec(_SpecRecord):
     mixer: Mixer = MixerSpec(name="pooling")
     """The token mixer of each block."""
     mlp: MLPSpec | None = MLPSpec()
-    """The channel MLP, or nothing."""
+    """The channel MLP, or None."""
     norm: NormSpec = NormSpec()
     """The norm inside the blocks."""
     residual: ResidualSpec = ResidualSpec()
@@ -175,7 +175,7 @@ class HeadSpec(_SpecRecord):
     readout: Literal["mean", "token", "none"] = "mean"
     """``mean`` over the grid's tokens, the first prefix ``token``, or ``none``: every token is classified."""
     norm: NormSpec | None = NormSpec()
-    """The final norm, or nothing."""
+    """The final norm, or None."""
     norm_position: Literal["before", "after"] = "before"
     """Before the readout (PoolFormer) or after it (MetaFormer Baselines)."""
     kind: Literal["linear", "mlp", "averaged"] = "linear"
@@ -197,27 +197,29 @@ class HeadSpec(_SpecRecord):
 class ModelSpec(_SpecRecord):
     """A whole classifier as data."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"initialisation": "init"}
+
     stages: tuple[StageSpec, ...]
-    """From the picture to the last tokens."""
+    """From the image to the last tokens."""
     head: HeadSpec = HeadSpec()
     """Readout and classifier."""
     num_classes: int = 1000
     """Width of the scores; 0 gives pooled features."""
     in_chans: int = 3
-    """Channels of the picture."""
+    """Channels of the image."""
     img_size: tuple[int, int] = (224, 224)
     """Height and width the model is built for; only mixers tied to a grid insist on it."""
     drop_path_rate: float = 0.0
     """Probability of skipping a branch in the last block while training."""
     drop_path_rule: Literal["linear", "constant"] = "linear"
     """``linear`` from 0 in the first block to the rate in the last, or the same rate everywhere."""
-    initialisation: Literal["poolformer", "vit", "xavier", "trunc_normal", "torch"] = "trunc_normal"
+    init: Literal["poolformer", "vit", "xavier", "trunc_normal", "torch"] = "trunc_normal"
     """``trunc_normal``: 0.02 on every linear and convolution, biases 0. ``poolformer``: the same, but convolutions keep
     PyTorch's default. ``vit``: as ``poolformer``, and 0.02 on positions and prefix tokens. ``xavier``: MLP-Mixer's,
     uniform by fan-in and fan-out, a last layer of zeros. ``torch``: PyTorch's defaults everywhere."""
 
     def check(self) -> None:
-        """The picture survives every stage and the head finds what it reads."""
+        """The image survives every stage and the head finds what it reads."""
         self.expect(len(self.stages) > 0, "stages", "at least one stage", self.stages)
         self.expect(self.num_classes >= 0, "num_classes", "0 or more", self.num_classes)
         self.expect(self.in_chans >= 1, "in_chans", "at least 1", self.in_chans)
@@ -227,7 +229,7 @@ class ModelSpec(_SpecRecord):
             if prod(grid) == 0 or min(grid) < 1:
                 raise SpecError(
                     f"img_size: {self.img_size} leaves no token at stages[{i}]; "
-                    "give a larger picture or a smaller stem_stride"
+                    "give a larger image or a smaller stem_stride"
                 )
         for i, stage in enumerate(self.stages[1:], start=1):
             if any(before.prefix_tokens for before in self.stages[:i]) and stage.embedding.kind != "none":
@@ -246,7 +248,7 @@ class ModelSpec(_SpecRecord):
             )
 
     def grids(self, img_size: Grid | None = None) -> list[Grid]:
-        """The grid of each stage for a picture of ``img_size`` (the spec's own by default)."""
+        """The grid of each stage for an image of ``img_size`` (the spec's own by default)."""
         grid: Grid = tuple(img_size or self.img_size)
         grids = []
         for stage in self.stages:
@@ -255,7 +257,7 @@ class ModelSpec(_SpecRecord):
         return grids
 
     def reductions(self) -> list[int]:
-        """By how much each stage's grid is smaller than the picture: 4, 8, 16, 32 in the published pyramids."""
+        """By how much each stage's grid is smaller than the image: 4, 8, 16, 32 in the published pyramids."""
         factors, factor = [], 1
         for stage in self.stages:
             factor *= stage.embedding.reduction
@@ -269,7 +271,7 @@ class ModelSpec(_SpecRecord):
 
     @property
     def stem_stride(self) -> int | None:
-        """The step of the stem's convolution; nothing where the stem is none."""
+        """The step of the stem's convolution; None where the stem is none."""
         stem = self.stages[0].embedding
         return stem.stride if stem.kind == "conv" else None
 
@@ -295,10 +297,10 @@ class ModelSpec(_SpecRecord):
         return self.with_changes(stages=stages)
 
     def with_stem_stride(self, stride: int) -> ModelSpec:
-        """The same model for small pictures, with a stem that steps by ``stride``.
+        """The same model for small images, with a stem that steps by ``stride``.
 
         A stem whose windows overlap keeps its window (published weights still fit), padded so that a stride of 1 keeps
-        the picture's size. One that cuts the picture into patches cuts smaller ones.
+        the image's size. One that cuts the image into patches cuts smaller ones.
         """
         first = self.stages[0]
         stem = first.embedding
@@ -354,9 +356,9 @@ class TimmSpec(_SpecRecord):
     num_classes: int = 1000
     """Width of the scores; 0 gives pooled features."""
     in_chans: int = 3
-    """Channels of the picture."""
+    """Channels of the image."""
     img_size: tuple[int, int] = (224, 224)
-    """Height and width that pictures are prepared for; a CNN takes others too."""
+    """Height and width that images are prepared for; a CNN takes others too."""
     drop_path_rate: float = 0.0
     """Probability of skipping a branch in the last block while training."""
     dropout: float = 0.0
@@ -400,7 +402,7 @@ class TimmSpec(_SpecRecord):
             return self
         raise SpecError(
             f"stem_stride: {self.architecture} is timm's CNN, whose first stage stands at stride 4: expected 4 or "
-            f"nothing, got {stride}; give larger pictures with img_size"
+            f"nothing, got {stride}; give larger images with img_size"
         )
 
     def with_dropout(self, rate: float) -> TimmSpec:

@@ -1,4 +1,4 @@
-"""What a run is about, as seen from ``run.py``: which pictures, which model, which loaders, how the outcome is judged.
+"""What a run is about, as seen from ``run.py``: which images, which model, which loaders, how the outcome is judged.
 
 A task is a module of this folder; ``work_of`` is the one table of them.
 """
@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from ..data.sets import Progress
-from ..recipe import DataChoice, Recipe
+from ..recipe import DataConfig, Recipe
 from ..training.evaluation import Batches
 from ..types import Batch, Task
 
@@ -30,7 +30,7 @@ class Equipment:
 class Work(Protocol):
     """One kind of run."""
 
-    def open(self, choice: DataChoice, progress: Progress | None = None) -> Any:
+    def open(self, choice: DataConfig, progress: Progress | None = None) -> Any:
         """A data set with ``train``, ``val``, ``classes``, ``skipped`` and ``held_out_here``; raises ``DataError``."""
 
     def fitted_model(self, recipe: Recipe, sets: Any, spec: Any = None) -> tuple[Any, list[str]]:
@@ -42,7 +42,7 @@ class Work(Protocol):
     def score(
         self,
         model: Any,
-        pictures: Any,
+        images: Any,
         classes: Sequence[str],
         *,
         batch_size: int,
@@ -54,14 +54,14 @@ class Work(Protocol):
     ) -> Any:
         """What a model comes to on one part of a data set: a record with ``figures`` and ``write(path, **more)``.
 
-        ``memory``: the pictures are kept decoded in this process already. ``each_batch`` is called after each batch.
+        ``memory``: the images are kept decoded in this process already. ``each_batch`` is called after each batch.
         """
 
 
 _WORKS = {
-    "classification": ("classification", "ClassificationWork"),
-    "detection": ("dense", "DetectionWork"),
-    "segmentation": ("dense", "SegmentationWork"),
+    "classification": ("classification.task", "ClassificationWork"),
+    "detection": ("dense.task", "DetectionWork"),
+    "segmentation": ("dense.task", "SegmentationWork"),
 }
 
 

@@ -1,1 +1,1 @@
-"""Any task's model is made better here: optimiser, schedule, averaging, checkpoints, the loop."""
+"""Any task's model is made better here: optimizer, schedule, averaging, checkpoints, the loop."""

@@ -43,7 +43,7 @@ class Checkpoints:
         return self.path
 
     def load(self) -> Any | None:
-        """The newest tree that can be read, or nothing when none was ever saved.
+        """The newest tree that can be read, or None when none was ever saved.
 
         Warns when it has to fall back to the previous generation; raises ``RunError`` when both are damaged.
         """

@@ -1,4 +1,4 @@
-"""What moves the weights: model, optimiser and moving average on a device, alone or beside other processes.
+"""What moves the weights: model, optimizer and moving average on a device, alone or beside other processes.
 
 In: the micro-batches of one window. Out: gradients of their mean loss in every process, then moved weights. Hugging
 Face Accelerate brings the device, mixed precision and data parallelism.
@@ -16,13 +16,13 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from ..model.lean.blocks import put_in, take_out
+from ..model.lean.blocks import restore_blocks, use_lean_blocks
 from ..recipe import Recipe
 from ..types import Batch, Task
 from .averaging import AveragedWeights
 from .device import plain, start_accelerator
 from .evaluation import Batches, Evaluation, evaluate
-from .optimizer import build_optimiser
+from .optimizer import build_optimizer
 from .randomness import reseed
 
 log = logging.getLogger(__name__)
@@ -33,10 +33,10 @@ class WindowSums:
     """What one window told, over all processes."""
 
     loss: float
-    """Mean over the window's pictures."""
+    """Mean over the window's images."""
     images: float
     correct: float
-    """Right answers among the ``counted`` pictures, which have one right answer."""
+    """Right answers among the ``counted`` images, which have one right answer."""
     counted: float
 
 
@@ -51,20 +51,20 @@ class Engine:
             torch.set_num_threads(recipe.machine.threads)
         if recipe.machine.grad_checkpointing:
             model.set_grad_checkpointing(True)  # type: ignore[operator]
-        if recipe.machine.lean_blocks and not put_in(model):
+        if recipe.machine.lean_blocks and not use_lean_blocks(model):
             log.warning("machine.lean_blocks: this model has no block of pooling and group norm; it trains as it is")
         self.accelerator = start_accelerator(recipe.machine)
-        optimiser = build_optimiser(model, recipe.optimisation, self.accelerator.device)
-        self._wrapped, self.optimiser = self.accelerator.prepare(model.train(), optimiser)
+        optimizer = build_optimizer(model, recipe.optimizer, self.accelerator.device)
+        self._wrapped, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
         self.module = plain(model)
-        decay = recipe.optimisation.ema_decay
+        decay = recipe.optimizer.ema_decay
         self.average = AveragedWeights(self.module, decay) if decay else None
 
     def release(self) -> None:
         """The modules as they were built: what was put in for training comes out again."""
-        take_out(self.module)
+        restore_blocks(self.module)
         if self.average:
-            take_out(self.average.module)
+            restore_blocks(self.average.module)
 
     @property
     def is_main(self) -> bool:
@@ -81,9 +81,9 @@ class Engine:
         return self._sum(torch.tensor(values, dtype=torch.float64)).tolist()
 
     def gradients(self, window: Sequence[Batch], update: int) -> WindowSums:
-        """Gradient of the mean loss over all pictures of the window, in every process.
+        """Gradient of the mean loss over all images of the window, in every process.
 
-        Each micro-batch counts by its share of the pictures, so cutting a batch in parts, or sharing it among
+        Each micro-batch counts by its share of the images, so cutting a batch in parts, or sharing it among
         processes, leaves the update as it was.
         """
         (images,) = self.joined([sum(len(batch) for batch in window)])
@@ -101,12 +101,12 @@ class Engine:
 
     def move(self, rate: float, update: int) -> None:
         """Clip, step, average: update number ``update`` (the first is 0) at learning rate ``rate``."""
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        if self.recipe.optimisation.clip_grad is not None:
-            self.accelerator.clip_grad_norm_(self._wrapped.parameters(), self.recipe.optimisation.clip_grad)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        if self.recipe.optimizer.clip_grad is not None:
+            self.accelerator.clip_grad_norm_(self._wrapped.parameters(), self.recipe.optimizer.clip_grad)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         if self.average:
             self.average.update(self.module, update + 1)
 
@@ -135,7 +135,7 @@ class Engine:
         scaler = self.accelerator.scaler
         return {
             "model": self.module.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
         }
@@ -143,7 +143,7 @@ class Engine:
     def restore(self, state: Mapping[str, Any]) -> None:
         """The inverse of ``state``; raises what PyTorch raises when it is the state of something else."""
         self.module.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.average is not None:

@@ -1,4 +1,4 @@
-"""A model's figures on a set of pictures: the one loop without gradients, for the trainer and for ``eval``.
+"""A model's figures on a set of images: the one loop without gradients, for the trainer and for ``eval``.
 
 In: a plain module, a task, batches. Out: the task's figures and the parts they come from.
 """
@@ -33,9 +33,9 @@ class Evaluation:
     figures: Mapping[str, float]
     """By name, such as ``{"loss": 0.4, "top1": 0.91, "top5": 0.99}``."""
     parts: Sequence[Any]
-    """The metric's parts, one a process, over all pictures; the metric can read more from them."""
+    """The metric's parts, one a process, over all images; the metric can read more from them."""
     images: int
-    """Pictures that were evaluated, over all processes."""
+    """Images that were evaluated, over all processes."""
 
 
 @torch.no_grad()

@@ -25,13 +25,13 @@ class StepRecord:
     updates_per_epoch: int
     total_updates: int
     loss: float
-    """Mean over the update's pictures, of all processes."""
+    """Mean over the update's images, of all processes."""
     lr: float
     """The rate of this update, before each group's own scale."""
     images_per_second: float
-    """Training pictures a second in this epoch so far, of all processes."""
+    """Training images a second in this epoch so far, of all processes."""
     top1: float | None = None
-    """Share of right answers in this epoch so far; nothing where pictures are mixed."""
+    """Share of right answers in this epoch so far; None where images are mixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class EpochRecord:
     """The first is 1."""
     figures: Mapping[str, float]
     """``update``, ``lr``, ``seconds``, ``images_per_second``, ``train_loss``, ``train_top1``,
-    ``evaluation_images_per_second``, the task's figures on the validation pictures, and the same with ``ema_`` in front
+    ``evaluation_images_per_second``, the task's figures on the validation images, and the same with ``ema_`` in front
     for the averaged weights. What was not measured is left out."""
 
 

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 from math import cos, pi
 
-from ..recipe import Optimisation
+from ..recipe import OptimizerConfig
 
 
-def learning_rate(update: int, optimisation: Optimisation, updates_per_epoch: int) -> float:
+def learning_rate(update: int, optimizer: OptimizerConfig, updates_per_epoch: int) -> float:
     """The rate of update number ``update`` (the first is 0), before each group's own ``lr_scale``.
 
     It is ``warmup_lr`` at the first update, the peak when the warm-up ends, ``min_lr`` (never above the peak) at the
     end of ``epochs`` and during the cool-down.
     """
-    peak = optimisation.peak_lr
-    floor = min(optimisation.min_lr, peak)
-    warmup = optimisation.warmup_updates
+    peak = optimizer.peak_lr
+    floor = min(optimizer.min_lr, peak)
+    warmup = optimizer.warmup_updates
     if warmup is None:
-        warmup = round(optimisation.warmup_epochs * updates_per_epoch)
-    total = optimisation.updates or optimisation.epochs * updates_per_epoch
+        warmup = round(optimizer.warmup_epochs * updates_per_epoch)
+    total = optimizer.updates or optimizer.epochs * updates_per_epoch
     if update < warmup:
-        return optimisation.warmup_lr + (peak - optimisation.warmup_lr) * update / warmup
+        return optimizer.warmup_lr + (peak - optimizer.warmup_lr) * update / warmup
     if update >= total:
         return floor
-    if optimisation.schedule == "constant":
+    if optimizer.schedule == "constant":
         return peak
-    if optimisation.schedule == "step":
-        return peak * 0.1 ** sum(update >= epoch * updates_per_epoch for epoch in optimisation.step_epochs)
-    if optimisation.schedule == "poly":
-        return floor + (peak - floor) * (1 - update / total) ** optimisation.power
+    if optimizer.schedule == "step":
+        return peak * 0.1 ** sum(update >= epoch * updates_per_epoch for epoch in optimizer.step_epochs)
+    if optimizer.schedule == "poly":
+        return floor + (peak - floor) * (1 - update / total) ** optimizer.power
     return floor + (peak - floor) * (1 + cos(pi * (update - warmup) / (total - warmup))) / 2

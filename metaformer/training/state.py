@@ -17,13 +17,13 @@ class Position:
     update: int = 0
     """Weight updates done in all."""
     loss: float = 0.0
-    """Sum of the loss over this epoch's pictures."""
+    """Sum of the loss over this epoch's images."""
     images: float = 0.0
-    """Pictures of this epoch that were trained on."""
+    """Images of this epoch that were trained on."""
     correct: float = 0.0
     """Right answers among those that were counted."""
     counted: float = 0.0
-    """Pictures with one right answer: all of them, or none while pictures are mixed."""
+    """Images with one right answer: all of them, or none while images are mixed."""
     seconds: float = 0.0
     """Time this epoch took so far."""
     lr: float = 0.0
@@ -56,7 +56,7 @@ class Position:
         }
         return figures if self.top1 is None else {**figures, "train_top1": self.top1}
 
-    def took(self, loss: float, images: float, correct: float, counted: float, lr: float, seconds: float) -> None:
+    def add_step(self, loss: float, images: float, correct: float, counted: float, lr: float, seconds: float) -> None:
         """Add one update: its mean loss, its counts, its rate and its time."""
         self.window += 1
         self.update += 1

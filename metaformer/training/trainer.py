@@ -58,7 +58,7 @@ class FitResult:
 class Trainer:
     """One run of a recipe. ``fit`` is the algorithm; everything else is one of its lines.
 
-    The loaders give this process's share of each global micro-batch of ``batch_size / accumulation`` pictures.
+    The loaders give this process's share of each global micro-batch of ``batch_size / accumulation`` images.
     ``mixing`` is applied to training batches only. ``metadata`` goes into the header of ``best.safetensors`` and
     ``last.safetensors``. After ``fit`` the trained weights are in ``model``, the averaged ones in ``average``.
     """
@@ -77,16 +77,16 @@ class Trainer:
     ) -> None:
         if len(train_loader) == 0:
             raise RunError(
-                "optimisation.batch_size: expected at least one batch of training pictures, got none; "
-                f"take a batch smaller than {recipe.optimisation.batch_size} or more pictures"
+                "optimizer.batch_size: expected at least one batch of training images, got none; "
+                f"take a batch smaller than {recipe.optimizer.batch_size} or more images"
             )
         self.model, self.task, self.recipe = model, task, recipe
         self.train_loader, self.val_loader = train_loader, val_loader
         self.folder, self.mixing, self.observers = Path(folder), mixing, tuple(observers)
         self.metadata = dict(metadata or {})
-        self.updates_per_epoch = ceil(len(train_loader) / recipe.optimisation.accumulation)
-        updates = recipe.optimisation.updates
-        self.total_updates = updates or self.updates_per_epoch * recipe.optimisation.total_epochs
+        self.updates_per_epoch = ceil(len(train_loader) / recipe.optimizer.accumulation)
+        updates = recipe.optimizer.updates
+        self.total_updates = updates or self.updates_per_epoch * recipe.optimizer.total_epochs
         self.total_epochs = ceil(self.total_updates / self.updates_per_epoch)
         self.position = Position()
         self.checkpoints = Checkpoints(self.folder)
@@ -146,7 +146,7 @@ class Trainer:
 
     def _windows(self, epoch: int) -> Iterator[list[Batch]]:
         """The rest of the epoch, ``accumulation`` micro-batches at a time; the last window may have fewer."""
-        size = self.recipe.optimisation.accumulation
+        size = self.recipe.optimizer.accumulation
         start = self.position.window * size
         if start < len(self.train_loader):
             batches = self.train_loader.batches(epoch, start)
@@ -154,11 +154,11 @@ class Trainer:
                 yield window
 
     def _rate(self) -> float:
-        return learning_rate(self.position.update, self.recipe.optimisation, self.updates_per_epoch)
+        return learning_rate(self.position.update, self.recipe.optimizer, self.updates_per_epoch)
 
     def _report(self, sums: WindowSums) -> None:
         rate = self._rate()
-        self.position.took(sums.loss, sums.images, sums.correct, sums.counted, rate, self._lap())
+        self.position.add_step(sums.loss, sums.images, sums.correct, sums.counted, rate, self._lap())
         record = StepRecord(
             epoch=self.position.epoch + 1,
             update=self.position.update,
@@ -240,10 +240,10 @@ class Trainer:
         self._saved_at = time.perf_counter()
 
     def _run_facts(self) -> dict[str, Any]:
-        """What a position refers to: were it to change, update 7 of epoch 3 would be other pictures."""
+        """What a position refers to: were it to change, update 7 of epoch 3 would be other images."""
         return {
             "seed": self.recipe.seed,
-            "accumulation": self.recipe.optimisation.accumulation,
+            "accumulation": self.recipe.optimizer.accumulation,
             "batches_per_epoch": len(self.train_loader),
         }
 
@@ -259,7 +259,7 @@ class Trainer:
             self.engine.restore(state)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(
-                f"{self.checkpoints.path}: the state of a run with another model, optimiser or moving average "
+                f"{self.checkpoints.path}: the state of a run with another model, optimizer or moving average "
                 f"({str(error).splitlines()[0]}); resume it as it was begun, or start another in a new folder"
             ) from None
         self.position = Position(**state["position"])

@@ -44,7 +44,7 @@ class Description(Record):
     spec: AnySpec | DenseSpec
     """Everything that decides its shape and arithmetic."""
     preprocessing: Preprocessing
-    """How pictures are prepared for it."""
+    """How images are prepared for it."""
     classes: tuple[str, ...] | None = None
     """Names of its classes, in the order of its scores."""
     version: str = __version__
@@ -62,7 +62,7 @@ class Description(Record):
         return {"format": "pt", HEADER_KEY: self.to_json(indent=None)}
 
     def build(self, mixers: object = None, **changes: Any) -> AnyModel:
-        """The model, freshly initialised.
+        """The model, freshly initialized.
 
         Args:
             mixers: needed where one was a Python object; replaces the saved ones.

@@ -166,7 +166,7 @@ def _purpose(description: Description) -> str:
 def _use(spec: AnySpec | DenseSpec) -> str:
     """A line of Python that asks the model."""
     if isinstance(spec, DenseSpec) and spec.finds_objects:
-        return "found = model([image])  # (C, H, W) each, in [0, 1]; boxes, labels and scores for each picture"
+        return "found = model([image])  # (C, H, W) each, in [0, 1]; boxes, labels and scores for each image"
     if isinstance(spec, DenseSpec):
         return "scores = model(images)  # (B, C, H, W) prepared as model.preprocessing says, to (B, K, H, W)"
     return "scores = model(images)  # (B, C, H, W) prepared as model.preprocessing says"
@@ -181,7 +181,7 @@ def _short_card(description: Description) -> str:
     lines = [
         f"# {description.name}",
         "",
-        f"{spec.summary[0].upper()}{spec.summary[1:]} for pictures {pixels}, {spec.in_chans} "
+        f"{spec.summary[0].upper()}{spec.summary[1:]} for images {pixels}, {spec.in_chans} "
         f"channels and {spec.num_classes} classes, saved by the Python library metaformer.",
         "",
         "```python",

@@ -30,7 +30,7 @@ class Likeness:
     scaled: bool
     """Whether LayerScale is on."""
     num_classes: int | None
-    """Width of the scores; nothing without a last layer."""
+    """Width of the scores; None without a last layer."""
 
 
 _BLOCK = re.compile(r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.(.+)")

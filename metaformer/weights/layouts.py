@@ -139,7 +139,7 @@ NAMES = tuple(dict.fromkeys(layout.name for layout in LAYOUTS if layout.name != 
 """What tensors can be laid out as."""
 
 
-def recognise(names: Iterable[str]) -> Layout:
+def recognize(names: Iterable[str]) -> Layout:
     """The layout that names belong to.
 
     Raises:

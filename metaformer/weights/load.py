@@ -22,7 +22,7 @@ from ..zoo.row import Row
 from .dense_layouts import background_first, dense_names, is_dense
 from .download import HUB_ID, USUAL_FILES, fetch, fetch_id
 from .identify import look_alikes
-from .layouts import DERIVED, FINAL_NORM, FINAL_NORM_PLACES, recognise
+from .layouts import DERIVED, FINAL_NORM, FINAL_NORM_PLACES, recognize
 from .match_tensors import Fitting, fit
 from .read_checkpoint import read_state, unwrap
 from .rename import our_names
@@ -48,7 +48,7 @@ class LoadReport:
     fresh: tuple[str, ...] = ()
     """Names that keep their initial values because the checkpoint has other classes."""
     adapted: tuple[str, ...] = ()
-    """Sentences about tensors that were changed to fit: channels of the picture, position tables."""
+    """Sentences about tensors that were changed to fit: channels of the image, position tables."""
     left_out: tuple[str, ...] = ()
     """Names that the model has no use for."""
     missing: tuple[str, ...] = ()
@@ -157,10 +157,10 @@ def locate(source: str | Path, files: tuple[str, ...] | None = None) -> Path:
     try:
         return fetch_id(text, files or USUAL_FILES)
     except WeightsError as error:
-        raise WeightsError(f"{source}: no such file or folder here{_neighbours(path)}; as a hub id, {error}") from None
+        raise WeightsError(f"{source}: no such file or folder here{_neighbors(path)}; as a hub id, {error}") from None
 
 
-def _neighbours(path: Path) -> str:
+def _neighbors(path: Path) -> str:
     """What stands beside a path that does not exist, for a person who mistyped it."""
     there = [str(path.parent / entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = did_you_mean(str(path), there) if path.parent != Path() else ""
@@ -206,7 +206,7 @@ def _spelled(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, dict[s
     if isinstance(model, (TimmClassifier, TimmFeatures)):  # only timm's names mean anything to timm's model
         ours = any(name.startswith(PREFIX) for name in state)
         return ("metaformer", {name: name for name in state}) if ours else ("timm", {n: PREFIX + n for n in state})
-    layout, wanted = recognise(state), model.state_dict()
+    layout, wanted = recognize(state), model.state_dict()
     return layout.name, {theirs: _placed(ours, wanted) for theirs, ours in our_names(layout, state).items()}
 
 

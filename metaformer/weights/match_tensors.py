@@ -84,7 +84,7 @@ def last_layers(model: nn.Module) -> tuple[str, ...]:
 
 
 def first_conv(model: nn.Module) -> str:
-    """The name of the kernel that sees the picture."""
+    """The name of the kernel that sees the image."""
     return f"{getattr(model, 'first_conv', FIRST_CONV)}.weight"
 
 
@@ -118,7 +118,7 @@ def _thick(shape: torch.Size) -> list[int]:
 
 
 def for_channels(kernel: Tensor, channels: int) -> Tensor:
-    """A first convolution (out, in, k, k) for pictures of other channels, answering alike to the same brightness.
+    """A first convolution (out, in, k, k) for images of other channels, answering alike to the same brightness.
 
     One channel gets the sum over the published ones; more channels repeat them, scaled so that the total stays.
     """
@@ -237,7 +237,7 @@ def _of_window(positions: int, mixer: Any) -> str:
 
 def _of_grid(positions: int, name: str, model: nn.Module) -> str:
     if not _is_square(positions):
-        return "a matrix over a fixed grid cannot be resampled: build the model for the pictures it was trained with"
+        return "a matrix over a fixed grid cannot be resampled: build the model for the images it was trained with"
     side = isqrt(positions)
     sentence = f"a matrix over a fixed grid of {side}×{side} tokens cannot be resampled"
     spec = getattr(model, "spec", None)

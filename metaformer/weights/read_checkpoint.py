@@ -31,11 +31,11 @@ PREFIXES = ("module.", "_orig_mod.", "model.")
 """What wrappers (distributed training, compilation, a trainer) put before every name."""
 
 _NOT_WEIGHTS = (
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"GIF8", "a GIF picture"),
-    (b"RIFF", "a WebP picture or a sound"),
-    (b"BM", "a BMP picture"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"RIFF", "a WebP image or a sound"),
+    (b"BM", "a BMP image"),
     (b"%PDF", "a PDF document"),
     (b"\x1f\x8b", "a gzip archive; unpack it first"),
     (b"version https://git-lfs", "a Git LFS pointer and not the file itself; fetch it with `git lfs pull`"),

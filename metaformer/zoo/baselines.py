@@ -49,7 +49,7 @@ def frame(
         )
         for i, (depth, width, mixer) in enumerate(zip(depths, widths, mixers, strict=True))
     )
-    return ModelSpec(stages=stages, head=head, initialisation="trunc_normal")
+    return ModelSpec(stages=stages, head=head, init="trunc_normal")
 
 
 def _official(family: str, name: str) -> WeightSource:
@@ -118,7 +118,7 @@ _COMMON_TABLE = {
     "caformer_m36": (56_204_878, 13.282, 42.099, 85.2, 86.2, 86.6, 87.5, 104_243_383),
     "caformer_b36": (98_753_614, 23.216, 72.313, 85.5, 86.4, 87.4, 88.1, 162_798_007),
 }
-# suffix of the original's name: picture side, timm's tag, which top-1, whether the head has the 21,841 classes of 21K
+# suffix of the original's name: image side, timm's tag, which top-1, whether the head has the 21,841 classes of 21K
 _VARIANTS: dict[str, tuple[int, str, int | None]] = {
     "": (224, "sail_in1k", 3),
     "_384": (384, "sail_in1k_384", 4),

@@ -25,7 +25,7 @@ def mixer_frame(depth: int, width: int) -> ModelSpec:
         mixer=MixerSpec(name="spatial_mlp", args={"hidden": width // 2}),
         norm=CHANNEL_NORM,
     )
-    return ModelSpec(stages=(stage,), head=HeadSpec(norm=CHANNEL_NORM), initialisation="xavier")
+    return ModelSpec(stages=(stage,), head=HeadSpec(norm=CHANNEL_NORM), init="xavier")
 
 
 _TAG_NOTE = (
@@ -77,7 +77,7 @@ def resmlp_frame(depth: int, width: int, layer_scale: float, patch: int = 16) ->
         norm=AFFINE,
         residual=ResidualSpec(layer_scale=layer_scale),
     )
-    return ModelSpec(stages=(stage,), head=HeadSpec(norm=AFFINE), drop_path_rule="constant", initialisation="vit")
+    return ModelSpec(stages=(stage,), head=HeadSpec(norm=AFFINE), drop_path_rule="constant", init="vit")
 
 
 _B24_NOTE = (
@@ -134,7 +134,7 @@ def gmlp_frame(width: int) -> ModelSpec:
     stage = StageSpec(
         depth=30, width=width, embedding=patches(), mixer=MixerSpec(name="gating_unit"), mlp=None, norm=CHANNEL_NORM
     )
-    return ModelSpec(stages=(stage,), head=HeadSpec(norm=CHANNEL_NORM), initialisation="xavier")
+    return ModelSpec(stages=(stage,), head=HeadSpec(norm=CHANNEL_NORM), init="xavier")
 
 
 _GMLP_NOTE = "The authors published neither code nor weights; the only weights are timm's training of the S size."
@@ -184,7 +184,7 @@ def fnet_frame(depth: int, width: int) -> ModelSpec:
         residual=ResidualSpec(norm_position="after"),
         position=True,
     )
-    return ModelSpec(stages=(stage,), head=HeadSpec(norm=None), initialisation="vit")
+    return ModelSpec(stages=(stage,), head=HeadSpec(norm=None), init="vit")
 
 
 _FNET = Row(

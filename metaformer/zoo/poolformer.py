@@ -47,7 +47,7 @@ def frame(
         )
         for i, (depth, width, mixer) in enumerate(zip(depths, widths, mixers, strict=True))
     )
-    return ModelSpec(stages=stages, head=HeadSpec(norm=norm, norm_position="before"), initialisation="poolformer")
+    return ModelSpec(stages=stages, head=HeadSpec(norm=norm, norm_position="before"), init="poolformer")
 
 
 def _release(name: str) -> WeightSource:

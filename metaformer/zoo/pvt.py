@@ -37,7 +37,7 @@ def frame(depths: tuple[int, ...]) -> ModelSpec:
         )
         for depth, width, side, ratio, mlp_ratio in zip(depths, WIDTHS, (4, 2, 2, 2), RATIOS, MLP_RATIOS, strict=True)
     )
-    return ModelSpec(stages=stages, head=HeadSpec(readout="token", norm=CHANNEL_NORM), initialisation="vit")
+    return ModelSpec(stages=stages, head=HeadSpec(readout="token", norm=CHANNEL_NORM), init="vit")
 
 
 # size: depths, parameters, MACs (10⁹), parameters (10⁶), MACs and top-1 in print, why they differ

@@ -52,13 +52,13 @@ class Row:
     parameters: int
     """Exact count, frozen ones included."""
     macs: float
-    """Published multiply-adds in units of 10⁹ for one picture of ``spec.img_size``, counted by fvcore: it adds five
+    """Published multiply-adds in units of 10⁹ for one image of ``spec.img_size``, counted by fvcore: it adds five
     per element of every norm that is a library call; ``metaformer.complexity`` counts products only. The rows of
     timm's CNNs give products only (``zoo/cnn.py``)."""
     top1: float | None
     """Published ImageNet-1K top-1 in percent."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    """How pictures are prepared at evaluation."""
+    """How images are prepared at evaluation."""
     weights: tuple[WeightSource, ...] = ()
     """Where its weights are published, the preferred place first."""
     paper: str = "2111.11418"

@@ -21,7 +21,7 @@ def frame(depths: tuple[int, ...], width: int, mixers: tuple[MixerSpec, ...], si
         StageSpec(depth=depth, width=width * 2**i, embedding=MERGE if i else STEM, mixer=mixer, norm=CHANNEL_NORM)
         for i, (depth, mixer) in enumerate(zip(depths, mixers, strict=True))
     )
-    return ModelSpec(stages=stages, head=HeadSpec(norm=CHANNEL_NORM), img_size=(side, side), initialisation="vit")
+    return ModelSpec(stages=stages, head=HeadSpec(norm=CHANNEL_NORM), img_size=(side, side), init="vit")
 
 
 def in_windows(inner: MixerSpec, window: int, shift: str) -> MixerSpec:

@@ -16,7 +16,7 @@ HALF = (0.5, 0.5, 0.5)
 
 
 def patches(side: int = 16) -> EmbeddingSpec:
-    """Squares of the picture that do not overlap."""
+    """Squares of the image that do not overlap."""
     return EmbeddingSpec(kernel=side, stride=side, padding=0)
 
 
@@ -32,7 +32,7 @@ def frame(depth: int, width: int, heads: int, *, prefix_tokens: int = 1, side: i
         prefix_tokens=prefix_tokens,
     )
     head = HeadSpec(readout="token", norm=CHANNEL_NORM, kind="averaged" if prefix_tokens > 1 else "linear")
-    return ModelSpec(stages=(stage,), head=head, img_size=(side, side), initialisation="vit")
+    return ModelSpec(stages=(stage,), head=head, img_size=(side, side), init="vit")
 
 
 _VIT_NOTE = (

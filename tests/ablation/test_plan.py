@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from metaformer.ablation import Base, Change, Plan
-from metaformer.ablation.plan import PictureFacts, Variant, slug, variants
+from metaformer.ablation.plan import DataFacts, Variant, slug, variants
 from metaformer.ablation.plan_files import read_plan
 from metaformer.errors import InputError, RunError, SpecError
 from metaformer.model.build import MIXERS, build
-from metaformer.recipe import ModelChoice, Optimisation, Recipe
+from metaformer.recipe import ModelConfig, OptimizerConfig, Recipe
 from metaformer.run.recipe_files import shipped_plans
 from metaformer.spec.model import EmbeddingSpec, MixerSpec, ModelSpec, StageSpec
 from metaformer.zoo.catalogue import CATALOGUE, find
@@ -23,25 +23,23 @@ PLANS = shipped_plans()
 SIDES = (8, 28, 32, 64, 224)
 
 
-def pictures(side: int = 8, classes: int = 10, channels: int = 1) -> PictureFacts:
-    return PictureFacts(
-        classes=tuple(str(i) for i in range(classes)), channels=channels, side=side, train=1437, val=360
-    )
+def random_images(side: int = 8, classes: int = 10, channels: int = 1) -> DataFacts:
+    return DataFacts(classes=tuple(str(i) for i in range(classes)), channels=channels, side=side, train=1437, val=360)
 
 
 def resolved(plan: Plan, side: int = 8) -> tuple[list[Variant], list[str]]:
-    return variants(plan, pictures(side))
+    return variants(plan, random_images(side))
 
 
 def shipped(name: str, side: int = 224) -> dict[str, Variant]:
     """Its rows for ImageNet's classes by their names."""
-    rows, notes = variants(read_plan(PLANS[name], side), pictures(side, classes=1000, channels=3))
+    rows, notes = variants(read_plan(PLANS[name], side), random_images(side, classes=1000, channels=3))
     assert notes == []
     return {row.name: row for row in rows}
 
 
 def counted(spec: Any) -> tuple[int, int]:
-    """Trained and frozen parameters."""
+    """LoadedModel and frozen parameters."""
     with torch.device("meta"):
         model = build(spec)
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
@@ -225,7 +223,7 @@ def base_of(side: int = 8, **fields: Any) -> Any:
 
 
 @pytest.mark.parametrize(("side", "grids"), [(8, [8, 4, 2, 2]), (28, [10, 5, 3, 2]), (32, [8, 4, 2, 2])])
-def test_small_pictures_keep_tokens_to_mix(side: int, grids: list[int]) -> None:
+def test_small_images_keep_tokens_to_mix(side: int, grids: list[int]) -> None:
     assert base_of(side).grids() == [(n, n) for n in grids]
 
 
@@ -263,7 +261,7 @@ def test_the_bases_own_change_is_in_every_row() -> None:
             "model: expected a row of the zoo or a spec",
         ),
         ({"change": Change(name="x", model="poolformer_s24")}, "base.model"),
-        ({"change": Change(name="x", recipe={"optimisation": {"lr": 1}})}, "plan's recipe"),
+        ({"change": Change(name="x", recipe={"optimizer": {"lr": 1}})}, "plan's recipe"),
     ],
 )
 def test_a_base_that_cannot_be(fields: dict[str, Any], message: str) -> None:
@@ -285,14 +283,14 @@ def test_fields_of_stages_are_merged_one_by_one() -> None:
 
 
 def test_head_network_and_recipe_are_merged_one_by_one() -> None:
-    row = changed(head={"dropout": 0.1}, network={"drop_path_rate": 0.2}, recipe={"optimisation": {"lr": 0.5}})
+    row = changed(head={"dropout": 0.1}, network={"drop_path_rate": 0.2}, recipe={"optimizer": {"lr": 0.5}})
     assert (row.spec.head.dropout, row.spec.head.norm.kind, row.spec.drop_path_rate) == (0.1, "group", 0.2)
-    assert row.recipe.optimisation == Optimisation(lr=0.5)
+    assert row.recipe.optimizer == OptimizerConfig(lr=0.5)
 
 
 def test_a_changed_rate_is_not_overruled_by_the_recipes() -> None:
     """The recipe's drop path is the model's own before the row changes it, and no second word in training."""
-    recipe = Recipe(model=ModelChoice(drop_path_rate=0.1, drop_rate=0.3))
+    recipe = Recipe(model=ModelConfig(drop_path_rate=0.1, drop_rate=0.3))
     rows, _ = resolved(Plan(name="one", recipe=recipe, changes=[Change(name="more", network={"drop_path_rate": 0.4})]))
     assert [row.spec.drop_path_rate for row in rows] == [0.1, 0.4]
     assert [row.spec.head.dropout for row in rows] == [0.3, 0.3]
@@ -307,7 +305,7 @@ def test_a_class_of_ones_own_is_a_mixer() -> None:
     assert kept.stages[0].mlp is None
 
 
-def test_another_frame_has_the_bases_width_and_pictures() -> None:
+def test_another_frame_has_the_bases_width_and_images() -> None:
     plan = Plan(name="one", base=Base(width=0.25), changes=[Change(name="row", model="deit_small_patch16_224")])
     (_, row), _ = resolved(plan)
     (stage,) = row.spec.stages
@@ -333,7 +331,7 @@ def test_another_frame_has_the_bases_width_and_pictures() -> None:
         ({"head": {"nrom": None}}, SpecError, r"row: head\.nrom: no such field\. Did you mean 'norm'\?"),
         ({"network": {"drop_path": 1}}, SpecError, r"row: network\.drop_path: no such field\. Did you mean"),
         ({"network": {5: 1}}, SpecError, r"row: network\.5: no such field"),
-        ({"recipe": {"optimisation": {"lrr": 1}}}, RunError, r"row: recipe\.optimisation\.lrr: no such field"),
+        ({"recipe": {"optimizer": {"lrr": 1}}}, RunError, r"row: recipe\.optimizer\.lrr: no such field"),
         ({"model": "resnet18", "stages": {"mlp": None}}, SpecError, "row: resnet18 is timm's CNN"),
         ({"model": "resnet18", "mixers": "pooling"}, SpecError, "row: mixers: resnet18 is timm's CNN"),
     ],
@@ -357,7 +355,7 @@ def test_a_change_that_cannot_be_made_is_told_with_its_name(
         ({"stage": {1: None}}, r"stage\.1: expected fields"),
         ({"stages": 5}, "stages: expected a mapping of fields, got 5"),
         ({"recipe": {"seed": 3}}, r"recipe\.seed: every row.*--seeds"),
-        ({"recipe": {"data": {"source": "CIFAR10"}}}, r"recipe\.data: all rows see the same pictures"),
+        ({"recipe": {"data": {"source": "CIFAR10"}}}, r"recipe\.data: all rows see the same images"),
         ({"recipe": {"model": {"name": "x"}}}, r"recipe\.model: a row's model is changed by"),
     ],
 )
@@ -378,7 +376,7 @@ def test_two_rows_of_one_name_are_refused(names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("field", [{"pretrained": True}, {"weights": "x.safetensors"}, {"mixers": ("pooling",)}])
 def test_a_plans_recipe_leaves_the_models_to_the_plan(field: dict[str, Any]) -> None:
     with pytest.raises(RunError, match=rf"recipe\.model\.{next(iter(field))}: "):
-        Plan(name="one", recipe=Recipe(model=ModelChoice(**field)), changes=())
+        Plan(name="one", recipe=Recipe(model=ModelConfig(**field)), changes=())
 
 
 def test_only_keeps_the_named_changes_in_the_order_asked_for() -> None:
@@ -397,7 +395,7 @@ def test_a_change_that_changes_nothing_is_noted() -> None:
         Change(name="nothing"),
         Change(name="its own mixer", mixers="pooling"),
         Change(name="identity", mixers="identity"),
-        Change(name="its own rate", recipe={"optimisation": {"lr": Optimisation().lr}}),
+        Change(name="its own rate", recipe={"optimizer": {"lr": OptimizerConfig().lr}}),
     )
     _, notes = resolved(Plan(name="one", changes=same))
     assert [note.split(" leaves the base as it is")[0] for note in notes] == [
@@ -416,7 +414,7 @@ def test_two_names_for_one_run_are_noted() -> None:
 
 
 def test_rows_that_differ_in_the_recipe_alone_are_two_runs() -> None:
-    rates = [Change(name=f"lr {lr}", recipe={"optimisation": {"lr": lr}}) for lr in (0.1, 0.2)]
+    rates = [Change(name=f"lr {lr}", recipe={"optimizer": {"lr": lr}}) for lr in (0.1, 0.2)]
     _, notes = resolved(Plan(name="one", changes=rates))
     assert notes == []
 

@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 from metaformer.ablation import Plan
-from metaformer.ablation.plan import PictureFacts, variants
+from metaformer.ablation.plan import DataFacts, variants
 from metaformer.ablation.plan_files import plan_file, read_plan
 from metaformer.cli.app import main
 from metaformer.errors import InputError, RunError
 from metaformer.run.recipe_files import named_recipe, shipped_plans, shipped_recipes
 
 ROOT = Path(__file__).resolve().parents[2]
-DIGITS = PictureFacts(classes=tuple("0123456789"), channels=1, side=8, train=1437, val=360)
+DIGITS = DataFacts(classes=tuple("0123456789"), channels=1, side=8, train=1437, val=360)
 
 
 @pytest.fixture
@@ -100,13 +100,13 @@ base:
   stem_stride: 2
   published: 80
   change: {name: thinner, stages: {mlp: {ratio: 2}}}
-recipe: {name: short, optimisation: {epochs: 3, lr: 1e-3}}
+recipe: {name: short, optimizer: {epochs: 3, lr: 1e-3}}
 changes:
   - {name: one mixer, mixers: pooling(kernel=5), group: mixer, about: wider, published: 77.2}
   - {name: four mixers, mixers: [pooling, {name: pooling, kernel: 5}, random, attention]}
   - {name: parts, stages: {norm: {kind: batch, eps: 1e-6}, residual: {on: false}}, stage: {4: {mlp: null}}}
-  - {name: whole, model: poolformer_s12, head: {dropout: 0.1}, network: {initialisation: torch}}
-  - {name: slower, recipe: {optimisation: {lr: 5e-4}}}
+  - {name: whole, model: poolformer_s12, head: {dropout: 0.1}, network: {init: torch}}
+  - {name: slower, recipe: {optimizer: {lr: 5e-4}}}
 """
 
 
@@ -115,7 +115,7 @@ def test_every_field_can_be_said_in_yaml(written: Any) -> None:
     rows, notes = variants(plan, DIGITS)
     assert notes == []
     assert (plan.name, plan.base.published, rows[1].group, rows[1].published) == ("all-fields", 80, "mixer", 77.2)
-    assert (plan.recipe.optimisation.epochs, plan.recipe.optimisation.lr) == (3, 1e-3)
+    assert (plan.recipe.optimizer.epochs, plan.recipe.optimizer.lr) == (3, 1e-3)
     assert plan.recipe.augmentation == named_recipe("short").augmentation
     base, one, four, parts, whole, slower = (row.spec for row in rows)
     assert ([stage.depth for stage in base.stages], base.stages[0].width, base.stem_stride) == ([4, 4, 12, 4], 32, 2)
@@ -124,9 +124,9 @@ def test_every_field_can_be_said_in_yaml(written: Any) -> None:
     assert [mixer.name for mixer in four.mixers] == ["pooling", "pooling", "random", "attention"]
     assert (parts.stages[0].norm.kind, parts.stages[0].norm.eps, parts.stages[0].residual.on) == ("batch", 1e-6, False)
     assert parts.stages[3].mlp is None
-    assert ([stage.depth for stage in whole.stages], whole.initialisation) == ([2, 2, 6, 2], "torch")
+    assert ([stage.depth for stage in whole.stages], whole.init) == ([2, 2, 6, 2], "torch")
     assert slower == base
-    assert rows[5].recipe.optimisation.lr == 5e-4
+    assert rows[5].recipe.optimizer.lr == 5e-4
 
 
 def test_a_short_yaml_has_the_files_name_and_the_short_recipe(written: Any) -> None:
@@ -172,7 +172,7 @@ def test_a_plan_is_the_same_in_python_and_in_yaml(name: str, written: Any) -> No
             "recipe: 'shrot' is neither a file nor a shipped recipe. Did you mean",
         ),
         ("{recipe: {name: shrot}, changes: []}", "recipe.name: 'shrot' is neither"),
-        ("{recipe: {optimisation: {epochz: 1}}, changes: []}", "recipe.optimisation.epochz: no such field. Did you"),
+        ("{recipe: {optimizer: {epochz: 1}}, changes: []}", "recipe.optimizer.epochz: no such field. Did you"),
         ("{recipe: 5, changes: []}", "recipe: expected a mapping"),
         ("{recipe: finetune, changes: []}", "recipe.model.pretrained: rows that differ"),
         ("{base: {model: poolfromer_s12}, changes: []}", "base: unknown model 'poolfromer_s12'. Did you mean"),

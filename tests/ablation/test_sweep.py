@@ -70,7 +70,7 @@ def test_rows_and_seeds_are_added_and_one_worker_finds_what_two_find(
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("lr=5e-3", "lr=4e-3", r"'base' was begun with recipe.optimisation.lr = 0.005, now it is 0.004"),
+        ("lr=5e-3", "lr=4e-3", r"'base' was begun with recipe.optimizer.lr = 0.005, now it is 0.004"),
         ("kernel=5", "kernel=7", r"'wide pool' was begun with spec.stages[0].mixer"),
         ('mixers="identity"', 'stages={"mlp": None}', r"'identity' was begun with spec.stages[0].m"),
         ('name="identity"', 'name="nothing"', r"begun with 'identity', which is no row now"),
@@ -97,12 +97,12 @@ def test_a_part_that_a_row_lost_or_gained_is_named(again: Path, tiny_plan: Path,
     )
 
 
-def test_other_pictures_are_refused(again: Path, tiny_plan: Path, tmp_path: Path, refused: Refused) -> None:
+def test_other_images_are_refused(again: Path, tiny_plan: Path, tmp_path: Path, refused: Refused) -> None:
     for i in range(12):
-        folder = tmp_path / "pictures" / ("train" if i % 3 else "val") / f"class-{i % 2}"
+        folder = tmp_path / "images" / ("train" if i % 3 else "val") / f"class-{i % 2}"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(folder / f"{i}.png")
-    data = {"data": {"source": str(tmp_path / "pictures")}}
+    data = {"data": {"source": str(tmp_path / "images")}}
     told = refused(tiny_plan, again, resume=True, changed=data)
     assert "10 classes, the data has 2" in told
     assert "--out" in told

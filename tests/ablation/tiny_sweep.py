@@ -21,7 +21,7 @@ from pathlib import Path
 from torch import nn
 
 from metaformer.ablation import Base, Change, Plan
-from metaformer.recipe import Augmentation, Machine, Optimisation, Recipe
+from metaformer.recipe import Augmentation, Machine, OptimizerConfig, Recipe
 
 HERE = Path({here!r})
 
@@ -74,7 +74,7 @@ def plan():
         ),
         recipe=Recipe(
             augmentation=Augmentation(policy="small"),
-            optimisation=Optimisation(epochs={epochs}, batch_size=64, lr=5e-3, warmup_epochs=0),
+            optimizer=OptimizerConfig(epochs={epochs}, batch_size=64, lr=5e-3, warmup_epochs=0),
             machine=Machine(device="cpu", threads=1, save_steps=5),
         ),
         changes=({changes}),
@@ -82,7 +82,7 @@ def plan():
 '''
 CHANGES = (
     'Change(name="identity", mixers="identity"), '
-    'Change(name="wide pool", mixers="pooling(kernel=5)", recipe={"optimisation": {"lr": 2e-3}}), '
+    'Change(name="wide pool", mixers="pooling(kernel=5)", recipe={"optimizer": {"lr": 2e-3}}), '
 )
 
 

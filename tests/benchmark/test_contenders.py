@@ -35,7 +35,7 @@ def test_the_right_answer_is_timed() -> None:
         lambda right: right * torch.nan,
         torch.zeros_like,
     ],
-    ids=["off by a hundredth", "another picture's", "another shape", "no number", "nothing"],
+    ids=["off by a hundredth", "another image's", "another shape", "no number", "nothing"],
 )
 def test_a_wrong_answer_is_no_contender(answer: object) -> None:
     row, call = checked(made_up(answer), toy_trial())
@@ -54,8 +54,8 @@ def test_a_precision_has_its_own_bound(precision: str, error: float, state: str)
 
 
 @pytest.mark.parametrize("name", ["poolformer_s12", "caformer_s18"])
-def test_no_bound_takes_one_picture_for_another(name: str) -> None:
-    """Weights and pictures are drawn so that two of them are much further apart than any precision explains."""
+def test_no_bound_takes_one_image_for_another(name: str) -> None:
+    """Weights and images are drawn so that two of them are much further apart than any precision explains."""
     trial = Trial(name, find(name).spec, batch=2, size=96, threads=1, device=CPU)
     right = trial.answers("original")
     assert difference(right.roll(1, 0), right) > 3 * max(TOLERANCE.values())
@@ -94,7 +94,7 @@ def test_a_comparison_has_ratios_to_its_baseline_and_shares_of_the_limit() -> No
     ours, theirs = comparison.rows
     comparison.peaks = {"fp32": [0.5, 0.25]}
     ours.times, theirs.times = [0.5, 0.5], [0.25, 0.125]
-    comparison.macs = 2048**3  # a picture is half a product
+    comparison.macs = 2048**3  # an image is half a product
     told = comparison.to_dict()
     assert told["baseline"] == "ours, eager"  # timm has no such model
     assert told["peak_gflops"]["fp32"] == round(2 * 2048**3 / 0.375 / 1e9, 1)

@@ -1,4 +1,4 @@
-"""Tiny picture folders, made on the spot."""
+"""Tiny image folders, made on the spot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_pictures import noise
+from tiny_images import noise
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def write_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Write ``{"train/cat": 3, ...}`` below a fresh folder: so many pictures in each."""
+    """Write ``{"train/cat": 3, ...}`` below a fresh folder: so many images in each."""
 
     def write(counts: Mapping[str, int], name: str = "set", suffix: str = ".png") -> Path:
         root = tmp_path / name

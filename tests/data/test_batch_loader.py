@@ -14,7 +14,7 @@ import torch
 
 from metaformer.data.loading.loader import Loader
 from metaformer.data.loading.seeding import epoch_order
-from metaformer.data.sets import ArrayPictures
+from metaformer.data.sets import ArrayDataset
 from metaformer.data.transforms.image import evaluation_transform, training_transform
 from metaformer.errors import DataError
 from metaformer.recipe import Augmentation
@@ -24,15 +24,15 @@ PREPROCESSING = Preprocessing(size=(8, 8), crop=1.0, mean=(0.5,), std=(0.5,))
 VARIED = Augmentation(policy="imagenet", auto_augment="rand-m9-mstd0.5-inc1", erase=0.5, scale=(0.5, 1.0))
 
 
-def pictures(count: int = 22) -> ArrayPictures:
-    """Picture i is filled with i and labelled i."""
+def random_images(count: int = 22) -> ArrayDataset:
+    """Image i is filled with i and labeled i."""
     pixels = np.repeat(np.arange(count, dtype=np.uint8), 64).reshape(count, 8, 8)
-    return ArrayPictures(pixels, list(range(count)), "filled", list(range(count)))
+    return ArrayDataset(pixels, list(range(count)), "filled", list(range(count)))
 
 
 def loader(count: int = 22, *, varied: bool = False, **arguments: object) -> Loader:
     transform = training_transform(PREPROCESSING, VARIED, 1) if varied else evaluation_transform(PREPROCESSING, 1)
-    return Loader(pictures(count), transform, **{"batch_size": 4, "seed": 7, "shuffle": True, **arguments})
+    return Loader(random_images(count), transform, **{"batch_size": 4, "seed": 7, "shuffle": True, **arguments})
 
 
 def labels(batches: Iterable[Batch]) -> list[list[int]]:
@@ -49,7 +49,7 @@ def equal(one: list[Batch], other: list[Batch]) -> bool:
     )
 
 
-def test_a_batch_is_pictures_with_their_labels() -> None:
+def test_a_batch_is_images_with_their_labels() -> None:
     batch = next(loader().batches(0))
     assert (batch.images.shape, batch.images.dtype, batch.targets.dtype) == ((4, 1, 8, 8), torch.float32, torch.int64)
     assert ((batch.images[:, 0, 0, 0] * 0.5 + 0.5) * 255).round().long().tolist() == batch.targets.tolist()
@@ -146,10 +146,10 @@ def test_evaluation_keeps_the_sets_order() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"count": 3, "drop_last": True}, "3 pictures do not make one batch of 4 over 1 processes"),
-        ({"batch_size": 1, "world": 2}, "batch_size: expected a picture for each of 2 processes"),
-        ({"count": 1, "world": 2}, "1 pictures do not make one batch"),
-        ({"count": 0}, "0 pictures do not make one batch"),
+        ({"count": 3, "drop_last": True}, "3 images do not make one batch of 4 over 1 processes"),
+        ({"batch_size": 1, "world": 2}, "batch_size: expected an image for each of 2 processes"),
+        ({"count": 1, "world": 2}, "1 images do not make one batch"),
+        ({"count": 0}, "0 images do not make one batch"),
     ],
 )
 def test_what_cannot_make_a_batch_is_refused(arguments: dict[str, int], said: str) -> None:

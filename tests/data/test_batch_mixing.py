@@ -1,4 +1,4 @@
-"""Mixup and CutMix: targets stay probabilities, pictures are weighted as the targets say."""
+"""Mixup and CutMix: targets stay probabilities, images are weighted as the targets say."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIXUP, CUTMIX = Augmentation(mixup=0.8), Augmentation(cutmix=1.0)
 
 
 def batch(count: int) -> Batch:
-    """Picture i shows the number i and is of class i."""
+    """Image i shows the number i and is of class i."""
     return Batch(torch.arange(count).float().reshape(-1, 1, 1, 1).repeat(1, 2, 8, 8), torch.arange(count))
 
 
@@ -37,7 +37,7 @@ def test_targets_are_probabilities(augmentation: Augmentation, count: int, smoot
 
 @pytest.mark.parametrize("augmentation", [MIXUP, CUTMIX])
 @pytest.mark.parametrize("count", [8, 9])
-def test_a_picture_holds_each_class_in_the_share_its_target_says(augmentation: Augmentation, count: int) -> None:
+def test_an_image_holds_each_class_in_the_share_its_target_says(augmentation: Augmentation, count: int) -> None:
     for seed in range(5):
         result = mixed(augmentation, count, seed=seed)
         expected = result.targets @ torch.arange(count).float()

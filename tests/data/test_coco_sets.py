@@ -12,17 +12,17 @@ import pytest
 import torch
 from PIL import Image
 from tiny_annotated import CATEGORIES, annotation, coco_set, document, square, write_part
-from tiny_pictures import noise
+from tiny_images import noise
 
-from metaformer.data.coco import CocoPictures, open_detection
-from metaformer.data.decode import UnreadablePicture
+from metaformer.data.coco import CocoDataset, open_detection
+from metaformer.data.decode import UnreadableImage
 from metaformer.data.rle import filled, region_mask, unpacked
 from metaformer.errors import DataError
-from metaformer.recipe import DataChoice
+from metaformer.recipe import DataConfig
 
 
-def choice(root: Path, **changes: Any) -> DataChoice:
-    return DataChoice(source=str(root), **changes)
+def choice(root: Path, **changes: Any) -> DataConfig:
+    return DataConfig(source=str(root), **changes)
 
 
 def test_a_set_is_opened_with_its_labels_in_the_order_of_their_ids(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_set_is_opened_with_its_labels_in_the_order_of_their_ids(tmp_path: Pat
     assert torch.equal(objects["masks"], torch.stack([expected, expected]))
 
 
-def test_a_picture_without_objects_stays_with_empty_tensors(tmp_path: Path) -> None:
+def test_an_image_without_objects_stays_with_empty_tensors(tmp_path: Path) -> None:
     _, objects = open_detection(choice(coco_set(tmp_path))).train.load(2)
     shapes = {name: tuple(value.shape) for name, value in objects.items()}
     assert shapes == {"boxes": (0, 4), "labels": (0,), "image_id": (), "masks": (0, 16, 20)}
@@ -53,7 +53,7 @@ def test_the_ground_truth_speaks_of_indices_and_labels_and_the_ids_lead_back(tmp
     runs = {"size": [16, 20], "counts": [0, 32, 288]}
     content["annotations"].append(annotation(500, 10, iscrowd=1, segmentation=runs, bbox=[0, 0, 2, 16], area=32))
     train = open_detection(choice(coco_set(tmp_path, content))).train
-    assert isinstance(train, CocoPictures)
+    assert isinstance(train, CocoDataset)
     truth = train.ground_truth()
     assert [image["id"] for image in truth["images"]] == [0, 1, 2]
     assert [category["id"] for category in truth["categories"]] == [1, 2]
@@ -76,20 +76,20 @@ def test_an_area_that_is_not_given_is_that_of_the_mask_or_of_the_box(tmp_path: P
     del content["annotations"][0]["area"]
     content["annotations"][0]["segmentation"] = square(2, 3, 4)
     train = open_detection(choice(coco_set(tmp_path, content))).train
-    assert isinstance(train, CocoPictures)
+    assert isinstance(train, CocoDataset)
     assert train.ground_truth()["annotations"][0]["area"] == 16
     assert train.boxes_only().ground_truth()["annotations"][0]["area"] == 36
 
 
 @pytest.mark.parametrize("folder", ["images/", ""])
-def test_pictures_lie_in_images_or_beside_it(tmp_path: Path, folder: str) -> None:
+def test_images_lie_in_images_or_beside_it(tmp_path: Path, folder: str) -> None:
     for split, content in (("train", document()), ("val", document(2, 50))):
         write_part(tmp_path, split, content, folder)
     sets = open_detection(choice(tmp_path))
     assert Path(sets.train.name(0)) == tmp_path / f"{folder}train" / "10.png"
 
 
-def test_without_a_validation_part_pictures_are_held_out(tmp_path: Path) -> None:
+def test_without_a_validation_part_images_are_held_out(tmp_path: Path) -> None:
     write_part(tmp_path, "train", document(10))
     sets = open_detection(choice(tmp_path, val_fraction=0.3))
     again = open_detection(choice(tmp_path, val_fraction=0.3))
@@ -97,8 +97,8 @@ def test_without_a_validation_part_pictures_are_held_out(tmp_path: Path) -> None
     names = [sets.val.name(i) for i in range(3)]
     assert names == [again.val.name(i) for i in range(3)]
     assert not set(names) & {sets.train.name(i) for i in range(7)}
-    assert isinstance(sets.val, CocoPictures)
-    for index in range(3):  # objects go with their pictures
+    assert isinstance(sets.val, CocoDataset)
+    for index in range(3):  # objects go with their images
         expected = sum(a["image_id"] == sets.val.image_ids[index] for a in document(10)["annotations"])
         assert len(sets.val.objects(index)["labels"]) == expected
 
@@ -130,20 +130,20 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], None], str, str]] = {
     "a size that is not the file's": (
         spoil("images", 0, width=21),
         "10.png",
-        "image 10: the annotations are for 21 × 16 pixels, the picture has 20 × 16",
+        "image 10: the annotations are for 21 × 16 pixels, the image has 20 × 16",
     ),
-    "a picture on its side": (spoil("images", 0, width=16, height=20), "10.png", "turned on its side"),
+    "an image on its side": (spoil("images", 0, width=16, height=20), "10.png", "turned on its side"),
     "an image id twice": (
         lambda content: content["images"].append({**content["images"][0], "file_name": "again.png"}),
         "again.png",
-        "image 10: another picture has this id",
+        "image 10: another image has this id",
     ),
     "a file twice": (spoil("images", 1, file_name="10.png"), "10.png", "image 11: image 10 is this file already"),
-    "a picture without a name": (spoil("images", 1, file_name=None), "train2017.json", "image 11: expected a whole id"),
+    "an image without a name": (spoil("images", 1, file_name=None), "train2017.json", "image 11: expected a whole id"),
     "a size of nothing": (spoil("images", 1, width=0), "11.png", "image 11: expected a height and a width"),
-    "a missing picture": (spoil("images", 2, file_name="absent.png"), "absent.png", "image 12: No such file"),
+    "a missing image": (spoil("images", 2, file_name="absent.png"), "absent.png", "image 12: No such file"),
     "a box outside": (add(bbox=[30, 0, 5, 5]), "11.png", "annotation 500 of image 11: its box"),
-    "a box that reaches over the edge": (add(bbox=[15, 0, 7, 5]), "11.png", "outside the picture of 20 × 16"),
+    "a box that reaches over the edge": (add(bbox=[15, 0, 7, 5]), "11.png", "outside the image of 20 × 16"),
     "a box without width": (
         add(bbox=[2, 2, 0, 5]),
         "11.png",
@@ -160,7 +160,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], None], str, str]] = {
     "a mask of too few pixels": (
         run_lengths(counts=[300]),
         "11.png",
-        "its mask covers 300 pixels, the picture has 320",
+        "its mask covers 300 pixels, the image has 320",
     ),
     "a mask of negative runs": (run_lengths(counts=[330, -10]), "11.png", "run lengths of 0 or more"),
     "a mask whose text breaks off": (run_lengths(counts="P:o"), "11.png", "break off"),
@@ -168,7 +168,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], None], str, str]] = {
     "a polygon of two points": (add(segmentation=[[1, 1, 2, 2]]), "11.png", "three points or more"),
     "a polygon of half a point": (add(segmentation=[[1, 1, 2, 2, 3, 3, 4]]), "11.png", "three points or more"),
     "a polygon of texts": (add(segmentation=[["1"] * 6]), "11.png", "finite numbers"),
-    "a polygon of another picture": (add(segmentation=square(10, 5, 90)), "11.png", "beyond the picture of 20 × 16"),
+    "a polygon of another image": (add(segmentation=square(10, 5, 90)), "11.png", "beyond the image of 20 × 16"),
     "a mask that is neither": (add(segmentation="x"), "11.png", "expected polygons or run lengths"),
 }
 
@@ -192,15 +192,15 @@ def test_a_fault_is_refused_with_its_file_and_id_or_left_out(tmp_path: Path, fau
     (left_out,) = sets.skipped
     assert file in left_out.path
     assert told in left_out.reason
-    of_a_picture = left_out.reason.startswith("image")
-    assert isinstance(sets.train, CocoPictures)
-    pictures = len(content["images"]) - of_a_picture
-    assert len(sets.train) == pictures
+    of_an_image = left_out.reason.startswith("image")
+    assert isinstance(sets.train, CocoDataset)
+    images = len(content["images"]) - of_an_image
+    assert len(sets.train) == images
     for index in range(len(sets.train)):
         sets.train.load(index)
 
 
-def test_a_picture_that_cannot_be_decoded_is_named_with_its_id(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_decoded_is_named_with_its_id(tmp_path: Path) -> None:
     root = coco_set(tmp_path)
     bad = root / "images" / "val2017" / "51.png"
     bad.write_bytes(bad.read_bytes()[:200])
@@ -210,14 +210,14 @@ def test_a_picture_that_cannot_be_decoded_is_named_with_its_id(tmp_path: Path) -
     assert (len(sets.train), len(sets.val)) == (3, 1)
     for verify in ("header", "none"):
         assert not open_detection(choice(root, verify=verify)).skipped
-    with pytest.raises(UnreadablePicture, match="truncated"):
+    with pytest.raises(UnreadableImage, match="truncated"):
         open_detection(choice(root, verify="none")).val.load(1)
 
 
-def test_a_picture_of_another_size_that_nobody_looked_at_is_met_when_it_is_read(tmp_path: Path) -> None:
+def test_an_image_of_another_size_that_nobody_looked_at_is_met_when_it_is_read(tmp_path: Path) -> None:
     root = coco_set(tmp_path)
     noise(1, 17, 20).save(root / "images" / "train2017" / "10.png")
-    with pytest.raises(UnreadablePicture, match=r"10\.png.*for 20 × 16 pixels, the picture has 20 × 17"):
+    with pytest.raises(UnreadableImage, match=r"10\.png.*for 20 × 16 pixels, the image has 20 × 17"):
         open_detection(choice(root, verify="none")).train.load(0)
 
 
@@ -241,7 +241,7 @@ def test_rounding_over_the_edge_is_no_fault_and_is_cut_off(tmp_path: Path) -> No
 
 
 WHOLE: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
-    "no pictures": (lambda content: content.update(images=[]), "names no picture"),
+    "no images": (lambda content: content.update(images=[]), "names no image"),
     "no objects": (lambda content: content.update(annotations=[]), "no object in them"),
     "no categories": (lambda content: content.update(categories=[]), "names no category"),
     "no list of annotations": (lambda content: content.pop("annotations"), "expected a list of mappings under 'anno"),
@@ -320,15 +320,15 @@ def test_the_real_sets_are_without_fault(shared_data: Path, name: str) -> None:
     sets = open_detection(choice(shared_data / name, verify="header"))
     assert (len(sets.train), len(sets.val), len(sets.classes)) == (train, val, classes)
     assert sets.has_masks == (name != "bccd")
-    for pictures, expected in ((sets.train, train_objects), (sets.val, val_objects)):
-        assert isinstance(pictures, CocoPictures)
-        assert sum(len(pictures.boxes_only().objects(i)["labels"]) for i in range(len(pictures))) == expected
+    for images, expected in ((sets.train, train_objects), (sets.val, val_objects)):
+        assert isinstance(images, CocoDataset)
+        assert sum(len(images.boxes_only().objects(i)["labels"]) for i in range(len(images))) == expected
 
 
-def test_the_real_ones_gaps_and_pictures_without_objects(shared_data: Path) -> None:
+def test_the_real_ones_gaps_and_images_without_objects(shared_data: Path) -> None:
     sets = open_detection(choice(shared_data / "coco128", verify="none"))
     assert sets.held_out_here
-    assert isinstance(sets.train, CocoPictures)
+    assert isinstance(sets.train, CocoDataset)
     assert (sets.train.category_ids[11:13], sets.classes[11:13]) == ((13, 14), ("stop sign", "parking meter"))
     both = [len(part.objects(i)["labels"]) for part in (sets.train, sets.val) for i in range(len(part))]
     assert (len(both), sum(both)) == (128, 929)
@@ -345,7 +345,7 @@ def test_masks_of_real_objects_fill_their_boxes(shared_data: Path) -> None:
             assert box.tolist() == [int(side) for side in around]
 
 
-def test_a_grey_picture_comes_in_colour(tmp_path: Path) -> None:
+def test_a_gray_image_comes_in_color(tmp_path: Path) -> None:
     root = coco_set(tmp_path)
     Image.new("L", (20, 16), 90).save(root / "images" / "train2017" / "10.png")
     image, _ = open_detection(choice(root)).train.load(0)

@@ -1,4 +1,4 @@
-"""Batches of annotated pictures depend on (seed, epoch, index) alone, and never on workers, processes or a restart."""
+"""Batches of annotated images depend on (seed, epoch, index) alone, and never on workers, processes or a restart."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 import torch
 from tiny_annotated import coco_set, document, label_map_set, labels_of
 
-from metaformer.data.annotated import AnnotatedSets
+from metaformer.data.annotated import AnnotatedSplits
 from metaformer.data.coco import open_detection
 from metaformer.data.label_maps import open_segmentation
 from metaformer.data.loading.dense_loader import ListedParcel, dense_evaluation_loader, dense_training_loader
-from metaformer.data.loading.loader import BadPictureWarning, ParcelLoader
+from metaformer.data.loading.loader import BadImageWarning, ParcelLoader
 from metaformer.errors import DataError
-from metaformer.recipe import Augmentation, DataChoice, Dense
+from metaformer.recipe import Augmentation, DataConfig, Dense
 from metaformer.types import Batch, Preprocessing
 
 SYSTEMS = ["retinanet", "mask_rcnn", "semantic_fpn"]
@@ -30,15 +30,15 @@ def spec(system: str, **changes: Any) -> Any:
     return SimpleNamespace(**{"system": system, "short_side": 32, "long_side": 64, "square": False, **changes})
 
 
-def opened(folder: Path, system: str, count: int = 7, **changes: Any) -> AnnotatedSets:
+def opened(folder: Path, system: str, count: int = 7, **changes: Any) -> AnnotatedSplits:
     if system == "semantic_fpn":
         root = folder if folder.joinpath("images").is_dir() else label_map_set(folder, train=count, val=3)
-        return open_segmentation(DataChoice(source=str(root), **changes))
+        return open_segmentation(DataConfig(source=str(root), **changes))
     root = folder if folder.joinpath("images").is_dir() else coco_set(folder, document(count), document(3, 50))
-    return open_detection(DataChoice(source=str(root), **changes))
+    return open_detection(DataConfig(source=str(root), **changes))
 
 
-def training(sets: AnnotatedSets, system: str, dense: Dense = VARIED, **changes: Any) -> ParcelLoader:
+def training(sets: AnnotatedSplits, system: str, dense: Dense = VARIED, **changes: Any) -> ParcelLoader:
     arguments = {"seed": 5, "batch_size": 3, **changes}
     return dense_training_loader(sets.train, spec(system), Preprocessing(), Augmentation(), dense, **arguments)
 
@@ -79,7 +79,7 @@ def test_processes_share_what_one_would_see(tmp_path: Path, system: str) -> None
     sets = opened(tmp_path, system)
     whole = list(training(sets, system).batches(0))
     parts = [list(training(sets, system, rank=rank, world=2).batches(0)) for rank in range(2)]
-    assert [len(part) for part in parts] == [2, 2], "a last batch of one picture would leave a process without"
+    assert [len(part) for part in parts] == [2, 2], "a last batch of one image would leave a process without"
     for batch, one, other in zip(whole, *parts, strict=False):
         assert same(list(batch.images), [*one.images, *other.images])
         assert same(list(batch.targets), [*one.targets, *other.targets])
@@ -102,7 +102,7 @@ def test_segmenters_get_tensors(tmp_path: Path) -> None:
     assert int(batch.targets[batch.targets != 255].max()) <= 2
 
 
-def test_evaluation_has_every_picture_once_in_order(tmp_path: Path) -> None:
+def test_evaluation_has_every_image_once_in_order(tmp_path: Path) -> None:
     sets = opened(tmp_path / "objects", "mask_rcnn")
     batches = list(dense_evaluation_loader(sets.val, spec("mask_rcnn"), Preprocessing(), batch_size=2).batches(0))
     targets = [target for batch in batches for target in batch.targets]
@@ -125,7 +125,7 @@ def test_evaluation_has_every_picture_once_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("system", ["retinanet", "semantic_fpn"])
-def test_a_picture_that_breaks_later_ends_the_run_with_its_path_or_is_passed_over(
+def test_an_image_that_breaks_later_ends_the_run_with_its_path_or_is_passed_over(
     tmp_path: Path, system: str, workers: int
 ) -> None:
     sets = opened(tmp_path, system)
@@ -133,7 +133,7 @@ def test_a_picture_that_breaks_later_ends_the_run_with_its_path_or_is_passed_ove
         bad = Path(part.name(1))
         bad.write_bytes(bad.read_bytes()[:100])
     refusing = training(sets, system, workers=workers)
-    with pytest.raises(DataError, match=r"\.png is not a readable picture.*--data.on-bad-image skip"):
+    with pytest.raises(DataError, match=r"\.png is not a readable image.*--data.on-bad-image skip"):
         list(refusing.batches(0))
     refusing.close()
 
@@ -146,9 +146,9 @@ def test_a_picture_that_breaks_later_ends_the_run_with_its_path_or_is_passed_ove
         left = [len(batch) for batch in judged.batches(0)]
     loader.close()
     judged.close()
-    assert lengths == [3, 3, 1], "the next picture takes its place"
-    assert left == [1, 0, 1], "a picture judged twice would count twice"
-    told = [str(warning.message) for warning in caught if warning.category is BadPictureWarning]
+    assert lengths == [3, 3, 1], "the next image takes its place"
+    assert left == [1, 0, 1], "an image judged twice would count twice"
+    told = [str(warning.message) for warning in caught if warning.category is BadImageWarning]
     assert ["takes its place" in words for words in told] == [True, False]
 
 

@@ -1,4 +1,4 @@
-"""Boxes, masks and label maps move with their picture; a segmenter's pictures have the sizes that they should."""
+"""Boxes, masks and label maps move with their image; a segmenter's images have the sizes that they should."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tiny_pictures import noise
+from tiny_images import noise
 from torch import Tensor
 
 from metaformer.data.transforms import paired as geometry
@@ -22,7 +22,7 @@ def sizes(**changes: Any) -> Any:
 
 
 def scene() -> tuple[Tensor, Objects]:
-    """A black picture of 40 × 30 with a red and a green rectangle, each an object with its mask."""
+    """A black image of 40 × 30 with a red and a green rectangle, each an object with its mask."""
     pixels = torch.zeros(3, 30, 40, dtype=torch.uint8)
     boxes = [[4, 6, 14, 26], [20, 2, 36, 12]]
     masks = torch.zeros(2, 30, 40, dtype=torch.uint8)
@@ -33,7 +33,7 @@ def scene() -> tuple[Tensor, Objects]:
     return pixels, {"boxes": torch.tensor(boxes).float(), "labels": labels, "masks": masks, "image_id": torch.tensor(9)}
 
 
-def colour_under(pixels: Tensor, label: int) -> Tensor:
+def color_under(pixels: Tensor, label: int) -> Tensor:
     return pixels[{5: 0, 7: 1}[label]]
 
 
@@ -65,7 +65,7 @@ def test_a_zoom_keeps_the_canvas_and_takes_boxes_and_masks_along(factor: float) 
             assert (around - box).abs().max() <= 1, "a box is around its mask"
             assert (box >= 0).all()
             assert (box <= torch.tensor([40, 30, 40, 30])).all()
-            assert ((colour_under(zoomed, label) > 127) == mask.bool()).float().mean() > 0.97
+            assert ((color_under(zoomed, label) > 127) == mask.bool()).float().mean() > 0.97
             seen += 1
     assert seen >= 20
 
@@ -81,7 +81,7 @@ def test_what_a_zoom_leaves_out_is_dropped_with_its_label() -> None:
     assert {(), (5,), (7,)} <= kept
 
 
-def test_a_smaller_picture_stands_on_the_colour_that_was_asked_for() -> None:
+def test_a_smaller_image_stands_on_the_color_that_was_asked_for() -> None:
     pixels, objects = scene()
     zoomed, _ = geometry.zoomed(pixels + 9, objects, 0.5, (0.2, 0.4, 0.6))
     around = (zoomed == torch.tensor([51, 102, 153], dtype=torch.uint8).view(3, 1, 1)).all(0)
@@ -97,17 +97,17 @@ def test_detection_training_without_an_object() -> None:
     }
     for factor in (0.5, 2.0):
         vary = geometry.DetectionTraining(Augmentation(hflip=1.0), Dense(scale=(factor, factor)), Preprocessing())
-        picture, moved = vary(noise(1), objects)
-        assert (picture.shape, picture.dtype) == ((3, 12, 10), torch.float32)
+        image, moved = vary(noise(1), objects)
+        assert (image.shape, image.dtype) == ((3, 12, 10), torch.float32)
         assert [tuple(moved[name].shape) for name in ("boxes", "labels", "masks")] == [(0, 4), (0,), (0, 12, 10)]
 
 
-def test_detection_without_variation_is_the_picture_itself() -> None:
+def test_detection_without_variation_is_the_image_itself() -> None:
     pixels, objects = scene()
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
     vary = geometry.DetectionTraining(Augmentation(hflip=0.0), Dense(), Preprocessing())
-    for picture, same in (vary(image, objects), geometry.DetectionEvaluation()(image, objects)):
-        assert torch.equal(picture, pixels / 255)
+    for seen, same in (vary(image, objects), geometry.DetectionEvaluation()(image, objects)):
+        assert torch.equal(seen, pixels / 255)
         assert all(torch.equal(same[name], objects[name]) for name in objects)
 
 
@@ -121,7 +121,7 @@ def test_detection_without_variation_is_the_picture_itself() -> None:
         (100, 300, {"square": True}, (64, 64)),
     ],
 )
-def test_a_picture_is_fitted(height: int, width: int, changes: dict[str, Any], expected: tuple[int, int]) -> None:
+def test_an_image_is_fitted(height: int, width: int, changes: dict[str, Any], expected: tuple[int, int]) -> None:
     assert geometry.fitted_size(height, width, sizes(**changes)) == expected
 
 
@@ -131,17 +131,17 @@ def test_the_papers_evaluation_size() -> None:
     assert geometry.segmenter_size(300, 100, sizes()) == (128, 64)
 
 
-def test_a_picture_for_a_segmenter_is_aligned_and_normalised() -> None:
+def test_an_image_for_a_segmenter_is_aligned_and_normalized() -> None:
     image = Image.new("RGB", (90, 60), (124, 116, 104))
-    picture = geometry.picture_for_segmenter(image, sizes(), Preprocessing())
-    assert (picture.shape, picture.dtype) == ((3, 64, 96), torch.float32)
-    assert picture.abs().max() < 0.01, "the mean's colour becomes 0"
-    square = geometry.picture_for_segmenter(image, sizes(square=True), Preprocessing())
+    image = geometry.segmenter_input(image, sizes(), Preprocessing())
+    assert (image.shape, image.dtype) == ((3, 64, 96), torch.float32)
+    assert image.abs().max() < 0.01, "the mean's color becomes 0"
+    square = geometry.segmenter_input(image, sizes(square=True), Preprocessing())
     assert square.shape == (3, 64, 64)
 
 
 def painted(label_map: Tensor) -> Image.Image:
-    """A picture whose red says the label."""
+    """An image whose red says the label."""
     red = (label_map.clamp(max=5) * 50).to(torch.uint8)
     return Image.fromarray(torch.stack([red, red, red], -1).numpy())
 
@@ -156,12 +156,12 @@ def test_segmentation_training_moves_labels_with_their_pixels() -> None:
     sizes_seen, first = set(), set()
     for seed in range(24):
         torch.manual_seed(seed)
-        picture, labels = vary(painted(blocks), blocks)
-        assert (picture.shape, labels.shape, labels.dtype) == ((3, 32, 32), (32, 32), torch.int64)
+        image, labels = vary(painted(blocks), blocks)
+        assert (image.shape, labels.shape, labels.dtype) == ((3, 32, 32), (32, 32), torch.int64)
         said = labels != 255
-        agree = (picture[0] * 255 / 50 - labels).abs() < 0.5
+        agree = (image[0] * 255 / 50 - labels).abs() < 0.5
         assert agree[said].float().mean() > 0.9
-        assert (picture[:, ~said] == 0).all()
+        assert (image[:, ~said] == 0).all()
         sizes_seen.add(int(said.sum()))
         first.add(int(labels[0, 0]))
     assert len(sizes_seen) > 3
@@ -191,14 +191,14 @@ def test_a_crop_with_too_much_of_one_class_is_drawn_again() -> None:
     assert len(geometry.crop_corner(labels, 16, 0.75)) == 2, "where there is no other crop, one with too much is taken"
 
 
-def test_colours_vary_within_bounds_and_follow_from_the_seed() -> None:
+def test_colors_vary_within_bounds_and_follow_from_the_seed() -> None:
     pixels = pixels_of(noise(3, 24, 24))
     seen = set()
     for seed in range(16):
         torch.manual_seed(seed)
-        varied = geometry.varied_colours(pixels)
+        varied = geometry.varied_colors(pixels)
         torch.manual_seed(seed)
-        assert torch.equal(varied, geometry.varied_colours(pixels))
+        assert torch.equal(varied, geometry.varied_colors(pixels))
         assert (varied.dtype, varied.shape) == (torch.uint8, pixels.shape)
         seen.add(round(float(varied.float().mean()), 3))
     assert len(seen) > 10

@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 from tiny_annotated import label_map_set, labels_of
-from tiny_pictures import noise
+from tiny_images import noise
 
-from metaformer.data.decode import UnreadablePicture, read_label_map
+from metaformer.data.decode import UnreadableImage, read_label_map
 from metaformer.data.label_maps import Labels, open_segmentation
 from metaformer.errors import DataError
-from metaformer.recipe import DataChoice
+from metaformer.recipe import DataConfig
 
 
-def choice(root: Path, **changes: Any) -> DataChoice:
-    return DataChoice(source=str(root), **changes)
+def choice(root: Path, **changes: Any) -> DataConfig:
+    return DataConfig(source=str(root), **changes)
 
 
 @pytest.mark.parametrize("names", [("training", "validation"), ("train", "val")])
@@ -62,7 +62,7 @@ def test_a_table_that_says_nothing_is_refused(tmp_path: Path, content: str) -> N
         open_segmentation(choice(root))
 
 
-def test_without_a_validation_part_pictures_are_held_out(tmp_path: Path) -> None:
+def test_without_a_validation_part_images_are_held_out(tmp_path: Path) -> None:
     root = label_map_set(tmp_path, train=8)
     (root / "images" / "validation").rename(root / "elsewhere")
     sets = open_segmentation(choice(root, val_fraction=0.25))
@@ -87,7 +87,7 @@ def test_palettes_and_other_depths_are_read_as_numbers(tmp_path: Path, mode: str
     assert np.array_equal(read_label_map(tmp_path / "map.png"), stored)
 
 
-def colours(path: Path) -> None:
+def colors(path: Path) -> None:
     noise(1, 16, 20).save(path)
 
 
@@ -115,13 +115,13 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
         "annotations/training/1.png",
         numbers(height=15),
         "images/training/1.png",
-        "1.png has 20 × 15 pixels, the picture 20 × 16",
+        "1.png has 20 × 15 pixels, the image 20 × 16",
     ),
-    "a label map of colours": ("annotations/training/1.png", colours, "1.png", "one channel of whole class numbers"),
+    "a label map of colors": ("annotations/training/1.png", colors, "1.png", "one channel of whole class numbers"),
     "a label map that is cut": ("annotations/training/1.png", cut, "annotations/training/1.png", "truncated"),
-    "a picture that is cut": ("images/training/1.png", cut, "images/training/1.png", "truncated"),
-    "a picture without label map": ("annotations/training/1.png", Path.unlink, "images/training/1.png", "no label map"),
-    "a label map without picture": ("images/training/1.png", Path.unlink, "annotations/training/1.png", "is missing"),
+    "an image that is cut": ("images/training/1.png", cut, "images/training/1.png", "truncated"),
+    "an image without label map": ("annotations/training/1.png", Path.unlink, "images/training/1.png", "no label map"),
+    "a label map without image": ("images/training/1.png", Path.unlink, "annotations/training/1.png", "is missing"),
 }
 
 
@@ -151,9 +151,9 @@ def test_what_nobody_looked_at_is_met_when_it_is_read(tmp_path: Path) -> None:
     numbers(4)(root / "annotations" / "training" / "0.png")
     numbers(height=15)(root / "annotations" / "training" / "1.png")
     train = open_segmentation(choice(root, verify="none")).train
-    with pytest.raises(UnreadablePicture, match=r"annotations/training/0\.png.*it has the label 4"):
+    with pytest.raises(UnreadableImage, match=r"annotations/training/0\.png.*it has the label 4"):
         train.load(0)
-    with pytest.raises(UnreadablePicture, match=r"images/training/1\.png.*20 × 15"):
+    with pytest.raises(UnreadableImage, match=r"images/training/1\.png.*20 × 15"):
         train.load(1)
     with pytest.raises(DataError, match="20 × 15"):
         open_segmentation(choice(root, verify="header"))
@@ -171,7 +171,7 @@ def test_a_part_that_teaches_nothing_is_refused(tmp_path: Path) -> None:
         open_segmentation(choice(root))
     for path in (root / "images" / "validation").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="validation has no picture"):
+    with pytest.raises(DataError, match="validation has no image"):
         open_segmentation(choice(root))
 
 

@@ -1,4 +1,4 @@
-"""Pictures kept in memory: what they are judged on is the picture path's to the bit, how they are varied is its law."""
+"""Images kept in memory: what they are judged on is the image path's to the bit, how they are varied is its law."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_bad_pictures import truncated
+from test_bad_images import truncated
 from test_batch_loader import equal
 from torch import Tensor
 from torch.nn import functional as F
 
-from metaformer.data.loading.cached_images import ROOM, PictureMemory, kept_in_memory
-from metaformer.data.loading.loader import BadPictureWarning, MemoryLoader, evaluation_loader, training_loader
-from metaformer.data.sets import ArrayPictures, FilePictures
+from metaformer.data.loading.cached_images import ROOM, CachedImages, kept_in_memory
+from metaformer.data.loading.loader import BadImageWarning, MemoryLoader, evaluation_loader, training_loader
+from metaformer.data.sets import ArrayDataset, ImageFileDataset
 from metaformer.data.sources import open_source
 from metaformer.errors import DataError
-from metaformer.recipe import Augmentation, DataChoice
+from metaformer.recipe import Augmentation, DataConfig
 from metaformer.types import Batch, Preprocessing
 
 PIXELS = Preprocessing(size=(16, 24), crop=1.0, mean=(0.0,), std=(1 / 255,))
-"""Normalised so that floats are bytes: what is black is 0, and what no picture has shows."""
+"""Normalized so that floats are bytes: what is black is 0, and what no image has shows."""
 SHIFTED = Augmentation(policy="small", hflip=0.5)
 
 
-def arrays(count: int = 22, height: int = 16, width: int = 24, seed: int = 0) -> ArrayPictures:
-    """Grey noise without black, picture i labelled i."""
+def arrays(count: int = 22, height: int = 16, width: int = 24, seed: int = 0) -> ArrayDataset:
+    """Gray noise without black, image i labeled i."""
     pixels = np.random.RandomState(seed).randint(1, 256, (count, height, width), np.uint8)
-    return ArrayPictures(pixels, list(range(count)), "noise", list(range(count)))
+    return ArrayDataset(pixels, list(range(count)), "noise", list(range(count)))
 
 
-def training(pictures: ArrayPictures, augmentation: Augmentation = SHIFTED, **more: object) -> MemoryLoader:
+def training(images: ArrayDataset, augmentation: Augmentation = SHIFTED, **more: object) -> MemoryLoader:
     arguments = {"memory": True, "batch_size": 8, "seed": 3, **more}
-    made = training_loader(pictures, PIXELS, augmentation, 1, **arguments)
+    made = training_loader(images, PIXELS, augmentation, 1, **arguments)
     assert isinstance(made, MemoryLoader)
     return made
 
@@ -49,7 +49,7 @@ def whole(loader: MemoryLoader, epoch: int = 0) -> Batch:
     return Batch(torch.cat([b.images for b in batches]), torch.cat([b.targets for b in batches]))
 
 
-def by_picture(batch: Batch) -> Tensor:
+def by_image(batch: Batch) -> Tensor:
     return batch.images[batch.targets.argsort()]
 
 
@@ -63,7 +63,7 @@ def by_picture(batch: Batch) -> Tensor:
         Preprocessing(size=(20, 28), mean=(0.4,), std=(0.3,)),
     ],
 )
-def test_evaluation_batches_are_the_picture_paths_to_the_bit(pixels: Preprocessing, channels: int) -> None:
+def test_evaluation_batches_are_the_image_paths_to_the_bit(pixels: Preprocessing, channels: int) -> None:
     ways = [
         list(evaluation_loader(arrays(), pixels, channels, memory=memory, batch_size=8).batches(0))
         for memory in (True, False)
@@ -72,8 +72,8 @@ def test_evaluation_batches_are_the_picture_paths_to_the_bit(pixels: Preprocessi
     assert ways[0][0].images.stride() == ways[1][0].images.stride()
 
 
-def test_pictures_of_any_size_are_kept_at_the_inputs(write_folder: Callable[..., Path]) -> None:
-    sets = open_source(DataChoice(source=str(write_folder({"train/a": 5, "train/b": 4, "val/a": 1, "val/b": 1}))))
+def test_images_of_any_size_are_kept_at_the_inputs(write_folder: Callable[..., Path]) -> None:
+    sets = open_source(DataConfig(source=str(write_folder({"train/a": 5, "train/b": 4, "val/a": 1, "val/b": 1}))))
     pixels = Preprocessing(size=(8, 8), crop=0.8)
     ways = [
         list(evaluation_loader(sets.train, pixels, 3, memory=memory, batch_size=4, rank=1, world=2).batches(0))
@@ -83,7 +83,7 @@ def test_pictures_of_any_size_are_kept_at_the_inputs(write_folder: Callable[...,
 
 
 @pytest.mark.parametrize("crop", [None, 0.8])
-def test_training_without_variation_is_the_picture_paths_to_the_bit(crop: float | None) -> None:
+def test_training_without_variation_is_the_image_paths_to_the_bit(crop: float | None) -> None:
     plain = Augmentation(policy="none", crop=crop, erase=0.5, color_jitter=0.4)
     ways = [
         list(training_loader(arrays(), PIXELS, plain, 1, memory=memory, batch_size=8, seed=3).batches(2))
@@ -105,14 +105,14 @@ def shifted_and_flipped(image: Tensor) -> Tensor:
     return torch.stack(cuts + [cut.flip(2) for cut in cuts])
 
 
-def test_every_varied_picture_is_a_shift_or_flip_of_its_own_and_all_come_equally_often() -> None:
-    pictures = arrays(12)
-    plain = by_picture(whole(training(pictures, Augmentation(policy="none"))))
+def test_every_varied_image_is_a_shift_or_flip_of_its_own_and_all_come_equally_often() -> None:
+    images = arrays(12)
+    plain = by_image(whole(training(images, Augmentation(policy="none"))))
     variants = [shifted_and_flipped(image) for image in plain]
     times = torch.zeros(len(variants[0]))
-    reader, epochs = training(pictures), 300
+    reader, epochs = training(images), 300
     for epoch in range(epochs):
-        for image, known in zip(by_picture(whole(reader, epoch)), variants, strict=True):
+        for image, known in zip(by_image(whole(reader, epoch)), variants, strict=True):
             (found,) = (known == image).flatten(1).all(1).nonzero()
             times[found] += 1
     total, kinds = times.sum().item(), len(times)
@@ -126,21 +126,21 @@ def test_every_varied_picture_is_a_shift_or_flip_of_its_own_and_all_come_equally
 @pytest.mark.parametrize(("flip", "rate"), [(0.0, 0.0), (0.2, 0.2), (1.0, 1.0)])
 def test_flips_come_at_their_rate(flip: float, rate: float) -> None:
     ramp = np.broadcast_to(np.arange(1, 25, dtype=np.uint8), (2000, 16, 24)).copy()
-    pictures = ArrayPictures(ramp, list(range(2000)), "ramp", list(range(2000)))
-    middle = whole(training(pictures, Augmentation(policy="small", hflip=flip), batch_size=500)).images[:, 0, 8, 8:16]
+    images = ArrayDataset(ramp, list(range(2000)), "ramp", list(range(2000)))
+    middle = whole(training(images, Augmentation(policy="small", hflip=flip), batch_size=500)).images[:, 0, 8, 8:16]
     flipped = (middle[:, 0] > middle[:, -1]).double().mean().item()
     assert abs(flipped - rate) <= 4 * (rate * (1 - rate) / 2000) ** 0.5
 
 
 def test_erasing_follows_timms_law() -> None:
-    """Against the picture path: how often, how large, how flat, what noise."""
-    grey = np.full((3000, 16, 24), 128, np.uint8)
-    pictures = ArrayPictures(grey, list(range(3000)), "grey", list(range(3000)))
+    """Against the image path: how often, how large, how flat, what noise."""
+    gray = np.full((3000, 16, 24), 128, np.uint8)
+    images = ArrayDataset(gray, list(range(3000)), "gray", list(range(3000)))
     pixels = PIXELS.with_changes(mean=(128 / 255,), std=(0.5,))
     erasing = Augmentation(policy="small", hflip=0.0, erase=0.4)
     told = []
     for memory in (True, False):
-        loader = training_loader(pictures, pixels, erasing, 1, memory=memory, batch_size=1000, seed=3)
+        loader = training_loader(images, pixels, erasing, 1, memory=memory, batch_size=1000, seed=3)
         images = torch.cat([batch.images for batch in loader.batches(0)])[:, 0]
         inner = images[:, 2:-2, 3:-3]  # where a shift brings no black
         changed = inner != 0
@@ -186,24 +186,24 @@ def test_processes_together_see_what_one_sees(world: int) -> None:
 
 
 def test_the_seed_decides_and_epochs_differ() -> None:
-    first = by_picture(whole(training(arrays(), ERASED)))
-    assert torch.equal(by_picture(whole(training(arrays(), ERASED))), first)
+    first = by_image(whole(training(arrays(), ERASED)))
+    assert torch.equal(by_image(whole(training(arrays(), ERASED))), first)
     others = [
-        by_picture(whole(training(arrays(), ERASED), 1)),
-        by_picture(whole(training(arrays(), ERASED, seed=4))),
+        by_image(whole(training(arrays(), ERASED), 1)),
+        by_image(whole(training(arrays(), ERASED, seed=4))),
     ]
     for other in others:
-        assert (other != first).flatten(1).any(1).double().mean() > 0.8  # most pictures, not their order alone
-    assert torch.equal(whole(training(arrays(), ERASED)).targets, _order_of_the_picture_path())
+        assert (other != first).flatten(1).any(1).double().mean() > 0.8  # most images, not their order alone
+    assert torch.equal(whole(training(arrays(), ERASED)).targets, _order_of_the_image_path())
 
 
-def _order_of_the_picture_path() -> Tensor:
+def _order_of_the_image_path() -> Tensor:
     loader = training_loader(arrays(), PIXELS, ERASED, 1, batch_size=8, seed=3)
     return torch.cat([batch.targets for batch in loader.batches(0)])
 
 
-def test_a_pictures_draws_do_not_depend_on_the_batch_it_is_in() -> None:
-    sizes = [by_picture(whole(training(arrays(), batch_size=size))) for size in (4, 11, 22)]
+def test_an_images_draws_do_not_depend_on_the_batch_it_is_in() -> None:
+    sizes = [by_image(whole(training(arrays(), batch_size=size))) for size in (4, 11, 22)]
     assert torch.equal(sizes[0], sizes[1])
     assert torch.equal(sizes[0], sizes[2])
 
@@ -222,51 +222,51 @@ def test_global_generators_go_on_as_if_nothing_had_been_read() -> None:
     assert [draws() for _ in reader.batches(0)] == expected
 
 
-def test_pictures_are_read_once_a_process_and_forgotten_with_their_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_read_once_a_process_and_forgotten_with_their_set(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    load = ArrayPictures.load
-    monkeypatch.setattr(ArrayPictures, "load", lambda self, index: read.append(index) or load(self, index))
-    pictures = arrays()
-    one = training(pictures)
-    two = evaluation_loader(pictures, PIXELS.with_changes(mean=(0.5,), std=(0.5,)), 1, memory=True, batch_size=4)
+    load = ArrayDataset.load
+    monkeypatch.setattr(ArrayDataset, "load", lambda self, index: read.append(index) or load(self, index))
+    images = arrays()
+    one = training(images)
+    two = evaluation_loader(images, PIXELS.with_changes(mean=(0.5,), std=(0.5,)), 1, memory=True, batch_size=4)
     assert isinstance(two, MemoryLoader)
     assert one.memory is two.memory
     assert read == list(range(22))
-    PictureMemory.of(pictures, PIXELS, 3)
+    CachedImages.of(images, PIXELS, 3)
     assert len(read) == 44
     pixels = weakref.ref(one.memory.pixels)
-    del one, two, pictures
+    del one, two, images
     gc.collect()
     assert pixels() is None
 
 
 def test_reading_tells_how_far_it_is() -> None:
     told: list[tuple[str, int, int]] = []
-    PictureMemory.of(arrays(300), PIXELS, 1, progress=lambda *step: told.append(step))
+    CachedImages.of(arrays(300), PIXELS, 1, progress=lambda *step: told.append(step))
     assert [step[1:] for step in told] == [(256, 300), (300, 300)]
 
 
-def folder_of(root: Path, **choice: object) -> FilePictures:
-    sets = open_source(DataChoice(source=str(root), verify="none", **choice))
-    assert isinstance(sets.train, FilePictures)
+def folder_of(root: Path, **choice: object) -> ImageFileDataset:
+    sets = open_source(DataConfig(source=str(root), verify="none", **choice))
+    assert isinstance(sets.train, ImageFileDataset)
     return sets.train
 
 
-def test_broken_pictures_are_refused_or_replaced_as_on_the_picture_path(write_folder: Callable[..., Path]) -> None:
+def test_broken_images_are_refused_or_replaced_as_on_the_image_path(write_folder: Callable[..., Path]) -> None:
     root = write_folder({"train/a": 4, "train/b": 4, "val/a": 1, "val/b": 1})
     bad = root / "train" / "b" / "001.png"
     bad.write_bytes(truncated("PNG"))
     pixels = Preprocessing(size=(8, 8), crop=1.0)
     with pytest.raises(DataError, match=r"--data\.on-bad-image skip") as raised:
         evaluation_loader(folder_of(root), pixels, 3, memory=True, batch_size=4)
-    assert str(raised.value).startswith(f"{bad} is not a readable picture: ")
+    assert str(raised.value).startswith(f"{bad} is not a readable image: ")
     ways = []
     for memory in (True, False):
         loader = evaluation_loader(folder_of(root, on_bad_image="skip"), pixels, 3, memory=memory, batch_size=4)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             ways.append([list(loader.batches(epoch)) for epoch in range(2)])
-        (told,) = [warning for warning in caught if warning.category is BadPictureWarning]
+        (told,) = [warning for warning in caught if warning.category is BadImageWarning]
         assert str(told.message).startswith(str(bad))
         assert told.filename == __file__
     assert equal(ways[0][0], ways[1][0])
@@ -287,7 +287,7 @@ def test_broken_pictures_are_refused_or_replaced_as_on_the_picture_path(write_fo
 )
 def test_what_is_kept_follows_from_the_policy(changes: dict[str, object], kept: bool) -> None:
     augmentation = Augmentation(**changes)
-    asked = {name: DataChoice(memory=name) for name in ("auto", "always", "never")}
+    asked = {name: DataConfig(memory=name) for name in ("auto", "always", "never")}
     assert kept_in_memory(asked["auto"], augmentation, 1000, (32, 32), 3) is kept
     assert kept_in_memory(asked["never"], augmentation, 1000, (32, 32), 3) is False
     if kept:
@@ -299,5 +299,5 @@ def test_what_is_kept_follows_from_the_policy(changes: dict[str, object], kept: 
 
 def test_what_is_kept_unasked_has_a_limit() -> None:
     most = ROOM // (3 * 32 * 32)
-    assert kept_in_memory(DataChoice(), SHIFTED, most, (32, 32), 3) is True
-    assert kept_in_memory(DataChoice(), SHIFTED, most + 1, (32, 32), 3) is False
+    assert kept_in_memory(DataConfig(), SHIFTED, most, (32, 32), 3) is True
+    assert kept_in_memory(DataConfig(), SHIFTED, most + 1, (32, 32), 3) is False

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tiny_pictures import noise
+from tiny_images import noise
 
 CATEGORIES = [{"id": 7, "name": "ball"}, {"id": 3, "name": "cat"}]
 """Out of order and with gaps: cat is label 0, ball label 1."""
@@ -21,20 +21,20 @@ def square(left: int, top: int, side: int) -> list[list[int]]:
 
 
 def annotation(number: int, image: int, category: int = 3, **changes: Any) -> dict[str, Any]:
-    """A square of 6 pixels at 2, 3 in a picture."""
+    """A square of 6 pixels at 2, 3 in an image."""
     own = {"id": number, "image_id": image, "category_id": category, "bbox": [2, 3, 6, 6], "area": 36, "iscrowd": 0}
     return {**own, "segmentation": square(2, 3, 6), **changes}
 
 
 def document(count: int = 3, first: int = 10) -> dict[str, Any]:
-    """So many pictures of 20 × 16, the last without an object, the one before with two, one in each other."""
+    """So many images of 20 × 16, the last without an object, the one before with two, one in each other."""
     images = [{"id": first + i, "file_name": f"{first + i}.png", "height": 16, "width": 20} for i in range(count)]
     found = [annotation(100 + i, first + i) for i in range(count - 1)]
     return {"images": images, "annotations": [*found, annotation(99, first + count - 2, 7)], "categories": CATEGORIES}
 
 
 def write_part(root: Path, split: str, content: dict[str, Any], folder: str = "images/") -> None:
-    """One part in COCO's layout, with all the pictures that it names."""
+    """One part in COCO's layout, with all the images that it names."""
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
     place = root / f"{folder}{split}"

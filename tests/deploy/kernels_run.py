@@ -18,7 +18,7 @@ from metaformer.model.block import Block, Branch
 from metaformer.model.layers import ChannelMLP, GroupNorm, Scale, StarReLU
 from metaformer.model.lean import formulas
 from metaformer.model.lean.formulas import MLPWeights, PoolingWeights, Statistics
-from metaformer.model.lean.operations import normalised_mlp, pooling_residual, runs_on_kernels, statistics
+from metaformer.model.lean.operations import normalized_mlp, pooling_residual, runs_on_kernels, statistics
 from metaformer.model.lean.triton import mlp, mlp_gradients, moments, stencil, tuning
 from metaformer.model.mixers.pooling import Pooling
 
@@ -139,8 +139,8 @@ def mlp_case(width: int, inner: int, star: bool, parts: bool) -> tuple[Tensor, M
 
 def exact_gradients(g: Tensor, x: Tensor, rest: tuple[MLPWeights, Statistics, Tensor]) -> formulas.MLPGradients:
     """The formulas' in float64."""
-    _, before = formulas.normalised_mlp(x.double(), *rest)
-    return formulas.normalised_mlp_gradients(g.double(), x.double(), before, *rest)
+    _, before = formulas.normalized_mlp(x.double(), *rest)
+    return formulas.normalized_mlp_gradients(g.double(), x.double(), before, *rest)
 
 
 def exactly(x: Tensor, weights: MLPWeights, keep: Tensor | None) -> tuple[MLPWeights, Statistics, Tensor | None]:
@@ -155,8 +155,8 @@ CASES = [(40, 56, False, True), (33, 47, True, False), (8, 96, True, True), (96,
 def test_mlp_forwards(width: int, inner: int, star: bool, parts: bool, fused: bool) -> None:
     x, weights, keep = mlp_case(width, inner, star, parts)
     stats = moments.statistics(x, 1e-5)
-    y, after = mlp.normalised_mlp(x, weights, stats, keep, x.dtype, 1e-6, x.dtype, fused)
-    expected = formulas.normalised_mlp(x.double(), *exactly(x, weights, keep))[0]
+    y, after = mlp.normalized_mlp(x, weights, stats, keep, x.dtype, 1e-6, x.dtype, fused)
+    expected = formulas.normalized_mlp(x.double(), *exactly(x, weights, keep))[0]
     assert_close(y, expected)
     for mine, theirs in zip(after, formulas.statistics(expected, 1e-6), strict=True):
         assert_close(mine, theirs)
@@ -166,7 +166,7 @@ def test_mlp_forwards(width: int, inner: int, star: bool, parts: bool, fused: bo
 def test_mlp_backwards(width: int, inner: int, star: bool, parts: bool) -> None:
     x, weights, keep = mlp_case(width, inner, star, parts)
     g = torch.randn_like(x)
-    found = mlp_gradients.normalised_mlp_gradients(g, x, weights, moments.statistics(x, 1e-5), keep, x.dtype)
+    found = mlp_gradients.normalized_mlp_gradients(g, x, weights, moments.statistics(x, 1e-5), keep, x.dtype)
     expected = exact_gradients(g, x, exactly(x, weights, keep))
     assert_close(found.x, expected.x)
     for mine, theirs in zip(found.weights, expected.weights, strict=True):
@@ -175,8 +175,8 @@ def test_mlp_backwards(width: int, inner: int, star: bool, parts: bool) -> None:
 
 def test_mlp_width_320_of_poolformers_third_stage() -> None:
     x, weights, keep = mlp_case(320, 64, False, True)
-    y, _ = normalised_mlp(x, weights, keep=keep)
-    assert_close(y, formulas.normalised_mlp(x.double(), *exactly(x, weights, keep))[0])
+    y, _ = normalized_mlp(x, weights, keep=keep)
+    assert_close(y, formulas.normalized_mlp(x.double(), *exactly(x, weights, keep))[0])
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -185,11 +185,11 @@ def test_mlp_rounds_after_the_mean_is_gone(fused: bool) -> None:
     x, weights, keep = mlp_case(40, 56, False, True)
     x = x + 200
     stats, g = moments.statistics(x, 1e-5), torch.randn_like(x)
-    y, _ = mlp.normalised_mlp(x, weights, stats, keep, x.dtype, 1e-5, torch.float16, fused)
+    y, _ = mlp.normalized_mlp(x, weights, stats, keep, x.dtype, 1e-5, torch.float16, fused)
     exact = exactly(x, weights, keep)
     branch = formulas.scaled(x.double(), exact[0].skip)
-    assert_close(y - branch, formulas.normalised_mlp(x.double(), *exact)[0] - branch, 4e-3)
-    found = mlp_gradients.normalised_mlp_gradients(g, x, weights, stats, keep, torch.float16)
+    assert_close(y - branch, formulas.normalized_mlp(x.double(), *exact)[0] - branch, 4e-3)
+    found = mlp_gradients.normalized_mlp_gradients(g, x, weights, stats, keep, torch.float16)
     expected = exact_gradients(g, x, exact)
     assert_close(found.x, expected.x, 4e-3)
     for mine, theirs in zip(found.weights, expected.weights, strict=True):
@@ -199,9 +199,9 @@ def test_mlp_rounds_after_the_mean_is_gone(fused: bool) -> None:
 def test_mlp_half_precision_tokens() -> None:
     x, weights, keep = mlp_case(40, 56, True, True)
     x, weights = x.half(), MLPWeights(*(None if part is None else part.half() for part in weights))  # type: ignore[arg-type]
-    y, _ = normalised_mlp(x, weights, keep=keep)
+    y, _ = normalized_mlp(x, weights, keep=keep)
     assert y.dtype == torch.float16
-    assert_close(y, formulas.normalised_mlp(x.double(), *exactly(x, weights, keep))[0], 4e-3)
+    assert_close(y, formulas.normalized_mlp(x.double(), *exactly(x, weights, keep))[0], 4e-3)
 
 
 def block_of(width: int, star: bool) -> Block:
@@ -257,7 +257,7 @@ def test_mlp_results_repeat_to_the_bit() -> None:
     x, weights, keep = mlp_case(40, 56, True, True)
     stats = statistics(x)
     g = torch.randn_like(x)
-    first, again = (mlp_gradients.normalised_mlp_gradients(g, x, weights, stats, keep, x.dtype) for _ in range(2))
+    first, again = (mlp_gradients.normalized_mlp_gradients(g, x, weights, stats, keep, x.dtype) for _ in range(2))
     assert torch.equal(first.x, again.x)
     for one, two in zip(first.weights, again.weights, strict=True):
         assert one is None or torch.equal(one, two)

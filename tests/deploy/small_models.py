@@ -14,7 +14,7 @@ from metaformer.model.build import build
 from metaformer.spec.model import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
 
 SIDE = 48
-"""Of the pictures that the models are built for; a grid of 6 × 6."""
+"""Of the images that the models are built for; a grid of 6 × 6."""
 
 
 def named(name: str, **args: Any) -> MixerSpec:
@@ -57,7 +57,7 @@ TIED = spec_of(
 )
 FAMILIES = {"maps": MAPS, "attention": ATTENTION, "tied": TIED}
 FREE = ("maps", "attention")
-"""Those whose graphs take pictures of any size."""
+"""Those whose graphs take images of any size."""
 
 
 def model_of(spec: ModelSpec) -> Any:
@@ -68,12 +68,12 @@ def model_of(spec: ModelSpec) -> Any:
         if parameter.requires_grad:
             with torch.no_grad():
                 wide = parameter.ndim > 1
-                centre = 0.0 if wide or name.endswith("bias") else 1.0
-                parameter.normal_(centre, parameter[0].numel() ** -0.5 if wide else 0.1)
+                center = 0.0 if wide or name.endswith("bias") else 1.0
+                parameter.normal_(center, parameter[0].numel() ** -0.5 if wide else 0.1)
     return model
 
 
-def pictures(*shape: int) -> Tensor:
+def random_images(*shape: int) -> Tensor:
     height, width = shape[1:] or (SIDE, SIDE)
     return torch.randn(shape[0], 3, height, width)
 

@@ -12,16 +12,16 @@ from unittest.mock import patch
 import pytest
 import torch
 from dense_models import SMALL, lightened, objects, pyramid_spec
-from dense_models import pictures as dense_pictures
+from dense_models import random_images as dense_images
 from PIL import Image
-from small_models import ATTENTION, FAMILIES, FREE, MAPS, SIDE, TIED, apart, model_of, named, pictures, spec_of
+from small_models import ATTENTION, FAMILIES, FREE, MAPS, SIDE, TIED, apart, model_of, named, random_images, spec_of
 from torch import Tensor, nn
 
 import metaformer
 from metaformer.data.transforms.image import evaluation_transform
 from metaformer.deploy import compile as compiled
 from metaformer.deploy import precision
-from metaformer.deploy import quantization as quantisation
+from metaformer.deploy import quantization as quantization
 from metaformer.deploy.compile import CompiledModel, FellBackWarning
 from metaformer.deploy.engines import onnxruntime, openvino
 from metaformer.deploy.engines import torch as eager
@@ -49,7 +49,7 @@ def test_every_mixer_through_every_engine(family: str, backend: str) -> None:
     if family in FREE:
         sizes += [(2, 224, 224), (1, 256, 192), (1, 230, 301)]
     for shape in sizes:
-        images = pictures(*shape)
+        images = random_images(*shape)
         with torch.no_grad():
             assert apart(fast(images), model(images)) < FP32
 
@@ -76,9 +76,9 @@ def test_batch_norm_is_that_of_evaluation() -> None:
     model = model_of(spec_of(named("depthwise_conv"), norm="batch"))
     model.train()
     with torch.no_grad():
-        model(pictures(8))
+        model(random_images(8))
     fast = metaformer.compile(model, backend="torch")
-    images = pictures(2)
+    images = random_images(2)
     with torch.no_grad():
         assert apart(fast(images), model.eval()(images)) < FP32
 
@@ -109,7 +109,7 @@ def test_precision_is_set_on_purpose(able: tuple[str, ...], int8: str) -> None:
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_int8_keeps_the_answer(backend: str) -> None:
     model = model_of(spec_of(named("pooling"), named("separable_conv", kernel=3)))
-    seen = [pictures(4) for _ in range(4)]
+    seen = [random_images(4) for _ in range(4)]
     fast = metaformer.compile(model, precision="int8", backend=backend, calibration=seen, threads=1)
     assert (fast.backend, fast.precision, fast.notes) == (backend, "int8", ())
     with torch.no_grad():
@@ -122,18 +122,18 @@ def test_int8_keeps_the_answer(backend: str) -> None:
 @pytest.mark.parametrize(
     ("calibration", "said"),
     [
-        (None, "needs calibration pictures"),
-        ([], "at least one picture"),
+        (None, "needs calibration images"),
+        ([], "at least one image"),
         ([torch.zeros(2, 3, 32, 40)], rf"\(3, {SIDE}, {SIDE}\).*\(3, 32, 40\)"),
         ([torch.zeros(2, 1, SIDE, SIDE)], rf"\(3, {SIDE}, {SIDE}\).*\(1, {SIDE}, {SIDE}\)"),
-        (["picture.png"], "expected batches"),
+        (["image.png"], "expected batches"),
         (3, "expected batches.*got int"),
         ({"a": 1}, "expected batches.*got dict"),
         (torch.zeros(3, 32, 40), r"\(3, 32, 40\)"),
-        ("/no/such/folder", "no folder with pictures"),
+        ("/no/such/folder", "no folder with images"),
     ],
 )
-def test_calibration_pictures_that_do_not_fit(calibration: Any, said: str) -> None:
+def test_calibration_images_that_do_not_fit(calibration: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         metaformer.compile(model_of(MAPS), precision="int8", calibration=calibration)
 
@@ -141,14 +141,14 @@ def test_calibration_pictures_that_do_not_fit(calibration: Any, said: str) -> No
 def test_calibration_reads_a_folder_as_the_model_sees_it(tmp_path: Path) -> None:
     model = model_of(MAPS)
     Image.linear_gradient("L").convert("RGB").save(tmp_path / "one.png")
-    (seen,) = quantisation.calibration_pictures(model, tmp_path)
+    (seen,) = quantization.calibration_images(model, tmp_path)
     image = Image.open(tmp_path / "one.png")
     assert torch.equal(seen[0], evaluation_transform(model.preprocessing)(image))
 
 
 def test_calibration_takes_batches_with_labels() -> None:
-    batches = [(pictures(2), torch.zeros(2)), (pictures(1), torch.zeros(1))]
-    assert len(quantisation.calibration_pictures(model_of(MAPS), batches)) == 3
+    batches = [(random_images(2), torch.zeros(2)), (random_images(1), torch.zeros(1))]
+    assert len(quantization.calibration_images(model_of(MAPS), batches)) == 3
 
 
 # --- what cannot be done ----------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_bf16_in_torch_where_the_cpu_has_it() -> None:
     model = model_of(MAPS)
     with patch.object(precision, "cpu_has_bf16", lambda: True):
         fast = metaformer.compile(model, precision="bf16", backend="torch")
-    images = pictures(2)
+    images = random_images(2)
     assert (fast.precision, fast.notes) == ("bf16", ())
     with torch.no_grad():
         assert 1e-4 < apart(fast(images), model(images)) < 0.1
@@ -201,13 +201,13 @@ def test_threads_are_a_number(threads: Any) -> None:
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
 def test_whatever_the_model_takes(backend: str) -> None:
-    model, images = model_of(MAPS), pictures(2)
+    model, images = model_of(MAPS), random_images(2)
     fast = metaformer.compile(model, backend=backend)
     with torch.no_grad():
         expected = model(images)
     for given in (images.double(), images.clone().requires_grad_(), images.to(memory_format=torch.channels_last)):
         assert apart(fast(given), expected) < FP32
-    assert apart(fast(images.bfloat16()), expected) < 0.1, "pictures of 8 bits, scores of 24"
+    assert apart(fast(images.bfloat16()), expected) < 0.1, "images of 8 bits, scores of 24"
     assert fast(images[:0]).shape == (0, 5)
     assert apart(copy.deepcopy(fast)(images), expected) < FP32
 
@@ -246,7 +246,7 @@ def test_auto_takes_what_is_installed() -> None:
 
 
 def test_a_wrong_answer_is_never_given() -> None:
-    model, images = model_of(MAPS), pictures(2)
+    model, images = model_of(MAPS), random_images(2)
 
     def wrong(*_: Any) -> Any:
         return lambda given: (torch.zeros(len(given), 5),)
@@ -271,7 +271,7 @@ def test_a_compiler_that_fails_leaves_pytorch() -> None:
     def broken(module: nn.Module) -> Any:
         raise RuntimeError("no compiler here\nand more")
 
-    model, images = model_of(MAPS), pictures(2)
+    model, images = model_of(MAPS), random_images(2)
     with (
         patch.object(eager, "compiled", lambda module: broken),
         pytest.warns(FellBackWarning, match="torch.compile failed .*no compiler here"),
@@ -303,7 +303,7 @@ class Inverse(nn.Module):
 
 
 class ByBatch(nn.Module):
-    """A mixer that looks at how many pictures there are: a graph keeps one side of the question."""
+    """A mixer that looks at how many images there are: a graph keeps one side of the question."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -314,7 +314,7 @@ class ByBatch(nn.Module):
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_a_mixer_that_asks_for_the_batch_is_not_compiled(backend: str) -> None:
-    model, images = model_of(spec_of(named("identity"), ByBatch)), pictures(5)
+    model, images = model_of(spec_of(named("identity"), ByBatch)), random_images(5)
     with pytest.warns(FellBackWarning, match=r"some sizes of batch only.*\(ByBatch\)"):
         fast = metaformer.compile(model, backend=backend)
     with torch.no_grad():
@@ -326,7 +326,7 @@ def test_a_mixer_that_cannot_be_traced_is_named(capfd: pytest.CaptureFixture[str
     with pytest.warns(FellBackWarning, match=r"stages\.1\.blocks\.0\.mixer \(Branching\)"):
         fast = metaformer.compile(model, backend="openvino")
     assert "def forward" not in "".join(capfd.readouterr()), "PyTorch prints the graph so far"
-    images = pictures(2)
+    images = random_images(2)
     with torch.no_grad():
         assert apart(fast(images), model(images)) == 0
 
@@ -348,15 +348,15 @@ def test_a_model_tied_to_its_grid_says_so_to_other_sizes() -> None:
         sizes=compiled.sizes_of(model_of(TIED)),
     )
     with pytest.raises(InputError, match=rf"expected {SIDE} × {SIDE} pixels, got 64 × {SIDE}.*tied to the grid"):
-        fast(pictures(1, 64, SIDE))
+        fast(random_images(1, 64, SIDE))
     with pytest.raises(InputError, match="expected \\(batch, 3"):
         fast(torch.zeros(1, 1, SIDE, SIDE))
 
 
-def test_pictures_too_small_for_a_free_graph() -> None:
+def test_images_too_small_for_a_free_graph() -> None:
     fast = metaformer.compile(model_of(MAPS), backend="torch")
     with pytest.raises(InputError, match="no token"):
-        fast(pictures(1, 4, 4))
+        fast(random_images(1, 4, 4))
 
 
 def test_nothing_is_reported_to_anybody() -> None:
@@ -403,7 +403,7 @@ def test_a_detector_gives_the_objects_it_gave(system: str, square: bool) -> None
     model = lightened(model) if system == "mask_rcnn" else model
     fast = metaformer.compile(model, backend="openvino", threads=1)
     assert (fast.backend, fast.notes) == ("openvino", ())
-    seen = dense_pictures()
+    seen = dense_images()
     assert len(objects()) == len(seen)
     with torch.no_grad():
         theirs = model(seen)
@@ -421,15 +421,15 @@ def test_a_segmenter_is_computed_whole_at_any_size_of_its_multiple() -> None:
     fast = metaformer.compile(model, backend="openvino", threads=1)
     assert (fast.backend, fast.notes) == ("openvino", ())
     for shape in ((1, 64, 96), (2, 128, 64)):
-        images = pictures(*shape)
+        images = random_images(*shape)
         with torch.no_grad():
             assert apart(fast(images), model(images)) < FP32
     with pytest.raises(InputError, match="multiples of 32"):
-        fast(pictures(1, 64, 70))
+        fast(random_images(1, 64, 70))
 
 
-def test_differences_are_measured_against_all_pictures() -> None:
-    """A single picture whose scores are near zero would make a large share of a small difference."""
+def test_differences_are_measured_against_all_images() -> None:
+    """A single image whose scores are near zero would make a large share of a small difference."""
 
     def run(images: Tensor) -> tuple[Tensor, ...]:
         return (images + 0.5,)
@@ -442,27 +442,27 @@ def test_attention_is_among_the_free_families() -> None:
 
 
 def test_a_size_that_comes_again_gets_a_graph_of_its_own() -> None:
-    """With the same answers: by ones and pairs in streams, for every number of pictures, and for other sizes."""
+    """With the same answers: by ones and pairs in streams, for every number of images, and for other sizes."""
     model = model_of(spec_of(named("pooling")))
     graph = compiled.graph_of(compiled.prepared(model, "maps"), "openvino", "fp32", [])
     run = openvino.runner(graph, "fp32", 2)
     sides = [(SIDE + 8 * i, SIDE) for i in range(openvino.Runner.OWN + 2)]
     for height, width in sides:
         for count in (3, 1, 2, 5, 4):
-            images = pictures(count, height, width)
+            images = random_images(count, height, width)
             with torch.no_grad():
                 assert apart(run(images)[0], model(images)) < FP32
     assert run._own == set(sides[: openvino.Runner.OWN]), "those that came again first"
-    assert {key[1:] for key in run._streams} == {(1, 1), (2, 1), (2, 2)}, "streams, and pictures for each"
+    assert {key[1:] for key in run._streams} == {(1, 1), (2, 1), (2, 2)}, "streams, and images for each"
     assert copy.deepcopy(run) is run
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_graph_for_so_many_pictures_takes_batches_of_them(count: int) -> None:
+def test_a_graph_for_so_many_images_takes_batches_of_them(count: int) -> None:
     model = model_of(spec_of(named("pooling")))
     graph = compiled.graph_of(compiled.prepared(model, "maps"), "openvino", "fp32", [])
     graph.reshape([count, 3, SIDE, SIDE])
-    run, images = openvino.runner(graph, "fp32", 2), pictures(4)
+    run, images = openvino.runner(graph, "fp32", 2), random_images(4)
     with torch.no_grad():
         assert apart(run(images)[0], model(images)) < FP32
         assert apart(run(images[:count])[0], model(images[:count])) < FP32
@@ -472,7 +472,7 @@ def test_int8_products_of_onnx_are_those_of_integers() -> None:
     """Between roundings without answers in integers ONNX Runtime would compute in float32, and more slowly."""
     model = model_of(spec_of(named("pooling")))
     ready = compiled.prepared(model, compiled.form_for("onnxruntime", "int8"))
-    graph = compiled.graph_of(ready, "onnxruntime", "int8", list(pictures(4).split(1)))
+    graph = compiled.graph_of(ready, "onnxruntime", "int8", list(random_images(4).split(1)))
     kinds = [node.op_type for node in graph.graph.node]
     assert kinds.count("MatMul") == 2, "the channel MLP, as products"
     assert kinds.count("Conv") == 1, "the stem"

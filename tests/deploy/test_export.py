@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_models import SIDE, apart, model_of, named, pictures, spec_of
+from small_models import SIDE, apart, model_of, named, random_images, spec_of
 
 import metaformer
 from metaformer.cli.app import main
@@ -21,7 +21,7 @@ from metaformer.deploy.compile import FellBackWarning
 from metaformer.deploy.engines import openvino
 from metaformer.deploy.export import ABOUT, load_exported
 from metaformer.errors import InputError
-from metaformer.recipe import DataChoice, Recipe
+from metaformer.recipe import DataConfig, Recipe
 
 CLASSES = ("blue", "dark", "green", "light", "red")
 SPEC = spec_of(named("pooling"), named("spatial_fc"))
@@ -35,7 +35,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noisy pictures of five classes."""
+    """Noisy images of five classes."""
     folder, draws = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for number, name in enumerate(CLASSES):
         (folder / name).mkdir()
@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     """What a run leaves: its best weights and the recipe it was begun with."""
     folder = tmp_path_factory.mktemp("run")
     metaformer.save_weights(model_of(SPEC), folder / "best.safetensors", classes=CLASSES)
-    recipe = Recipe(data=DataChoice(source=str(data))).to_dict()
+    recipe = Recipe(data=DataConfig(source=str(data))).to_dict()
     (folder / "config.json").write_text(json.dumps({"recipe": recipe}))
     return folder
 
@@ -68,7 +68,7 @@ def test_round_trip(kind: str, run: Path, tmp_path: Path, capsys: pytest.Capture
     assert status == 0, complaint
     answer = json.loads(told)
     assert answer["difference"] < 1e-4
-    assert answer["pictures"] > 0
+    assert answer["images"] > 0
     assert answer["before"]["top1"] == answer["after"]["top1"]
     assert {file.name for file in out.iterdir()} == {ABOUT, *FILES[kind]}
     about = json.loads((out / ABOUT).read_text())
@@ -78,7 +78,7 @@ def test_round_trip(kind: str, run: Path, tmp_path: Path, capsys: pytest.Capture
     assert "torch" in about["versions"]
     fast, model = load_exported(out, threads=1), model_of(SPEC)
     for count in (1, 3):
-        images = pictures(count)
+        images = random_images(count)
         with torch.no_grad():
             assert apart(fast(images), model(images)) < 1e-4
     assert (fast.num_classes, fast.precision) == (5, "fp32")
@@ -141,16 +141,16 @@ def test_a_failure_leaves_nothing(run: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_without_pictures_drawn_ones_are_compared(run: Path, tmp_path: Path) -> None:
+def test_without_images_drawn_ones_are_compared(run: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes((run / "best.safetensors").read_bytes())
     with pytest.warns(FellBackWarning, match="drawn ones"):
         result = exporting.export(alone, tmp_path / "exported", format="safetensors")
-    assert result.pictures > 0
+    assert result.images > 0
     assert not result.before
 
 
-def test_int8_wants_pictures(run: Path, tmp_path: Path) -> None:
+def test_int8_wants_images(run: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes((run / "best.safetensors").read_bytes())
     with pytest.raises(InputError, match="--data"):
@@ -179,7 +179,7 @@ def test_bf16_falls_back_where_onnx_runtime_has_none(run: Path, tmp_path: Path) 
 def test_another_size_for_a_model_of_any_size(tmp_path: Path, data: Path) -> None:
     file = tmp_path / "free.safetensors"
     metaformer.save_weights(model_of(spec_of(named("identity"))), file, classes=CLASSES)
-    exporting.export(file, tmp_path / "it", format="safetensors", data=DataChoice(source=str(data)), size=(32, 64))
+    exporting.export(file, tmp_path / "it", format="safetensors", data=DataConfig(source=str(data)), size=(32, 64))
     assert load_exported(tmp_path / "it").preprocessing.size == (32, 64)
 
 
@@ -219,6 +219,6 @@ def test_an_empty_graph_says_where_it_lies(run: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
 def test_round_trip_of_machine_code(run: Path, tmp_path: Path) -> None:
     exporting.export(run, tmp_path / "it", format="aot")
-    images = pictures(3)
+    images = random_images(3)
     with torch.no_grad():
         assert apart(load_exported(tmp_path / "it")(images), model_of(SPEC)(images)) < 1e-4

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from dense_models import CLASSES, flat_spec, pictures, pyramid_spec
-from random_twins import randomised, unfilled
+from dense_models import CLASSES, flat_spec, pyramid_spec, random_images
+from random_twins import randomized, unfilled
 from torch import nn
 
 import metaformer
@@ -34,7 +34,7 @@ STRUCTURES = list({structure(name): name for name in reversed(CATALOGUE)}.values
 
 
 def shallow(name: str) -> nn.Module:
-    """A row of the zoo with two blocks a stage at most, at small pictures, all its weights random."""
+    """A row of the zoo with two blocks a stage at most, at small images, all its weights random."""
     spec = CATALOGUE[name].spec
     if isinstance(spec, TimmSpec):
         return strange(unfilled(metaformer.create_model, name))
@@ -45,7 +45,7 @@ def shallow(name: str) -> nn.Module:
 
 def strange(model: nn.Module) -> nn.Module:
     """Weights, shifts, scales and statistics that are neither 0 nor 1."""
-    randomised(model)
+    randomized(model)
     with torch.no_grad():
         for part in model.modules():
             if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
@@ -185,7 +185,7 @@ def test_segmenters_and_detectors_fold_too():
     assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
     detector = create_detector("retinanet", pyramid_spec(), num_classes=CLASSES, short_side=64, long_side=96).eval()
     with torch.inference_mode():
-        batch = torch.stack([picture[:, :50, :64] for picture in pictures()])
+        batch = torch.stack([image[:, :50, :64] for image in random_images()])
         mine, theirs = fold(detector).everywhere(batch), detector.everywhere(batch)
         for name, answer in theirs.items():
             assert_same(mine[name], answer)

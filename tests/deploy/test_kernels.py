@@ -20,9 +20,9 @@ from metaformer import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
 from metaformer.deploy.fold import fold
 from metaformer.model.build import build
 from metaformer.model.layers import DropPath, GroupNorm, Scale
-from metaformer.model.lean.blocks import KernelBlock, KernelStage, accelerated, paths, put_in, take_out
+from metaformer.model.lean.blocks import KernelBlock, KernelStage, accelerated, paths, restore_blocks, use_lean_blocks
 from metaformer.model.lean.formulas import MLPWeights
-from metaformer.model.lean.operations import normalised_mlp, pooling_residual, statistics
+from metaformer.model.lean.operations import normalized_mlp, pooling_residual, statistics
 from metaformer.model.lean.triton import choice as choice_module
 from metaformer.model.lean.triton.choice import choose, median_ratios
 from metaformer.model.mixers.pooling import Pooling
@@ -82,7 +82,7 @@ def test_pooling_is_the_plain_block_and_its_gradient_autograds(kernel: int) -> N
 def test_the_mlp_is_the_plain_block_and_its_gradient_autograds(star: bool) -> None:
     x, weights = doubles(2, 12, 5), mlp_weights(5, 7, star)
     keep = torch.tensor([1.25, 0.0], dtype=torch.float64)
-    ours = normalised_mlp(x, weights, eps=1e-6, keep=keep)[0]
+    ours = normalized_mlp(x, weights, eps=1e-6, keep=keep)[0]
     theirs = plain_mlp(x, weights, keep)
     assert_equal(ours, theirs)
     inputs = [x, *(part for part in weights if part is not None)]
@@ -98,7 +98,7 @@ def test_gradients_against_finite_differences() -> None:
         present = [part for part in weights if part is not None]
 
         def mlp(x: Tensor, *parts: Tensor, star: bool = star) -> Tensor:
-            return normalised_mlp(x, MLPWeights(*parts) if star else MLPWeights(*parts, None, None))[0]
+            return normalized_mlp(x, MLPWeights(*parts) if star else MLPWeights(*parts, None, None))[0]
 
         assert torch.autograd.gradcheck(mlp, (x, *present))
 
@@ -110,7 +110,7 @@ def test_absent_parts_are_ones_and_zeros() -> None:
     first, second = doubles(7, 5), doubles(5, 7)
     bare = MLPWeights(weight, None, first, None, second, None, None, None, None, None)
     full = bare._replace(bias=zeros, fc1_bias=torch.zeros(7).double(), fc2_bias=zeros, scale=ones, skip=ones)
-    assert_equal(normalised_mlp(x, bare, eps=1e-6)[0], plain_mlp(x, full, keep))
+    assert_equal(normalized_mlp(x, bare, eps=1e-6)[0], plain_mlp(x, full, keep))
 
 
 def test_the_statistics_beside_the_result_are_the_results() -> None:
@@ -379,16 +379,16 @@ def test_wide_tokens_are_not_offered_the_single_kernel() -> None:
 def test_blocks_go_in_and_out_of_a_model_as_it_stands() -> None:
     model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
     expected = model(images)
-    assert put_in(model) == 4
+    assert use_lean_blocks(model) == 4
     assert len(kernel_blocks(model)) == 4
     assert (model(images) - expected).abs().max() < 1e-5 * expected.abs().max()
     folded = fold(model)
     assert not kernel_blocks(folded), "kernels want the parts that folding takes away"
     assert (folded(images) - expected).abs().max() < 1e-5 * expected.abs().max()
-    take_out(model)
+    restore_blocks(model)
     assert not kernel_blocks(model)
     assert torch.equal(model(images), expected)
-    assert put_in(model_of(spec(norm=NormSpec(kind="layer")))) == 0
+    assert use_lean_blocks(model_of(spec(norm=NormSpec(kind="layer")))) == 0
 
 
 def test_lean_blocks_keep_less() -> None:

@@ -33,16 +33,16 @@ KERNELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "pooling": (stencil._forward, PIXELS | {"SCALED": True}),
     "pooling sums": (stencil._sums, PIXELS),
     "pooling gradient": (stencil._backward, PIXELS | {"SCALED": True}),
-    "hidden": (mlp._hidden, MATRIX | {"STAR": False, "CENTRE": False, "GROUPED": 8}),
-    "hidden, centred": (mlp._hidden, MATRIX | {"STAR": True, "CENTRE": True, "GROUPED": 8}),
+    "hidden": (mlp._hidden, MATRIX | {"STAR": False, "CENTER": False, "GROUPED": 8}),
+    "hidden, centered": (mlp._hidden, MATRIX | {"STAR": True, "CENTER": True, "GROUPED": 8}),
     "residual": (mlp._residual, MATRIX | PARTS | {"GROUPED": 8}),
-    "both": (mlp._both, MATRIX | PARTS | {"C": 96, "J": 384, "WIDTH": 128, "STAR": True, "CENTRE": False}),
+    "both": (mlp._both, MATRIX | PARTS | {"C": 96, "J": 384, "WIDTH": 128, "STAR": True, "CENTER": False}),
     "hidden gradients": (
         mlp_gradients._hidden_gradients,
-        MATRIX | {"STAR": True, "CENTRE": False, "KEPT": True, "GROUPED": 8},
+        MATRIX | {"STAR": True, "CENTER": False, "KEPT": True, "GROUPED": 8},
     ),
     "input gradient": (mlp_gradients._input_gradient, MATRIX | {"SKIPPED": True, "GROUPED": 8}),
-    "sum over tokens": (mlp_gradients._sum_over_tokens, MATRIX | {"NORMALISE": True}),
+    "sum over tokens": (mlp_gradients._sum_over_tokens, MATRIX | {"NORMALIZE": True}),
 }
 
 

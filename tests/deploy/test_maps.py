@@ -51,7 +51,7 @@ def test_every_mixer_of_maps_behind_every_norm(mixer, norm):
         assert all(isinstance(stage, MapStage) for stage in found.backbone.stages)
 
 
-def test_pooling_models_are_maps_from_the_picture_to_the_head():
+def test_pooling_models_are_maps_from_the_image_to_the_head():
     found = as_maps(fold(shallow("poolformer_s12")))
     assert all(isinstance(stage, MapStage) for stage in found.backbone.stages)
     assert [stage.gives_map for stage in found.backbone.stages] == [True, True, True, False]
@@ -83,7 +83,7 @@ def test_a_segmenter_works_on_maps_too():
         assert_same(as_maps(fold(model))(images), model(images))
 
 
-def test_moments_are_those_of_all_numbers_of_a_picture():
+def test_moments_are_those_of_all_numbers_of_an_image():
     x = torch.randn(3, 5, 7, 4) * 3 + 2
     mean, deviation = moments(x, 1e-5)
     assert torch.allclose(mean.flatten(), x.flatten(1).mean(1), rtol=1e-5)

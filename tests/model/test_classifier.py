@@ -1,4 +1,4 @@
-"""The conventions of the models: sizes, channels, features, heads, initialisation, layer groups."""
+"""The conventions of the models: sizes, channels, features, heads, initialization, layer groups."""
 
 import re
 
@@ -24,7 +24,7 @@ def hybrid():
     return create_model("metaformer_ppaa_s12_224", num_classes=10).eval()
 
 
-def randomise(model):
+def randomize(model):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:
@@ -64,7 +64,7 @@ def test_any_number_of_channels(in_chans):
 
 
 @pytest.mark.parametrize(("side", "stride", "last"), [(32, 1, 4), (28, 1, 4), (32, 2, 2), (64, 2, 4)])
-def test_a_small_picture_does_not_shrink_to_one_token(side, stride, last):
+def test_a_small_image_does_not_shrink_to_one_token(side, stride, last):
     model = create_model("poolformer_s12", stem_stride=stride, img_size=side).eval()
     with torch.no_grad():
         assert model.forward_features(torch.randn(1, 3, side, side)).shape[-2:] == (last, last)
@@ -72,7 +72,7 @@ def test_a_small_picture_does_not_shrink_to_one_token(side, stride, last):
     assert count_parameters(model) == CATALOGUE["poolformer_s12"].parameters
 
 
-def test_a_picture_smaller_than_the_window_is_refused(pools):
+def test_an_image_smaller_than_the_window_is_refused(pools):
     with pytest.raises(InputError, match=r"a map of 2 × 2 is smaller than the embedding's window of 7 × 7"):
         pools(torch.randn(1, 3, 2, 2))
 
@@ -176,7 +176,7 @@ def test_dropout_stands_right_before_the_last_layer():
     assert model.head_hidden_size == 2048
 
 
-# --- initialisation ---------------------------------------------------------------------------------------------
+# --- initialization ---------------------------------------------------------------------------------------------
 
 
 def test_the_first_paper_leaves_its_convolutions_as_torch_makes_them():
@@ -206,7 +206,7 @@ def test_res_scale_stands_in_the_last_two_stages_only():
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory():
-    model = randomise(create_model("poolformer_s12", num_classes=4))
+    model = randomize(create_model("poolformer_s12", num_classes=4))
     x = torch.randn(2, 3, 64, 64)
     model(x).square().sum().backward()
     plain = {n: p.grad.clone() for n, p in model.named_parameters()}

@@ -25,7 +25,7 @@ from metaformer.spec.model import MLPSpec, ModelSpec, NormSpec, ResidualSpec, St
 GRID = (4, 6)
 
 
-def randomised(module):
+def randomized(module):
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.normal_()
@@ -34,14 +34,14 @@ def randomised(module):
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_group_norm_of_tokens_is_group_norm_of_the_map(bias):
-    ours, x = randomised(GroupNorm(8, eps=1e-5, bias=bias)), torch.randn(3, 24, 8) * 3 + 1
+    ours, x = randomized(GroupNorm(8, eps=1e-5, bias=bias)), torch.randn(3, 24, 8) * 3 + 1
     reference = nn.GroupNorm(1, 8, eps=1e-5)
     reference.weight, reference.bias = ours.weight, ours.bias if bias else nn.Parameter(torch.zeros(8))
     torch.testing.assert_close(ours(x), to_tokens(reference(to_map(x, GRID))), rtol=1e-5, atol=1e-5)
     assert ours(x).is_contiguous()
 
 
-def test_group_norm_sees_the_whole_picture_and_layer_norm_one_token():
+def test_group_norm_sees_the_whole_image_and_layer_norm_one_token():
     x = torch.randn(1, 24, 8)
     changed = x.clone()
     changed[0, 0] += 10
@@ -49,7 +49,7 @@ def test_group_norm_sees_the_whole_picture_and_layer_norm_one_token():
     torch.testing.assert_close(LayerNorm(8)(x)[0, 1], LayerNorm(8)(changed)[0, 1])
 
 
-def test_batch_norm_normalises_each_channel_over_batch_and_tokens():
+def test_batch_norm_normalizes_each_channel_over_batch_and_tokens():
     y = BatchNorm(8)(torch.randn(5, 24, 8) * 3 + 2)
     torch.testing.assert_close(y.mean((0, 1)), torch.zeros(8), atol=1e-5, rtol=0)
     torch.testing.assert_close(y.var((0, 1), unbiased=False), torch.ones(8), atol=1e-4, rtol=0)
@@ -57,7 +57,7 @@ def test_batch_norm_normalises_each_channel_over_batch_and_tokens():
 
 
 def test_affine_has_no_statistics():
-    affine = randomised(Affine(8))
+    affine = randomized(Affine(8))
     x = torch.randn(2, 24, 8)
     torch.testing.assert_close(affine(x), x * affine.weight + affine.bias)
 
@@ -110,7 +110,7 @@ def parts(**changes):
 
 
 def test_the_block_is_the_formula():
-    block, x = randomised(Block(**parts())), torch.randn(2, 24, 8)
+    block, x = randomized(Block(**parts())), torch.randn(2, 24, 8)
     y = block.skip1.scale * x + block.branch1.scale * block.mixer(block.norm1(x), GRID)
     z = y + block.branch2.scale * block.mlp(block.norm2(y))
     torch.testing.assert_close(block(x, GRID), z)
@@ -128,7 +128,7 @@ def backbone(**changes):
     return build_backbone(ModelSpec(stages=(stage,), in_chans=3))
 
 
-def test_post_norm_normalises_the_sum():
+def test_post_norm_normalizes_the_sum():
     built = backbone(residual=ResidualSpec(norm_position="after"), norm=NormSpec(kind="layer"))
     x, _ = built(torch.randn(2, 3, 16, 16))
     torch.testing.assert_close(x.mean(-1), torch.zeros(x.shape[:2]), atol=1e-5, rtol=0)
@@ -154,7 +154,7 @@ def test_every_norm_and_activation_trains(activation, kind):
 
 @pytest.mark.parametrize("name", ["poolformer_s12", "caformer_s18", "pvt_tiny", "deit_tiny_patch16_224"])
 def test_tokens_and_their_gradients_keep_one_layout(name):
-    """A picture comes as planes. Were its layout to survive the stem, every layer and every gradient would be
+    """An image comes as planes. Were its layout to survive the stem, every layer and every gradient would be
     transposed, which costs a quarter of a training step on the CPU."""
     model = create_model(name, num_classes=3, img_size=64)
     seen = {}

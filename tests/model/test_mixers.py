@@ -45,7 +45,7 @@ def test_every_mixer_keeps_shape_and_passes_gradients(name, prefix):
 
 
 @pytest.mark.parametrize("name", MIXERS)
-def test_every_mixer_treats_pictures_apart(name):
+def test_every_mixer_treats_images_apart(name):
     mixer = build_mixer(MixerSpec(name=name), 64, PLACE)
     x = tokens(3)
     torch.testing.assert_close(mixer(x, GRID)[1:2], mixer(x[1:2], GRID), rtol=1e-4, atol=1e-5)
@@ -303,7 +303,7 @@ def test_gating_unit_is_u_times_mixed_v():
 
 def test_gating_unit_starts_as_a_channel_mlp():
     mixer, x = GatingUnit(64, grid=GRID), tokens()
-    mixer.initialise()
+    mixer.initialize()
     plain = mixer.fc2(F.gelu(mixer.fc1(x))[..., :192])
     torch.testing.assert_close(mixer(x, GRID), plain, rtol=1e-3, atol=1e-4)
 

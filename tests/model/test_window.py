@@ -55,7 +55,7 @@ def test_every_second_block_shifts_by_half_a_window_with_zeros_around():
     torch.testing.assert_close(of_map(moved, (8, 8))[0, ..., 0], torch.outer(side, side))
 
 
-def test_a_roll_mixes_only_what_were_neighbours():
+def test_a_roll_mixes_only_what_were_neighbors():
     grid, window = (8, 8), 4
     mixer = windowed({"name": "window", "window": window, "shift": "roll", "mixer": "attention"}, block=1, dim=32)
     x = tokens(dim=32)

@@ -16,7 +16,7 @@ CLASSES = 4
 
 
 def ellipse(box: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """The largest ellipse in a box, as a mask of the whole picture."""
+    """The largest ellipse in a box, as a mask of the whole image."""
     rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
     left, top, right, bottom = box
     across = (columns - (left + right) / 2) / max((right - left) / 2, 0.5)
@@ -31,43 +31,43 @@ def boxes(random: np.random.Generator, count: int) -> NDArray[np.float64]:
     return np.concatenate([corners, corners + sides], axis=1)
 
 
-def ground_truth(pictures: int = 12, seed: int = 0) -> dict[str, Any]:
-    """Some pictures are empty, some objects are crowds; class 3 never occurs."""
+def ground_truth(images: int = 12, seed: int = 0) -> dict[str, Any]:
+    """Some images are empty, some objects are crowds; class 3 never occurs."""
     random = np.random.default_rng(seed)
     annotations: list[dict[str, Any]] = []
-    for picture in range(pictures):
-        for box in boxes(random, 0 if picture % 5 == 4 else int(random.integers(1, 7))):
+    for image in range(images):
+        for box in boxes(random, 0 if image % 5 == 4 else int(random.integers(1, 7))):
             run = reference.encode(np.asfortranarray(ellipse(box)))
             left, top, right, bottom = box.tolist()
             annotations.append(
                 {
-                    "id": len(annotations) + 1, "image_id": picture, "category_id": int(random.integers(1, CLASSES)),
+                    "id": len(annotations) + 1, "image_id": image, "category_id": int(random.integers(1, CLASSES)),
                     "bbox": [left, top, right - left, bottom - top], "area": float(reference.area(run)),
                     "iscrowd": int(random.random() < 0.15),
                     "segmentation": {"size": run["size"], "counts": run["counts"].decode()},
                 }
             )  # fmt: skip
     return {
-        "images": [{"id": picture, "height": SIDE, "width": SIDE} for picture in range(pictures)],
+        "images": [{"id": image, "height": SIDE, "width": SIDE} for image in range(images)],
         "annotations": annotations,
         "categories": [{"id": label + 1, "name": f"class {label}"} for label in range(CLASSES)],
     }
 
 
 def answers(truth: dict[str, Any], seed: int = 1) -> list[Objects]:
-    """What a middling detector would say of each picture: shaken copies, other classes, inventions, ties in scores."""
+    """What a middling detector would say of each image: shaken copies, other classes, inventions, ties in scores."""
     random = np.random.default_rng(seed)
     said = []
-    for picture in truth["images"]:
+    for image in truth["images"]:
         found, labels = [], []
         for entry in truth["annotations"]:
-            if entry["image_id"] == picture["id"]:
+            if entry["image_id"] == image["id"]:
                 left, top, width, height = entry["bbox"]
                 box = np.array([left, top, left + width, top + height])
                 for _ in range(int(random.integers(0, 4))):
                     found.append(box + random.normal(0, 0.06, 4) * [width, height, width, height])
                     labels.append(entry["category_id"] - 1 if random.random() < 0.8 else random.integers(CLASSES))
-        inventions = int(random.integers(0, 4)) if picture["id"] % 4 else 0
+        inventions = int(random.integers(0, 4)) if image["id"] % 4 else 0
         found += list(boxes(random, inventions))
         labels += random.integers(0, CLASSES, inventions).tolist()
         said.append(_objects(found, labels, np.round(random.random(len(found)), 1)))
@@ -86,7 +86,7 @@ def _objects(found: list[NDArray[np.float64]], labels: list[int], scores: NDArra
     }
 
 
-def batch(pictures: range | list[int]) -> Batch:
-    """Pictures as the evaluation loader gives them, of which a metric reads the ``image_id`` alone."""
-    images = [torch.zeros(3, 2, 2) for _ in pictures]
-    return Batch(images, [{"image_id": torch.tensor(picture)} for picture in pictures])
+def batch(images: range | list[int]) -> Batch:
+    """Images as the evaluation loader gives them, of which a metric reads the ``image_id`` alone."""
+    images = [torch.zeros(3, 2, 2) for _ in images]
+    return Batch(images, [{"image_id": torch.tensor(image)} for image in images])

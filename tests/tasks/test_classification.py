@@ -1,4 +1,4 @@
-"""Laws of the classification task: what the loss is, and that figures do not depend on how pictures are batched."""
+"""Laws of the classification task: what the loss is, and that figures do not depend on how images are batched."""
 
 import pytest
 import torch
@@ -82,7 +82,7 @@ def test_half_precision_logits_lose_only_their_own_digits() -> None:
     torch.testing.assert_close(loss, F.cross_entropy(logits, batch.targets), rtol=2e-2, atol=0)
 
 
-def test_right_answers_are_not_counted_in_mixed_pictures() -> None:
+def test_right_answers_are_not_counted_in_mixed_images() -> None:
     logits, batch = some()
     assert Classification(7).correct(logits, Batch(batch.images, logits.softmax(1))) is None
 
@@ -106,7 +106,7 @@ def test_probabilities_over_another_number_of_classes_are_said() -> None:
 
 def test_an_empty_evaluation_is_said() -> None:
     metric = Classification(7).metric()
-    with pytest.raises(DataError, match="at least one picture"):
+    with pytest.raises(DataError, match="at least one image"):
         metric.compute([metric.part])
 
 

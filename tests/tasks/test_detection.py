@@ -30,10 +30,10 @@ NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_
 def pycocotools(truth: dict[str, Any], said: list[Objects], kind: str) -> COCOeval:
     """The reference's evaluation of the same answers, its masks encoded by itself."""
     results = []
-    for picture, objects in enumerate(said):
+    for image, objects in enumerate(said):
         for place in range(len(objects["labels"])):
             left, top, right, bottom = objects["boxes"][place].tolist()
-            entry: dict[str, Any] = {"image_id": picture, "category_id": int(objects["labels"][place]) + 1}
+            entry: dict[str, Any] = {"image_id": image, "category_id": int(objects["labels"][place]) + 1}
             entry["score"] = float(objects["scores"][place])
             if kind == "box":
                 entry["bbox"] = [left, top, right - left, bottom - top]
@@ -104,8 +104,8 @@ def test_processes_together_give_the_same_bits() -> None:
     whole, parts = task.metric(), [task.metric() for _ in range(3)]
     whole.update(said, fake.batch(range(len(said))))
     for rank, part in enumerate(parts):
-        pictures = [*range(rank, len(said), 3), rank]  # one picture twice, as a filled-up share would have it
-        part.update([said[i] for i in pictures], fake.batch(pictures))
+        images = [*range(rank, len(said), 3), rank]  # one image twice, as a filled-up share would have it
+        part.update([said[i] for i in images], fake.batch(images))
     carried = [pickle.loads(pickle.dumps(part.part)) for part in reversed(parts)]
     assert whole.compute(carried) == whole.compute([whole.part])
 
@@ -116,8 +116,8 @@ def test_a_perfect_answer_scores_one_and_silence_nothing() -> None:
     task = Detection(truth, fake.CLASSES, masks=True)
     perfect, silent = task.metric(), task.metric()
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long), "scores": torch.zeros(0)}
-    for picture in range(len(truth["images"])):
-        entries = [entry for entry in truth["annotations"] if entry["image_id"] == picture]
+    for image in range(len(truth["images"])):
+        entries = [entry for entry in truth["annotations"] if entry["image_id"] == image]
         corners = torch.tensor([entry["bbox"] for entry in entries], dtype=torch.float64).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
         masks = [torch.from_numpy(decoded(entry["segmentation"])) for entry in entries]
@@ -127,8 +127,8 @@ def test_a_perfect_answer_scores_one_and_silence_nothing() -> None:
             "scores": torch.ones(len(entries)),
             "masks": torch.stack(masks).float() if masks else torch.zeros(0, fake.SIDE, fake.SIDE),
         }
-        perfect.update([objects], fake.batch([picture]))
-        silent.update([nothing | {"masks": torch.zeros(0, fake.SIDE, fake.SIDE)}], fake.batch([picture]))
+        perfect.update([objects], fake.batch([image]))
+        silent.update([nothing | {"masks": torch.zeros(0, fake.SIDE, fake.SIDE)}], fake.batch([image]))
     best, worst = perfect.compute([perfect.part]), silent.compute([silent.part])
     assert {name for name in best if "_ar_1" not in name and best[name] < 1 - 1e-9} == set()
     assert set(worst.values()) == {0.0}
@@ -157,7 +157,7 @@ def test_the_ground_truth_is_left_as_it_was_and_may_number_its_objects_as_it_lik
     assert truth == before
 
 
-def test_a_picture_that_broke_since_is_left_out_of_the_truth() -> None:
+def test_an_image_that_broke_since_is_left_out_of_the_truth() -> None:
     truth = fake.ground_truth()
     said = fake.answers(truth)
     metric = Detection(truth, fake.CLASSES, masks=False).metric()
@@ -176,7 +176,7 @@ def test_masks_survive_their_run_lengths() -> None:
 
 
 def test_results_have_the_data_sets_own_numbers() -> None:
-    (objects,) = fake.answers(fake.ground_truth(pictures=1), seed=3)
+    (objects,) = fake.answers(fake.ground_truth(images=1), seed=3)
     found = found_in(objects, 0, masks=True)
     entries = found.results(category_ids=(7, 1, 90, 13), image_id=139)
     assert len(entries) == len(objects["labels"]) > 0
@@ -257,12 +257,12 @@ def test_a_ground_truth_that_cannot_be_measured_is_refused_before_training() -> 
         Detection(None, 3, masks=False).metric()
 
 
-def test_answers_for_pictures_of_another_set_are_said() -> None:
+def test_answers_for_images_of_another_set_are_said() -> None:
     metric = Detection(fake.ground_truth(), fake.CLASSES, masks=False).metric()
     metric.update(fake.answers(fake.ground_truth())[:1], fake.batch([77]))
-    with pytest.raises(DataError, match="no picture 77"):
+    with pytest.raises(DataError, match="no image 77"):
         metric.compute([metric.part])
-    with pytest.raises(DataError, match="expected objects in the 0 pictures"):
+    with pytest.raises(DataError, match="expected objects in the 0 images"):
         metric.compute([[]])
 
 

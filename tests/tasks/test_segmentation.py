@@ -15,7 +15,7 @@ from metaformer.types import Batch
 K = 6
 
 
-def pictures(count: int = 5, classes: int = K - 1) -> tuple[list[torch.Tensor], Batch]:
+def random_images(count: int = 5, classes: int = K - 1) -> tuple[list[torch.Tensor], Batch]:
     """Logits at a quarter of the label maps' sizes, which all differ; class K - 1 is in no truth."""
     generator = torch.Generator().manual_seed(3)
     logits, targets = [], []
@@ -31,7 +31,7 @@ def pictures(count: int = 5, classes: int = K - 1) -> tuple[list[torch.Tensor], 
 
 
 def test_the_figures_are_torchmetrics_pooled_over_the_set() -> None:
-    logits, batch = pictures()
+    logits, batch = random_images()
     metric = Segmentation(K).metric()
     metric.update(logits, batch)
     figures = metric.compute([metric.part])
@@ -51,7 +51,7 @@ def test_the_figures_are_torchmetrics_pooled_over_the_set() -> None:
 
 
 def test_the_evaluation_loss_is_the_mean_over_labelled_pixels() -> None:
-    logits, batch = pictures()
+    logits, batch = random_images()
     metric = Segmentation(K).metric()
     metric.update(logits, batch)
     flat = [resized(x, (t.shape[0], t.shape[1])).flatten(1).T for x, t in zip(logits, batch.targets, strict=True)]
@@ -85,7 +85,7 @@ def test_an_answer_that_never_is_right_still_counts() -> None:
 
 
 def test_processes_together_give_the_same_matrix() -> None:
-    logits, batch = pictures()
+    logits, batch = random_images()
     task = Segmentation(K)
     whole, parts = task.metric(), [task.metric() for _ in range(2)]
     whole.update(logits, batch)
@@ -106,8 +106,8 @@ def test_parts_of_a_batch_add_up_to_the_batch() -> None:
     whole = task.loss(logits, Batch(logits, targets))
     halves = [task.loss(logits[part], Batch(logits[part], targets[part])) for part in (slice(2), slice(2, 4))]
     torch.testing.assert_close(whole, sum(halves) / 2)
-    labelled = F.cross_entropy(logits, targets, ignore_index=IGNORED)
-    torch.testing.assert_close(whole, labelled * (targets != IGNORED).double().mean().float())
+    labeled = F.cross_entropy(logits, targets, ignore_index=IGNORED)
+    torch.testing.assert_close(whole, labeled * (targets != IGNORED).double().mean().float())
 
 
 def test_a_batch_without_any_label_has_no_loss() -> None:
@@ -120,7 +120,7 @@ def test_a_batch_without_any_label_has_no_loss() -> None:
 
 
 class Flat(nn.Module):
-    """Logits of each pixel from its colour."""
+    """Logits of each pixel from its color."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,8 +157,8 @@ def test_a_label_without_a_class_is_said(wrong: int) -> None:
 
 def test_an_evaluation_without_labels_is_said() -> None:
     metric = Segmentation(K).metric()
-    with pytest.raises(DataError, match="at least one labelled pixel"):
+    with pytest.raises(DataError, match="at least one labeled pixel"):
         metric.compute([metric.part])
     metric.update([torch.zeros(K, 3, 3)], Batch([torch.zeros(3, 3, 3)], [torch.full((3, 3), IGNORED)]))
-    with pytest.raises(DataError, match="at least one labelled pixel"):
+    with pytest.raises(DataError, match="at least one labeled pixel"):
         metric.compute([metric.part])

@@ -18,7 +18,7 @@ from metaformer.data.transforms.image import evaluation_transform, training_tran
 from metaformer.data.transforms.mixup import Mixing
 from metaformer.errors import RunError
 from metaformer.model.build import build
-from metaformer.recipe import Augmentation, DataChoice, Machine, Optimisation, Recipe
+from metaformer.recipe import Augmentation, DataConfig, Machine, OptimizerConfig, Recipe
 from metaformer.spec.model import EmbeddingSpec, HeadSpec, MLPSpec, ModelSpec, StageSpec
 from metaformer.tasks.classification.objective import Classification
 from metaformer.training.interrupt import RunInterrupted
@@ -29,7 +29,7 @@ from metaformer.types import Batch, Preprocessing
 
 RECIPE = Recipe(
     augmentation=Augmentation(policy="small", hflip=0.0, erase=0.3, mixup=0.2, mix_probability=0.5),
-    optimisation=Optimisation(
+    optimizer=OptimizerConfig(
         epochs=2, batch_size=64, accumulation=2, lr=1e-2, warmup_epochs=0.5, clip_grad=1.0, ema_decay=0.95
     ),
     machine=Machine(device="cpu", threads=1, save_steps=3),
@@ -50,16 +50,16 @@ PIXELS = Preprocessing(size=(8, 8), crop=1.0, mean=(0.3,), std=(0.4,))
 
 
 class First:
-    """The first ``length`` pictures of a set."""
+    """The first ``length`` images of a set."""
 
     skips_bad = False
 
-    def __init__(self, pictures: Any, length: int) -> None:
-        self.pictures, self.labels, self.load, self.name = (
-            pictures,
-            pictures.labels[:length],
-            pictures.load,
-            pictures.name,
+    def __init__(self, images: Any, length: int) -> None:
+        self.images, self.labels, self.load, self.name = (
+            images,
+            images.labels[:length],
+            images.load,
+            images.name,
         )
 
     def __len__(self) -> int:
@@ -91,7 +91,7 @@ def run(folder: Path, resume: bool, room: int | None, hangs_at: int | None, even
     """
     torch.manual_seed(RECIPE.seed)
     mixing = Mixing(RECIPE.augmentation, 10)
-    sets, settings = open_source(DataChoice()), {"batch_size": 32, "seed": RECIPE.seed}
+    sets, settings = open_source(DataConfig()), {"batch_size": 32, "seed": RECIPE.seed}
 
     parts = count(1)
 

@@ -23,7 +23,7 @@ class BreaksOnOne(TinyNet):
 
 
 def train(folder: Path, breaks: bool = False) -> list[float]:
-    """Train 40 tiny pictures in updates of 12, cut in two: the last micro-batch has odd shares. Gives the losses."""
+    """Train 40 tiny images in updates of 12, cut in two: the last micro-batch has odd shares. Gives the losses."""
     torch.set_num_threads(1)
     rank, world = processes()
     told = Losses()
@@ -32,7 +32,7 @@ def train(folder: Path, breaks: bool = False) -> list[float]:
         model=BreaksOnOne() if breaks else None,
         images=40,
         accumulation=2,
-        optimiser="sgd",
+        name="sgd",
         clip_grad=1.0,
         ema_decay=0.8,
         machine=Machine(device="cpu", save_steps=3),

@@ -47,10 +47,10 @@ def test_any_tree_comes_back(tree: Any, tmp_path_factory: pytest.TempPathFactory
     assert same(read_tree(path), tree)
 
 
-def test_an_optimiser_goes_on_from_its_saved_state(tmp_path: Path) -> None:
-    def moved(weight: torch.Tensor, optimiser: torch.optim.Optimizer) -> torch.Tensor:
+def test_an_optimizer_goes_on_from_its_saved_state(tmp_path: Path) -> None:
+    def moved(weight: torch.Tensor, optimizer: torch.optim.Optimizer) -> torch.Tensor:
         weight.grad = torch.arange(3.0)
-        optimiser.step()
+        optimizer.step()
         return weight.detach().clone()
 
     one = torch.nn.Parameter(torch.ones(3))

@@ -51,7 +51,7 @@ def signalled(
 
 
 def expect_same_run(one: Path, two: Path) -> None:
-    """Weights, averages, optimiser and figures, to the last bit; only the clock may differ."""
+    """Weights, averages, optimizer and figures, to the last bit; only the clock may differ."""
     for name in ("last.safetensors", "best.safetensors"):
         (tensors, header), (others, other_header) = (read_tensors(folder / name) for folder in (one, two))
         assert same(tensors, others)

@@ -3,10 +3,10 @@
 import pytest
 
 from metaformer.errors import RunError
-from metaformer.recipe import Optimisation
+from metaformer.recipe import OptimizerConfig
 from metaformer.training.schedule import learning_rate
 
-COSINE = Optimisation(epochs=10, lr=1e-3, warmup_epochs=2, warmup_lr=1e-6, min_lr=1e-5, cooldown_epochs=2)
+COSINE = OptimizerConfig(epochs=10, lr=1e-3, warmup_epochs=2, warmup_lr=1e-6, min_lr=1e-5, cooldown_epochs=2)
 
 
 def test_it_starts_at_the_warm_up_rate_peaks_and_ends_at_the_floor() -> None:
@@ -30,16 +30,16 @@ def test_a_constant_rate_is_constant_between_warm_up_and_cool_down() -> None:
 
 
 def test_without_warm_up_the_first_update_is_at_the_peak() -> None:
-    assert learning_rate(0, Optimisation(epochs=3, lr=2e-3), 7) == pytest.approx(2e-3)
+    assert learning_rate(0, OptimizerConfig(epochs=3, lr=2e-3), 7) == pytest.approx(2e-3)
 
 
 def test_the_peak_grows_with_the_batch() -> None:
-    scaled = Optimisation(epochs=3, lr=1e-3, lr_batch=1024, batch_size=4096)
+    scaled = OptimizerConfig(epochs=3, lr=1e-3, lr_batch=1024, batch_size=4096)
     assert learning_rate(0, scaled, 7) == pytest.approx(4e-3)
 
 
 def test_a_floor_above_the_peak_never_raises_the_rate() -> None:
-    low = Optimisation(epochs=3, lr=1e-6, min_lr=1e-5)
+    low = OptimizerConfig(epochs=3, lr=1e-6, min_lr=1e-5)
     assert max(learning_rate(update, low, 7) for update in range(21)) <= 1e-6
 
 
@@ -49,7 +49,7 @@ def test_the_time_scale_does_not_matter() -> None:
 
 
 def test_steps_take_the_rate_to_a_tenth_after_their_epochs() -> None:
-    steps = Optimisation(epochs=12, lr=1e-4, schedule="step", step_epochs=(8, 11), warmup_updates=50, warmup_lr=1e-7)
+    steps = OptimizerConfig(epochs=12, lr=1e-4, schedule="step", step_epochs=(8, 11), warmup_updates=50, warmup_lr=1e-7)
     assert learning_rate(0, steps, 100) == 1e-7
     assert learning_rate(25, steps, 100) == pytest.approx((1e-7 + 1e-4) / 2)
     assert {learning_rate(update, steps, 100) for update in range(50, 800)} == {1e-4}
@@ -58,7 +58,7 @@ def test_steps_take_the_rate_to_a_tenth_after_their_epochs() -> None:
 
 
 def test_a_power_of_what_is_left_ends_at_the_floor_after_so_many_updates() -> None:
-    poly = Optimisation(updates=40_000, lr=2e-4, schedule="poly", power=0.9, min_lr=0.0)
+    poly = OptimizerConfig(updates=40_000, lr=2e-4, schedule="poly", power=0.9, min_lr=0.0)
     assert learning_rate(0, poly, 632) == 2e-4
     assert learning_rate(20_000, poly, 632) == pytest.approx(2e-4 * 0.5**0.9)
     assert 0 < learning_rate(39_999, poly, 632) < 2e-8
@@ -67,6 +67,6 @@ def test_a_power_of_what_is_left_ends_at_the_floor_after_so_many_updates() -> No
 
 def test_steps_without_their_schedule_are_refused() -> None:
     with pytest.raises(RunError, match="step_epochs: expected schedule 'step' with them"):
-        Optimisation(step_epochs=(8,))
+        OptimizerConfig(step_epochs=(8,))
     with pytest.raises(RunError, match="step_epochs: expected rising epochs"):
-        Optimisation(schedule="step", step_epochs=(11, 8))
+        OptimizerConfig(schedule="step", step_epochs=(11, 8))

@@ -35,10 +35,10 @@ def _one_thread() -> Any:
 @pytest.mark.parametrize("accumulation", [2, 3, 12])
 @pytest.mark.parametrize("images", [36, 40])
 def test_cutting_a_batch_leaves_the_updates_as_they_were(tmp_path: Path, accumulation: int, images: int) -> None:
-    """With 40 pictures the epoch's last window is short and its last micro-batch smaller than the others."""
+    """With 40 images the epoch's last window is short and its last micro-batch smaller than the others."""
     whole, cut = Losses(), Losses()
-    one = tiny_trainer(tmp_path / "a", images=images, optimiser="sgd", observers=[whole])
-    two = tiny_trainer(tmp_path / "b", images=images, optimiser="sgd", accumulation=accumulation, observers=[cut])
+    one = tiny_trainer(tmp_path / "a", images=images, name="sgd", observers=[whole])
+    two = tiny_trainer(tmp_path / "b", images=images, name="sgd", accumulation=accumulation, observers=[cut])
     one.fit()
     two.fit()
     assert one.total_updates == two.total_updates == len(cut.steps)
@@ -77,12 +77,12 @@ class KillAt(Losses):
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "update"), [("adamw", 1), ("adamw", 4), ("adamw", 7), ("lamb", 6), ("lookahead_adamw", 5)]
+    ("optimizer", "update"), [("adamw", 1), ("adamw", 4), ("adamw", 7), ("lamb", 6), ("lookahead_adamw", 5)]
 )
-def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path: Path, optimiser: str, update: int) -> None:
+def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path: Path, optimizer: str, update: int) -> None:
     """Dropout, drop path, batch statistics, averaging, clipping, warm-up and accumulation, stopped anywhere."""
     settings: dict[str, Any] = {
-        "optimiser": optimiser,
+        "name": optimizer,
         "accumulation": 2,
         "ema_decay": 0.8,
         "clip_grad": 1.0,
@@ -156,7 +156,7 @@ def test_a_fresh_run_forgets_the_state_in_its_folder(tmp_path: Path) -> None:
     [
         ({"accumulation": 3}, "accumulation 1, got 3"),
         ({"images": 60}, "batches_per_epoch 3, got 5"),
-        ({"ema_decay": 0.9}, "another model, optimiser or moving average"),
+        ({"ema_decay": 0.9}, "another model, optimizer or moving average"),
         ({"model": TinyNet(norm=True)}, "another model"),
     ],
 )
@@ -241,14 +241,14 @@ def test_mixing_is_for_training_only_and_leaves_top1_out(tmp_path: Path) -> None
     assert "top1" in result.figures
 
 
-def test_the_schedule_and_the_layer_scale_reach_the_optimiser(tmp_path: Path) -> None:
+def test_the_schedule_and_the_layer_scale_reach_the_optimizer(tmp_path: Path) -> None:
     told = Losses()
     trainer = tiny_trainer(tmp_path, epochs=2, warmup_epochs=1, warmup_lr=1e-4, layer_decay=0.5, observers=[told])
     trainer.fit()
     rates = [step.lr for step in told.steps]
     assert rates[0] == 1e-4
     assert max(rates) == rates[3] == pytest.approx(1e-2)
-    groups = trainer.engine.optimiser.param_groups
+    groups = trainer.engine.optimizer.param_groups
     assert {group["lr"] for group in groups} == {rates[-1] * group["lr_scale"] for group in groups}
 
 
@@ -298,7 +298,7 @@ def test_lean_blocks_learn_the_same_and_come_out_again(tmp_path: Path, caplog: p
             lambda backbone, _, inside=inside: inside.append(type(backbone.stages[0].blocks[0]))
         )
         machine = Machine(device="cpu", lean_blocks=lean)
-        trainer = tiny_trainer(tmp_path / str(lean), model=model, machine=machine, optimiser="sgd", ema_decay=0.9)
+        trainer = tiny_trainer(tmp_path / str(lean), model=model, machine=machine, name="sgd", ema_decay=0.9)
         trainer.fit()
         hook.remove()
         assert {issubclass(kind, KernelBlock) for kind in inside} == {lean}

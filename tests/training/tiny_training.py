@@ -8,7 +8,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from metaformer.recipe import Machine, Optimisation, Recipe
+from metaformer.recipe import Machine, OptimizerConfig, Recipe
 from metaformer.tasks.classification.objective import Classification
 from metaformer.training.observer import Observer
 from metaformer.training.trainer import Trainer
@@ -35,7 +35,7 @@ class TinyNet(nn.Module):
 
 
 class TinyLoader:
-    """``count`` random pictures whose brightness tells their class, shuffled by the epoch where asked."""
+    """``count`` random images whose brightness tells their class, shuffled by the epoch where asked."""
 
     def __init__(self, count: int, batch_size: int, shuffle: bool = False, rank: int = 0, world: int = 1) -> None:
         generator = torch.Generator().manual_seed(count)
@@ -65,19 +65,19 @@ def tiny_trainer(
     observers: Sequence[Any] = (),
     rank: int = 0,
     world: int = 1,
-    **optimisation: Any,
+    **optimizer: Any,
 ) -> Trainer:
-    """A trainer of 12-picture updates; the model's random start is always the same."""
+    """A trainer of 12-image updates; the model's random start is always the same."""
     torch.manual_seed(0)
     model = TinyNet() if model is None else model
-    settings = {"epochs": 2, "batch_size": 12, "lr": 1e-2, "accumulation": accumulation, **optimisation}
+    settings = {"epochs": 2, "batch_size": 12, "lr": 1e-2, "accumulation": accumulation, **optimizer}
     recipe = Recipe(
-        optimisation=Optimisation(**settings), machine=machine or Machine(device="cpu", save_minutes=60), seed=3
+        optimizer=OptimizerConfig(**settings), machine=machine or Machine(device="cpu", save_minutes=60), seed=3
     )
-    size = recipe.optimisation.batch_size // accumulation
+    size = recipe.optimizer.batch_size // accumulation
     return Trainer(
         model,
-        Classification(CLASSES, recipe.optimisation.label_smoothing),
+        Classification(CLASSES, recipe.optimizer.label_smoothing),
         recipe,
         TinyLoader(images, size, shuffle=True, rank=rank, world=world),
         TinyLoader(15, 4, rank=rank, world=world),

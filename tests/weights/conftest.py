@@ -18,7 +18,7 @@ from .fake_hub import FakeHub
 POOLING, ATTENTION = MixerSpec(name="pooling"), MixerSpec(name="attention", args={"head_dim": 8})
 
 
-def randomised(module: nn.Module) -> nn.Module:
+def randomized(module: nn.Module) -> nn.Module:
     """Every parameter anew, so that no two models agree by their initial values."""
     with torch.no_grad():
         for parameter in module.parameters():
@@ -30,7 +30,7 @@ def randomised(module: nn.Module) -> nn.Module:
 def tiny() -> Callable[..., Classifier]:
     """Makes a four-stage PoolFormer of 6,000 parameters with random weights; takes ``create_model``'s arguments."""
     spec = frame((1, 2, 1, 1), (8, 8, 16, 16)).with_changes(num_classes=5, img_size=(64, 64))
-    return lambda **kwargs: randomised(metaformer.create_model(spec, **kwargs))
+    return lambda **kwargs: randomized(metaformer.create_model(spec, **kwargs))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def tiny_hybrid() -> Callable[..., Classifier]:
     mixers = (POOLING, POOLING, POOLING, ATTENTION)
     spec = frame((1, 2, 1, 1), (8, 8, 16, 16), mixers=mixers, norm=CHANNEL_NORM, position_at=3)
     spec = spec.with_changes(num_classes=5, img_size=(64, 64))
-    return lambda **kwargs: randomised(metaformer.create_model(spec, **kwargs))
+    return lambda **kwargs: randomized(metaformer.create_model(spec, **kwargs))
 
 
 @pytest.fixture

@@ -106,11 +106,11 @@ def test_layer_decay_follows_the_depth() -> None:
     assert len(scale) == len(list(model.parameters()))
 
 
-def test_timms_optimisers_take_our_models() -> None:
+def test_timms_optimizers_take_our_models() -> None:
     model = timm.create_model("mf_metaformer_pppa_s12_224")
-    optimiser = create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05, layer_decay=0.8)
+    optimizer = create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05, layer_decay=0.8)
     position = model.backbone.stages[3].position.table
-    decays = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decays[id(position)] == 0.0
     assert decays[id(model.head.fc.weight)] == 0.05
 

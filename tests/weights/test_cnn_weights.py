@@ -12,25 +12,25 @@ from safetensors.torch import save
 
 import metaformer
 from metaformer import InputError, SpecError, WeightsError, create_model, load_model, load_weights, save_weights
-from metaformer.inference.loaded import open_trained
+from metaformer.inference.loaded import load_any
 from metaformer.model.timm_cnn import TimmClassifier
 from metaformer.spec.model import TimmSpec
 from metaformer.weights.hub import from_pretrained, push_to_hub, save_pretrained
 from metaformer.weights.match_tensors import for_channels
 from metaformer.weights.translate import to_layout
 
-from .conftest import randomised
+from .conftest import randomized
 from .fake_hub import FakeHub
 
 SMALL = TimmSpec(architecture="test_resnet", num_classes=5, img_size=(64, 64))
 
 
 def small(**arguments) -> TimmClassifier:
-    return randomised(create_model(SMALL, **arguments))  # type: ignore[return-value]
+    return randomized(create_model(SMALL, **arguments))  # type: ignore[return-value]
 
 
 def theirs(**arguments) -> torch.nn.Module:
-    return randomised(timm.create_model(SMALL.architecture, **{"num_classes": 5, **arguments}))
+    return randomized(timm.create_model(SMALL.architecture, **{"num_classes": 5, **arguments}))
 
 
 def equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -78,10 +78,10 @@ def test_the_first_convolution_is_adapted_to_the_channels(channels: int) -> None
     kernels = published.state_dict()["conv1.0.weight"], model.state_dict()[f"{model.first_conv}.weight"]
     assert torch.equal(for_channels(kernels[0], channels), kernels[1])
     if channels % 3 and channels > 1:
-        return  # one colour is repeated more often than the others
-    grey = torch.randn(1, 1, 64, 64)  # the same brightness in all channels is answered alike
+        return  # one color is repeated more often than the others
+    gray = torch.randn(1, 1, 64, 64)  # the same brightness in all channels is answered alike
     with torch.no_grad():
-        ours, original = model(grey.expand(-1, channels, -1, -1)), published(grey.expand(-1, 3, -1, -1))
+        ours, original = model(gray.expand(-1, channels, -1, -1)), published(gray.expand(-1, 3, -1, -1))
     assert torch.allclose(ours, original, rtol=1e-3, atol=1e-3 * float(original.abs().max()))
 
 
@@ -114,7 +114,7 @@ def test_a_saved_file_alone_is_enough(tmp_path: Path) -> None:
     again = load_model(path)
     assert again.spec == model.spec
     assert equal(again, model)
-    assert open_trained(path).class_name(2) == "cat"
+    assert load_any(path).class_name(2) == "cat"
     assert load_model(path, num_classes=3, img_size=32).spec.img_size == (32, 32)
     with pytest.raises(SpecError, match="no token mixer to swap"):
         load_model(path, mixers="pooling")
@@ -125,7 +125,7 @@ def test_a_saved_file_alone_is_enough(tmp_path: Path) -> None:
 def test_folders_and_the_hub(tmp_path: Path, hub: FakeHub) -> None:
     model = small()
     folder = save_pretrained(model, tmp_path / "model")
-    assert "The CNN test_resnet of timm for pictures of 64×64 pixels" in (folder / "README.md").read_text()
+    assert "The CNN test_resnet of timm for images of 64×64 pixels" in (folder / "README.md").read_text()
     assert TimmSpec.from_dict(json.loads((folder / "config.json").read_text())["metaformer"]) == SMALL
     assert equal(from_pretrained(folder), model)
     push_to_hub(model, "someone/small")

@@ -241,7 +241,7 @@ def test_files_of_another_kind_say_where_they_belong():
 # --- a classifier's weights into the backbone ---------------------------------------------------------------------
 
 
-def randomised(spec):
+def randomized(spec):
     model = create_model(spec)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
@@ -250,7 +250,7 @@ def randomised(spec):
 
 @pytest.mark.parametrize("system", ["retinanet", "mask_rcnn", "semantic_fpn"])
 def test_a_classifiers_stages_become_the_backbone_and_its_norm_does_not(system):
-    classifier = randomised(pyramid_spec())
+    classifier = randomized(pyramid_spec())
     create = create_segmenter if system == "semantic_fpn" else create_detector
     model = create(system, pyramid_spec(), backbone_weights=classifier.state_dict(), **SMALL)
     ours = {name.removeprefix(model.body_name): tensor for name, tensor in model.state_dict().items()}
@@ -260,7 +260,7 @@ def test_a_classifiers_stages_become_the_backbone_and_its_norm_does_not(system):
 
 
 def test_an_isotropic_classifier_gives_its_final_norm_too(tmp_path):
-    classifier = randomised(flat_spec())
+    classifier = randomized(flat_spec())
     torch.save({"model": classifier.state_dict()}, tmp_path / "classifier.pth")
     model = create_segmenter(backbone=flat_spec(), backbone_weights=tmp_path / "classifier.pth", **SMALL)
     assert torch.equal(model.body.norm.weight, classifier.head.pre_norm.weight)
@@ -269,7 +269,7 @@ def test_an_isotropic_classifier_gives_its_final_norm_too(tmp_path):
 
 
 def test_position_tables_are_resampled_for_a_square_model():
-    classifier = randomised(flat_spec())
+    classifier = randomized(flat_spec())
     model = create_segmenter(
         backbone=flat_spec(), backbone_weights=classifier.state_dict(), num_classes=2, short_side=96, square=True
     )

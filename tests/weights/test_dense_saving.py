@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from dense_models import CLASSES, SMALL, flat_spec, lightened, pictures, pyramid_spec
+from dense_models import CLASSES, SMALL, flat_spec, lightened, pyramid_spec, random_images
 
 from metaformer import create_detector, create_segmenter, from_pretrained, load_model, save_pretrained, save_weights
 from metaformer.errors import InputError, WeightsError
@@ -24,7 +24,7 @@ def test_a_detector_comes_back_with_its_weights(tmp_path, system, backbone):
     assert (again.spec, again.name, again.preprocessing) == (model.spec, model.name, model.preprocessing)
     assert read_description(path).classes == NAMES
     with torch.no_grad():
-        for one, other in zip(model(images := pictures()), lightened(again)(images), strict=True):
+        for one, other in zip(model(images := random_images()), lightened(again)(images), strict=True):
             assert all(torch.equal(one[key], other[key]) for key in one)
 
 

@@ -6,7 +6,7 @@ import torch
 import metaformer
 from metaformer.errors import WeightsError
 from metaformer.spec.model import MixerSpec
-from metaformer.weights.layouts import LAYOUTS, recognise
+from metaformer.weights.layouts import LAYOUTS, recognize
 from metaformer.weights.load import load_weights
 from metaformer.weights.read_checkpoint import unwrap
 from metaformer.weights.rename import layout_for, our_names, their_names
@@ -14,7 +14,7 @@ from metaformer.weights.split_tensors import joined, piece
 from metaformer.weights.translate import to_layout
 from metaformer.zoo import mlp, pvt, swin, vit
 
-from .conftest import randomised
+from .conftest import randomized
 
 HEADS = MixerSpec(name="spatial_fc", args={"heads": 4, "bias": True})
 FIRST = ("poolformer_s12", "metaformer_id_s12", "metaformer_pppa_s12_224", "metaformer_ppaa_s12_224")
@@ -46,7 +46,7 @@ def test_names_there_and_back(model_name: str, layout_name: str) -> None:
     layout = layout_for(layout_name, names)
     there = their_names(layout, names)
     assert len(set(there.values())) == len(there) >= len(names)
-    assert recognise(there.values()) is layout
+    assert recognize(there.values()) is layout
     back = our_names(layout, there.values())
     for ours, theirs in there.items():
         assert back[theirs].replace("final_norm", "pre_norm") == ours.replace("head.norm", "head.pre_norm")
@@ -59,7 +59,7 @@ def test_official_is_the_authors_own(model_name: str, layout_name: str) -> None:
 
 def test_names_of_transformers_fifth_version_are_known_as_well() -> None:
     names = [f"vit.layers.3.attention.{part}_proj.weight" for part in "qkvo"]
-    layout = recognise(["vit.layers.0.attention.q_proj.weight", *names])
+    layout = recognize(["vit.layers.0.attention.q_proj.weight", *names])
     block = "backbone.stages.0.blocks.3.mixer"
     assert list(our_names(layout, names).values()) == [
         f"{block}.qkv.weight#0/3",
@@ -123,7 +123,7 @@ SYSTEMS = {
 
 @pytest.mark.parametrize(("system", "layout"), [(name, layout) for name in SYSTEMS for layout in SYSTEMS[name][1]])
 def test_weights_of_the_compared_systems_there_and_back(system: str, layout: str) -> None:
-    model, other = (randomised(metaformer.create_model(SYSTEMS[system][0], num_classes=3)) for _ in range(2))
+    model, other = (randomized(metaformer.create_model(SYSTEMS[system][0], num_classes=3)) for _ in range(2))
     laid_out = to_layout(model, layout)
     assert not set(laid_out) & set(model.state_dict()) - {"head.fc.weight", "head.fc.bias"}
     assert load_weights(other, laid_out).loaded == len(model.state_dict())
@@ -189,7 +189,7 @@ def test_our_own_names_fit_either_place_of_the_final_norm(tiny) -> None:
 
 def test_names_of_something_else_are_refused() -> None:
     with pytest.raises(WeightsError, match=r"no MetaFormer layout known here \(layer1\.0\.conv1\.weight"):
-        recognise(["layer1.0.conv1.weight", "fc.weight"])
+        recognize(["layer1.0.conv1.weight", "fc.weight"])
 
 
 def test_a_file_without_tensors_is_refused(tiny) -> None:

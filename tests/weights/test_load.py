@@ -67,12 +67,12 @@ def test_first_convolutions_are_adapted_as_timm_does(channels: int) -> None:
     torch.testing.assert_close(for_channels(kernel, channels), adapt_input_conv(channels, kernel))
 
 
-def test_a_grey_picture_is_seen_as_the_same_picture_in_colours(tiny) -> None:
-    colour, grey = tiny(), tiny(in_chans=1)
-    report = load_weights(grey, colour.state_dict())
+def test_a_gray_image_is_seen_as_the_same_image_in_colors(tiny) -> None:
+    color, gray = tiny(), tiny(in_chans=1)
+    report = load_weights(gray, color.state_dict())
     assert report.adapted == ("the first convolution from 3 to 1 channels",)
     image = torch.randn(1, 1, 64, 64)
-    torch.testing.assert_close(grey(image), colour(image.expand(-1, 3, -1, -1)))
+    torch.testing.assert_close(gray(image), color(image.expand(-1, 3, -1, -1)))
 
 
 def test_position_tables_are_resampled(tiny_hybrid) -> None:
@@ -128,7 +128,7 @@ FIXED_GRIDS = ("metaformer_pppf_s12_224", "randformer_s12", "mixer_s16_224", "re
 
 
 @pytest.mark.parametrize("name", FIXED_GRIDS)
-def test_a_matrix_over_another_grid_names_the_picture_size(name: str) -> None:
+def test_a_matrix_over_another_grid_names_the_image_size(name: str) -> None:
     with torch.device("meta"):
         state = metaformer.create_model(name).state_dict()
         model = metaformer.create_model(name, img_size=256)

@@ -114,7 +114,7 @@ def test_a_folder_gives_its_best_weights(tiny, tmp_path: Path) -> None:
     assert torch.equal(load_model(tmp_path)(images), model.eval()(images))
 
 
-def test_a_mistyped_path_names_its_neighbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistyped_path_names_its_neighbor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "flowers").mkdir(parents=True)

@@ -80,10 +80,10 @@ def test_other_files_are_named_for_what_they_are(
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("PNG", ".pth"), ("JPEG", ".pth"), ("PNG", ".safetensors")])
-def test_a_picture_is_named_as_one(tiny, tmp_path: Path, kind: str, suffix: str) -> None:
+def test_an_image_is_named_as_one(tiny, tmp_path: Path, kind: str, suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
     Image.new("RGB", (8, 8)).save(path, format=kind)
-    with pytest.raises(WeightsError, match=f"a {kind} picture"):
+    with pytest.raises(WeightsError, match=f"a {kind} image"):
         load_weights(tiny(), path)
 
 

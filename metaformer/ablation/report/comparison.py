@@ -145,13 +145,13 @@ def _line(name: str, sweeps: Sweeps, printed: Mapping[str, float]) -> dict[str, 
 
 def _cell(row: SweepRow | None) -> dict[str, Any]:
     if row is None:
-        return {"accuracy": DASH, "difference": "", "interval": "", "notes": [], "colour": ""}
+        return {"accuracy": DASH, "difference": "", "interval": "", "notes": [], "color": ""}
     difference = row.difference
-    colour = ("better" if difference.mean > 0 else "worse") if difference and is_sure(row) else ""
+    color = ("better" if difference.mean > 0 else "worse") if difference and is_sure(row) else ""
     text = "base" if row.kind == "base" else points(difference.mean) if difference else ""
     return {
         "accuracy": accuracy(row), "difference": text, "interval": interval(difference), "notes": row.notes,
-        "colour": colour,
+        "color": color,
     }  # fmt: skip
 
 

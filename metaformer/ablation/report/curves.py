@@ -1,4 +1,4 @@
-"""Learning curves of a sweep: a panel a group with the base in grey, a line a variant with the span of its seeds."""
+"""Learning curves of a sweep: a panel a group with the base in gray, a line a variant with the span of its seeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 from ...render.numbers import shorten
 from ...render.style import MUTED, blank, house_style
 from ...run.report.files import Figures
-from ...run.report.plots import accuracy_axis, series_colours
+from ...run.report.plots import accuracy_axis, series_colors
 from .results import SweepResults, SweepRow
 
 _ACROSS = 3
@@ -21,7 +21,7 @@ _LINES = 6  # of a panel; a larger group takes several
 
 @house_style()
 def learning_curves(sweep: SweepResults) -> Figure | None:
-    """Validation top-1 (%) over the epochs, the error on a logarithmic scale; nothing before the first epoch."""
+    """Validation top-1 (%) over the epochs, the error on a logarithmic scale; None before the first epoch."""
     panels = _panels(sweep)
     if not panels:
         return None
@@ -71,25 +71,25 @@ def _panel(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if base is not None:
         _line(axes, base, MUTED, name)
-    for colour, row in zip(series_colours(len(rows)), rows, strict=True):
+    for color, row in zip(series_colors(len(rows)), rows, strict=True):
         curve = curve_of(row)
         if curve is not None:
-            _line(axes, curve, colour, row.name)
+            _line(axes, curve, color, row.name)
     axes.legend(
         loc="upper left", bbox_to_anchor=(-0.04, -0.1), ncols=2, fontsize=7.5, handlelength=1.2, labelspacing=0.25,
         columnspacing=0.9, handletextpad=0.5, borderaxespad=0,
     )  # fmt: skip
 
 
-def _line(axes: Axes, curve: tuple[Figures, Figures, Figures, Figures], colour: str, name: str) -> None:
+def _line(axes: Axes, curve: tuple[Figures, Figures, Figures, Figures], color: str, name: str) -> None:
     epochs, mean, low, high = curve
-    axes.fill_between(epochs, low, high, color=colour, alpha=0.16, linewidth=0)
+    axes.fill_between(epochs, low, high, color=color, alpha=0.16, linewidth=0)
     dots = {"marker": "o", "markersize": 3.5} if len(epochs) == 1 else {}
-    axes.plot(epochs, mean, color=colour, linewidth=1.5, label=shorten(name, 22), **dots)  # type: ignore[arg-type]
+    axes.plot(epochs, mean, color=color, linewidth=1.5, label=shorten(name, 22), **dots)  # type: ignore[arg-type]
 
 
 def curve_of(row: SweepRow) -> tuple[Figures, Figures, Figures, Figures] | None:
-    """Epochs, mean, lowest and highest accuracy of the seeds that reached them; nothing without an epoch."""
+    """Epochs, mean, lowest and highest accuracy of the seeds that reached them; None without an epoch."""
     values = _values(row)
     reached = np.isfinite(values).any(axis=0)
     if not reached.any():

@@ -51,9 +51,9 @@ class SweepRun:
     files: RunFiles | None
     """Nothing where it was not begun."""
     broke_down: str | None
-    """Why training could not go on, as for a loss that is not finite; nothing for any other run."""
+    """Why training could not go on, as for a loss that is not finite; None for any other run."""
     accuracy: float | None
-    """Top-1 of the evaluated weights; chance for a run that broke down; nothing for a run that is not finished."""
+    """Top-1 of the evaluated weights; chance for a run that broke down; None for a run that is not finished."""
     trouble: str | None = None
     """Why there is no result, where something went wrong: its process died, its code raised, its files are damaged."""
 

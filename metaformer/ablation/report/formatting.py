@@ -28,7 +28,7 @@ def accuracy(row: SweepRow) -> str:
 
 
 def interval(difference: Difference | None) -> str:
-    """``−1.21 to +0.09``, or nothing."""
+    """``−1.21 to +0.09``, or None."""
     if difference is None or difference.interval is None:
         return ""
     low, high = difference.interval

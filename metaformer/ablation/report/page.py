@@ -115,9 +115,9 @@ def _shown(row: SweepRow) -> dict[str, Any]:
 
 
 _CAPTIONS = {
-    "macs": "Mean accuracy over multiply-adds for one picture. Arrows mark variants below the axis.",
+    "macs": "Mean accuracy over multiply-adds for one image. Arrows mark variants below the axis.",
     "curves": "Validation top-1 after each epoch: the mean over the seeds, the band from the lowest to the highest "
-    "seed, the base in grey in every panel; the error is on a logarithmic scale. A run that broke down has its epochs "
+    "seed, the base in gray in every panel; the error is on a logarithmic scale. A run that broke down has its epochs "
     "up to there.",
     "published": "Ranks by measured mean over ranks in print; on the dashed line both agree. Equal accuracies share "
     "the mean of their ranks.",
@@ -170,7 +170,7 @@ def _reading(sweep: SweepResults) -> list[str]:
         said += [
             "± is the standard deviation over the seeds (n − 1), the spread of single trainings, not the error of "
             "their mean.",
-            "A seed decides the initial weights, the order of the pictures and what happens to them, so variants are "
+            "A seed decides the initial weights, the order of the images and what happens to them, so variants are "
             "compared seed by seed: the difference is the mean over the seeds of variant minus base, the interval "
             "Student's 95 % interval of that mean, p that of a two-sided paired t-test.",
             "With many variants some differ by chance; p is therefore corrected by Holm's method over all variants "
@@ -180,7 +180,7 @@ def _reading(sweep: SweepResults) -> list[str]:
         said.append("One seed says nothing about the spread of trainings: there is no deviation, interval or test.")
     said += [
         "The accuracy is that of the weights after the last epoch, so no epoch is chosen by it. Nothing corrects for "
-        "having looked at the same validation pictures in every run, nor for how few they are.",
+        "having looked at the same validation images in every run, nor for how few they are.",
         f"A run whose training broke down counts as guessing, {sweep.files.chance:g} %, in means, differences and "
         "ranks.",
         "Images a second are medians over epochs and seeds, as the machine was loaded while the sweep ran; with "

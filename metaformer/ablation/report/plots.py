@@ -138,20 +138,18 @@ def _measured_panel(axes: Axes, sweep: SweepResults, places: Mapping[str, float]
     _accuracy_axis(axes, scale, means.get(sweep.files.base))
     for row in rows:
         mean, place = means[row.name], places[row.name]
-        colour = VERMILION if row.broken else INK if row.kind == "base" else BLUE
+        color = VERMILION if row.broken else INK if row.kind == "base" else BLUE
         if not scale.holds(mean):
             broken = f", {row.notes[0]}" if row.broken and told else ""
-            _below(axes, scale, place, f"{mean:.1f}{broken}", colour)
+            _below(axes, scale, place, f"{mean:.1f}{broken}", color)
             continue
         axes.errorbar(
-            [mean], [place], xerr=row.summary.deviation, fmt="o", markersize=6.5, color=colour, capsize=3,
+            [mean], [place], xerr=row.summary.deviation, fmt="o", markersize=6.5, color=color, capsize=3,
             elinewidth=1.4, markeredgecolor=GROUND, zorder=4,
         )  # fmt: skip
         seeds = list(row.accuracies.values())
         if len(seeds) > 1:
-            axes.plot(
-                seeds, [place + 0.32] * len(seeds), "o", markersize=3, color=colour, alpha=0.55, markeredgewidth=0
-            )
+            axes.plot(seeds, [place + 0.32] * len(seeds), "o", markersize=3, color=color, alpha=0.55, markeredgewidth=0)
 
 
 def _reach(row: SweepRow) -> list[float]:
@@ -175,14 +173,14 @@ def _accuracy_axis(axes: Axes, scale: Scale, base: float | None) -> None:
         axes.axvline(base, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
 
 
-def _below(axes: Axes, scale: Scale, place: float, text: str, colour: str) -> None:
+def _below(axes: Axes, scale: Scale, place: float, text: str, color: str) -> None:
     """What lies below the axis stands at its edge with its number."""
     axes.plot(
-        [0.012], [place], "<", transform=axes.get_yaxis_transform(), markersize=6, color=colour, clip_on=False, zorder=4
+        [0.012], [place], "<", transform=axes.get_yaxis_transform(), markersize=6, color=color, clip_on=False, zorder=4
     )
     axes.annotate(
         text, (0.012, place), xycoords=axes.get_yaxis_transform(), xytext=(8, 0), textcoords="offset points",
-        ha="left", va="center", color=colour, fontsize=8.5,
+        ha="left", va="center", color=color, fontsize=8.5,
     )  # fmt: skip
 
 
@@ -207,7 +205,7 @@ def _printed_panel(
 
 @dataclass(frozen=True)
 class _Look:
-    """Colour and marker of each group."""
+    """Color and marker of each group."""
 
     groups: Mapping[str, tuple[str, str]]
 
@@ -218,14 +216,14 @@ class _Look:
         return cls({sweep.base.variant.group: (INK, "o")} | looks)
 
     def plot(self, axes: Axes, row: SweepRow, x: float, y: float) -> None:
-        colour, marker = self.groups[row.variant.group]
+        color, marker = self.groups[row.variant.group]
         size = 9 if row.kind == "base" else 7
-        axes.plot([x], [y], marker, color=colour, markersize=size, markeredgecolor=GROUND, zorder=4, clip_on=False)
+        axes.plot([x], [y], marker, color=color, markersize=size, markeredgecolor=GROUND, zorder=4, clip_on=False)
 
     def legend(self, figure: Figure) -> None:
         handles = [
-            Line2D([], [], color=colour, marker=marker, linestyle="", markersize=7, label=name or "others")
-            for name, (colour, marker) in self.groups.items()
+            Line2D([], [], color=color, marker=marker, linestyle="", markersize=7, label=name or "others")
+            for name, (color, marker) in self.groups.items()
         ]
         if len(handles) > 1:
             figure.legend(handles=handles, loc="outside upper left", ncols=8, handletextpad=0.2, columnspacing=1.4)
@@ -237,7 +235,7 @@ def accuracy_over_macs(sweep: SweepResults) -> Figure:
     rows = [row for row in sweep.rows if row.summary.mean is not None and row.macs]
     figure = blank(_WIDTH, max(3.6, 1.2 + 0.2 * len(rows)))
     axes = figure.subplots()
-    axes.set_title("Mean top-1 (%) over multiply-adds a picture")
+    axes.set_title("Mean top-1 (%) over multiply-adds an image")
     axes.set_xlabel("MACs")
     if not rows:
         return figure
@@ -302,7 +300,7 @@ _OFFSETS = [offset for far in range(0, 60, 4) for offset in ((9, -far), (-9, far
 
 @house_style()
 def against_print(sweep: SweepResults) -> Figure | None:
-    """Rank by measured mean over rank in print, the best at the top right; nothing below three variants."""
+    """Rank by measured mean over rank in print, the best at the top right; None below three variants."""
     rows = sweep.compared_with_print
     if len(rows) < 3 or sweep.ranks is None:
         return None

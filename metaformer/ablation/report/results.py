@@ -34,7 +34,7 @@ class SweepRow:
     """The parts taken away."""
     summary: Summary
     difference: Difference | None
-    """To the base; nothing for the base itself and where no seed has both."""
+    """To the base; None for the base itself and where no seed has both."""
     published_difference: float | None
     """The same in print."""
 
@@ -74,12 +74,12 @@ class SweepRow:
 
     @property
     def parameters(self) -> int | None:
-        """Trained and frozen ones, as config.json counts them."""
+        """LoadedModel and frozen ones, as config.json counts them."""
         return self._count("parameters")
 
     @property
     def macs(self) -> int | None:
-        """Multiply-adds for one picture."""
+        """Multiply-adds for one image."""
         return self._count("macs")
 
     def _count(self, name: str) -> int | None:
@@ -88,12 +88,12 @@ class SweepRow:
 
     @property
     def training_speed(self) -> float | None:
-        """Training pictures a second: the median over epochs and seeds."""
+        """Training images a second: the median over epochs and seeds."""
         return self._median("images_per_second")
 
     @property
     def inference_speed(self) -> float | None:
-        """Evaluated pictures a second, likewise; nothing where that was not recorded."""
+        """Evaluated images a second, likewise; None where that was not recorded."""
         return self._median("evaluation_images_per_second")
 
     def _median(self, column: str) -> float | None:
@@ -117,7 +117,7 @@ class Cost:
 
     @property
     def overhead(self) -> float | None:
-        """The share of the workers' time that went into no epoch; nothing without a journal."""
+        """The share of the workers' time that went into no epoch; None without a journal."""
         return 1 - self.epochs / self.offered if self.offered > 0 else None
 
 
@@ -129,7 +129,7 @@ class SweepResults:
     rows: tuple[SweepRow, ...]
     """In the order of the plan."""
     ranks: RankCorrelation | None
-    """Between mean accuracies and those in print, of the variants that have both; nothing with too few."""
+    """Between mean accuracies and those in print, of the variants that have both; None with too few."""
     cost: Cost
 
     @property

@@ -57,7 +57,7 @@ def cost_rows(sweep: SweepResults) -> list[Row]:
 
 
 def data(sweep: SweepResults) -> list[Row]:
-    """Pictures and their preparation, as the first run there found them; before any, as the plan has them."""
+    """Images and their preparation, as the first run there found them; before any, as the plan has them."""
     plan = part(sweep.files.plan, "data")
     config: dict[str, Any] = next((dict(run.files.config) for run in sweep.files.runs if run.files is not None), {})
     rows = data_rows(config | {"data": part(config, "data") or plan, "classes": plan["classes"]})

@@ -28,7 +28,7 @@ class Summary:
     mean: float | None
     """Nothing without values."""
     deviation: float | None
-    """Standard deviation with n − 1; nothing below two values."""
+    """Standard deviation with n − 1; None below two values."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Difference:
     """Seeds that both have."""
     mean: float
     interval: tuple[float, float] | None = None
-    """95 % interval of the mean difference by Student's t; nothing below two pairs or without spread."""
+    """95 % interval of the mean difference by Student's t; None below two pairs or without spread."""
     p: float | None = None
-    """Two-sided paired t-test; nothing likewise."""
+    """Two-sided paired t-test; None likewise."""
     p_holm: float | None = None
     """The same after Holm's correction over all variants that were tested."""
 
@@ -54,7 +54,7 @@ class RankCorrelation:
     number: int
     """Pairs."""
     interval: tuple[float, float] | None
-    """95 % interval; nothing below four pairs and at ±1, where Fisher's transformation has none."""
+    """95 % interval; None below four pairs and at ±1, where Fisher's transformation has none."""
     p: float
     """Two-sided permutation test: exact for up to eight pairs, sampled with a fixed seed beyond."""
 
@@ -75,7 +75,7 @@ def _deviation(values: Sequence[float]) -> float:
 
 
 def paired(values: Mapping[int, float], base: Mapping[int, float]) -> Difference | None:
-    """The difference over the seeds that both have, or nothing where there is none; ``p_holm`` is left to ``holm``.
+    """The difference over the seeds that both have, or None where there is none; ``p_holm`` is left to ``holm``.
 
     A difference that is the same on every seed has no spread to hold it against: it gets no interval and no test.
     """
@@ -103,7 +103,7 @@ def holm(differences: Mapping[str, Difference]) -> dict[str, Difference]:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> RankCorrelation | None:
-    """Spearman's correlation with ties averaged; nothing below three pairs or where a list is constant.
+    """Spearman's correlation with ties averaged; None below three pairs or where a list is constant.
 
     The interval is Fisher's with the standard error sqrt((1 + r²/2) / (n − 3)) of Bonett and Wright (2000).
     """
@@ -126,8 +126,8 @@ def _fisher_interval(rho: float, number: int) -> tuple[float, float] | None:
     if number < 4 or isclose(abs(rho), 1.0, abs_tol=1e-12):
         return None
     reach = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * sqrt((1 + rho**2 / 2) / (number - 3))
-    centre = np.arctanh(rho)
-    return float(np.tanh(centre - reach)), float(np.tanh(centre + reach))
+    center = np.arctanh(rho)
+    return float(np.tanh(center - reach)), float(np.tanh(center + reach))
 
 
 def _permutation_p(a: NDArray[np.float64], b: NDArray[np.float64], rho: float) -> float:

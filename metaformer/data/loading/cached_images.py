@@ -1,6 +1,6 @@
-"""A set of pictures kept decoded: read once, cut to the model's input, as bytes in one tensor.
+"""A set of images kept decoded: read once, cut to the model's input, as bytes in one tensor.
 
-Small pictures cost more to read than a small model takes to learn from them. N pictures, C channels.
+Small images cost more to read than a small model takes to learn from them. N images, C channels.
 """
 
 from __future__ import annotations
@@ -15,53 +15,53 @@ from torch import Tensor
 from torchvision.transforms import Compose
 
 from ...errors import DataError
-from ...recipe import Augmentation, DataChoice
+from ...recipe import Augmentation, DataConfig
 from ...types import Preprocessing
-from ..sets import Pictures, Progress
+from ..sets import LabeledImages, Progress
 from ..transforms.image import fixed_steps, pixels_of
 from .samples import readable
 from .seeding import generators_kept
 
 ROOM = 2 * 1024**3
-"""Bytes of pictures that are kept without being asked for. A constant and not the memory that happens to be free: a
+"""Bytes of images that are kept without being asked for. A constant and not the memory that happens to be free: a
 run that goes on elsewhere must decide as it did before, because the two ways draw differently."""
 
 
 def kept_in_memory(
-    choice: DataChoice, augmentation: Augmentation, pictures: int, size: tuple[int, int], channels: int
+    choice: DataConfig, augmentation: Augmentation, images: int, size: tuple[int, int], channels: int
 ) -> bool:
-    """Whether so many pictures (training and evaluation together) of an input's ``size`` are kept in memory.
+    """Whether so many images (training and evaluation together) of an input's ``size`` are kept in memory.
 
-    Raises ``DataError`` where that was asked for and the policy varies pictures one at a time.
+    Raises ``DataError`` where that was asked for and the policy varies images one at a time.
     """
     in_batches = varied_in_batches(augmentation)
     if choice.memory == "always" and not in_batches:
         raise DataError(
-            "data.memory: expected 'auto' or 'never' with this augmentation, got 'always'. Pictures kept in memory "
+            "data.memory: expected 'auto' or 'never' with this augmentation, got 'always'. Images kept in memory "
             "are varied in batches, which is possible with augmentation.policy 'none', and with 'small' without "
             f"auto_augment and color_jitter; here policy is {augmentation.policy!r}, auto_augment "
             f"{augmentation.auto_augment!r}, color_jitter {augmentation.color_jitter!r}"
         )
-    fits = pictures * channels * size[0] * size[1] <= ROOM
+    fits = images * channels * size[0] * size[1] <= ROOM
     return choice.memory == "always" or (choice.memory == "auto" and in_batches and fits)
 
 
 def varied_in_batches(augmentation: Augmentation) -> bool:
-    """Whether nothing random happens to a picture before it has the input's size, nor to its colours."""
+    """Whether nothing random happens to an image before it has the input's size, nor to its colors."""
     plain = not augmentation.auto_augment and augmentation.color_jitter is None
     return augmentation.policy == "none" or (augmentation.policy == "small" and plain)
 
 
 @dataclass(frozen=True, eq=False)
-class PictureMemory:
-    """Pictures as the model's input sees them, before they are normalised. ``len`` is N."""
+class CachedImages:
+    """Images as the model's input sees them, before they are normalized. ``len`` is N."""
 
     pixels: Tensor
     """(N, C, H, W) uint8."""
     labels: Tensor
     """(N,) int64, beside the pixels."""
     replaced: dict[int, list[tuple[str, str]]]
-    """At the index of a picture that is another in truth: the name of each unreadable one, and what to say of it."""
+    """At the index of an image that is another in truth: the name of each unreadable one, and what to say of it."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -69,49 +69,49 @@ class PictureMemory:
     @classmethod
     def of(
         cls,
-        pictures: Pictures,
+        images: LabeledImages,
         preprocessing: Preprocessing,
         channels: int,
         device: torch.device | str = "cpu",
         progress: Progress | None = None,
-    ) -> PictureMemory:
-        """The pictures cut as ``preprocessing`` says, on ``device``; read once a process and shared by all its runs.
+    ) -> CachedImages:
+        """The images cut as ``preprocessing`` says, on ``device``; read once a process and shared by all its runs.
 
-        Raises ``DataError`` with the path of an unreadable picture, where those are not to be replaced.
+        Raises ``DataError`` with the path of an unreadable image, where those are not to be replaced.
         """
         device = torch.empty(0, device=device).device  # "cuda" and "cuda:0" are one place
-        if id(pictures) not in _KEPT:
-            # by identity, because records that compare by content cannot be keys; forgotten with the pictures
-            _KEPT[id(pictures)] = {}
-            weakref.finalize(pictures, _KEPT.pop, id(pictures), None)
-        kept = _KEPT[id(pictures)]
+        if id(images) not in _KEPT:
+            # by identity, because records that compare by content cannot be keys; forgotten with the images
+            _KEPT[id(images)] = {}
+            weakref.finalize(images, _KEPT.pop, id(images), None)
+        kept = _KEPT[id(images)]
         key = (preprocessing.size, preprocessing.crop, preprocessing.interpolation, channels, device)
         if key not in kept:
-            kept[key] = _read(pictures, preprocessing, channels, device, progress)
+            kept[key] = _read(images, preprocessing, channels, device, progress)
         return kept[key]
 
     def replaced_among(self, indices: np.ndarray) -> list[tuple[str, str]]:
-        """What is to be said of the pictures at ``indices``."""
+        """What is to be said of the images at ``indices``."""
         return [told for i in indices for told in self.replaced.get(int(i), ())] if self.replaced else []
 
 
-_KEPT: dict[int, dict[Any, PictureMemory]] = {}
+_KEPT: dict[int, dict[Any, CachedImages]] = {}
 
 
 def _read(
-    pictures: Pictures, preprocessing: Preprocessing, channels: int, device: torch.device, progress: Progress | None
-) -> PictureMemory:
-    steps, count = Compose([*fixed_steps(preprocessing, channels), pixels_of]), len(pictures)
+    images: LabeledImages, preprocessing: Preprocessing, channels: int, device: torch.device, progress: Progress | None
+) -> CachedImages:
+    steps, count = Compose([*fixed_steps(preprocessing, channels), pixels_of]), len(images)
     pixels = torch.empty(count, channels, *preprocessing.size, dtype=torch.uint8)
     labels = torch.empty(count, dtype=torch.int64)
     replaced: dict[int, list[tuple[str, str]]] = {}
     with generators_kept():
         for index in range(count):
             told: list[tuple[str, str]] = []
-            picture, used = readable(pictures, index, told)
-            pixels[index], labels[index] = steps(picture), pictures.labels[used]
+            image, used = readable(images, index, told)
+            pixels[index], labels[index] = steps(image), images.labels[used]
             if told:
                 replaced[index] = told
             if progress and ((index + 1) % 256 == 0 or index + 1 == count):
-                progress("reading pictures into memory", index + 1, count)
-    return PictureMemory(pixels.to(device), labels.to(device), replaced)
+                progress("reading images into memory", index + 1, count)
+    return CachedImages(pixels.to(device), labels.to(device), replaced)

@@ -1,6 +1,6 @@
-"""Annotated pictures in, batches out, as ``loader.py`` does it for pictures with a class each.
+"""Annotated images in, batches out, as ``loader.py`` does it for images with a class each.
 
-Which pictures stand in a batch follows from (seed, epoch), what happens to one from (seed, epoch, index), and nothing
+Which images stand in a batch follows from (seed, epoch), what happens to one from (seed, epoch, index), and nothing
 from the number of workers; so a run that goes on sees what it would have seen.
 """
 
@@ -17,8 +17,8 @@ from torch import Tensor
 from ...recipe import Augmentation, Dense
 from ...types import Preprocessing
 from ..annotated import Annotated
-from ..coco import CocoPictures
-from ..decode import UnreadablePicture
+from ..coco import CocoDataset
+from ..decode import UnreadableImage
 from ..transforms.paired import (
     DetectionEvaluation,
     DetectionTraining,
@@ -35,7 +35,7 @@ Transform = Callable[[Image.Image, Any], tuple[Tensor, Any]]
 
 
 def dense_training_loader(
-    pictures: Annotated,
+    images: Annotated,
     spec: Sizes,
     preprocessing: Preprocessing,
     augmentation: Augmentation,
@@ -47,9 +47,9 @@ def dense_training_loader(
     world: int = 1,
     workers: int = 0,
 ) -> ParcelLoader:
-    """Pictures in a new order every epoch, varied as ``augmentation`` and ``dense`` say.
+    """Images in a new order every epoch, varied as ``augmentation`` and ``dense`` say.
 
-    Batches are lists of pictures and ``Objects`` for detectors, tensors (B, 3, S, S) and (B, S, S) for segmenters.
+    Batches are lists of images and ``Objects`` for detectors, tensors (B, 3, S, S) and (B, S, S) for segmenters.
     """
     segmenter = spec.system == "semantic_fpn"
     transform: Transform = (
@@ -57,13 +57,13 @@ def dense_training_loader(
         if segmenter
         else DetectionTraining(augmentation, dense, preprocessing)
     )
-    plan = Plan(count=len(pictures), batch_size=batch_size, seed=seed, shuffle=True, rank=rank, world=world)
-    samples = AnnotatedSamples(_as_needed(pictures, spec), transform, seed, stacks=segmenter, replaces=True)
+    plan = Plan(count=len(images), batch_size=batch_size, seed=seed, shuffle=True, rank=rank, world=world)
+    samples = AnnotatedSamples(_as_needed(images, spec), transform, seed, stacks=segmenter, replaces=True)
     return ParcelLoader(samples, plan, workers)
 
 
 def dense_evaluation_loader(
-    pictures: Annotated,
+    images: Annotated,
     spec: Sizes,
     preprocessing: Preprocessing,
     *,
@@ -72,33 +72,33 @@ def dense_evaluation_loader(
     world: int = 1,
     workers: int = 0,
 ) -> ParcelLoader:
-    """Every picture once, in the set's order, as the model is to be judged on it: lists of pictures and targets.
+    """Every image once, in the set's order, as the model is to be judged on it: lists of images and targets.
 
     One that turns out unreadable and may be left out is missing in its batch, which may then be empty.
     """
     segmenter = spec.system == "semantic_fpn"
     transform: Transform = SegmentationEvaluation(spec, preprocessing) if segmenter else DetectionEvaluation()
-    plan = Plan(count=len(pictures), batch_size=batch_size, seed=0, shuffle=False, rank=rank, world=world)
-    samples = AnnotatedSamples(_as_needed(pictures, spec), transform, seed=0, stacks=False, replaces=False)
+    plan = Plan(count=len(images), batch_size=batch_size, seed=0, shuffle=False, rank=rank, world=world)
+    samples = AnnotatedSamples(_as_needed(images, spec), transform, seed=0, stacks=False, replaces=False)
     return ParcelLoader(samples, plan, workers)
 
 
-def _as_needed(pictures: Annotated, spec: Sizes) -> Annotated:
-    """Without masks where the system makes no use of them: filling them takes longer than reading the picture."""
-    return pictures.boxes_only() if isinstance(pictures, CocoPictures) and spec.system != "mask_rcnn" else pictures
+def _as_needed(images: Annotated, spec: Sizes) -> Annotated:
+    """Without masks where the system makes no use of them: filling them takes longer than reading the image."""
+    return images.boxes_only() if isinstance(images, CocoDataset) and spec.system != "mask_rcnn" else images
 
 
 @dataclass
 class AnnotatedSamples(Parcels):
-    """Reads and varies annotated pictures."""
+    """Reads and varies annotated images."""
 
-    pictures: Annotated
+    images: Annotated
     transform: Transform
     seed: int
     stacks: bool
     """Whether all come out at one size, so that a batch is two tensors and not two lists."""
     replaces: bool
-    """Whether the next picture takes the place of one that may be left out; it is missing otherwise, because a picture
+    """Whether the next image takes the place of one that may be left out; it is missing otherwise, because an image
     that is judged twice would count twice."""
 
     def packed(self, positions: list[Position]) -> Parcel:
@@ -112,7 +112,7 @@ class AnnotatedSamples(Parcels):
         return ListedParcel(images, targets, replaced)
 
     def _sample(self, epoch: int, index: int, replaced: list[tuple[str, str]]) -> tuple[Tensor, Any] | None:
-        loaded = readable(self.pictures, index, replaced)[0] if self.replaces else self._here(index, replaced)
+        loaded = readable(self.images, index, replaced)[0] if self.replaces else self._here(index, replaced)
         if loaded is None:
             return None
         seed_sample(self.seed, epoch, index)
@@ -120,9 +120,9 @@ class AnnotatedSamples(Parcels):
 
     def _here(self, index: int, left_out: list[tuple[str, str]]) -> tuple[Image.Image, Any] | None:
         try:
-            return self.pictures.load(index)
-        except UnreadablePicture as error:
-            if not self.pictures.skips_bad:
+            return self.images.load(index)
+        except UnreadableImage as error:
+            if not self.images.skips_bad:
                 raise refused(error) from None
             left_out.append((error.name, f"{error}; it is left out"))
             return None

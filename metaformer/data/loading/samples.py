@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...errors import DataError, InputError
-from ..decode import UnreadablePicture
-from ..sets import Pictures
+from ..decode import UnreadableImage
+from ..sets import LabeledImages
 from .seeding import seed_sample
 
 _Loaded = TypeVar("_Loaded", covariant=True)
 
 Position = tuple[int, int]
-"""An epoch and the index of a picture: all that decides a training sample."""
+"""An epoch and the index of an image: all that decides a training sample."""
 
 
 @dataclass
@@ -28,11 +28,11 @@ class Parcel:
     """What a worker sends: a batch, or the words of a failure."""
 
     images: Any
-    """(B, C, H, W), or a list of pictures where they differ in size."""
+    """(B, C, H, W), or a list of images where they differ in size."""
     targets: Any
     """(B,), or a list."""
     replaced: list[tuple[str, str]]
-    """The name of each unreadable picture, and what to say of it."""
+    """The name of each unreadable image, and what to say of it."""
     failure: str = ""
 
 
@@ -51,10 +51,10 @@ class Parcels(ABC, Dataset[Parcel]):
 
 
 class Samples(Parcels):
-    """Reads, varies and stacks pictures that have a class each."""
+    """Reads, varies and stacks images that have a class each."""
 
-    def __init__(self, pictures: Pictures, transform: Callable[[Image.Image], Tensor], seed: int) -> None:
-        self.pictures = pictures
+    def __init__(self, images: LabeledImages, transform: Callable[[Image.Image], Tensor], seed: int) -> None:
+        self.images = images
         self.transform = transform
         self.seed = seed
 
@@ -66,13 +66,13 @@ class Samples(Parcels):
         return Parcel(images, torch.tensor([label for _, label in samples]), replaced)
 
     def _sample(self, epoch: int, index: int, replaced: list[tuple[str, str]]) -> tuple[Tensor, int]:
-        picture, used = readable(self.pictures, index, replaced)
+        image, used = readable(self.images, index, replaced)
         seed_sample(self.seed, epoch, index)
-        return self.transform(picture), self.pictures.labels[used]
+        return self.transform(image), self.images.labels[used]
 
 
 class Readable(Protocol, Generic[_Loaded]):
-    """What can be read one by one: pictures, or pictures with what is known of them."""
+    """What can be read one by one: images, or images with what is known of them."""
 
     @property
     def skips_bad(self) -> bool:
@@ -81,25 +81,25 @@ class Readable(Protocol, Generic[_Loaded]):
     def __len__(self) -> int: ...
 
     def load(self, index: int) -> _Loaded:
-        """Raises ``UnreadablePicture``."""
+        """Raises ``UnreadableImage``."""
 
 
-def readable(pictures: Readable[_Loaded], index: int, replaced: list[tuple[str, str]]) -> tuple[_Loaded, int]:
-    """The picture at ``index``, or where that may be skipped the next readable one, with the index used.
+def readable(images: Readable[_Loaded], index: int, replaced: list[tuple[str, str]]) -> tuple[_Loaded, int]:
+    """The image at ``index``, or where that may be skipped the next readable one, with the index used.
 
     Those that were passed over are added to ``replaced``: a name, and what to say. Raises ``DataError``.
     """
-    for step in range(len(pictures)):
-        used = (index + step) % len(pictures)
+    for step in range(len(images)):
+        used = (index + step) % len(images)
         try:
-            return pictures.load(used), used
-        except UnreadablePicture as error:
-            if not pictures.skips_bad:
+            return images.load(used), used
+        except UnreadableImage as error:
+            if not images.skips_bad:
                 raise refused(error) from None
-            replaced.append((error.name, f"{error}; the next picture takes its place"))
-    raise DataError("not one picture of the set is readable")
+            replaced.append((error.name, f"{error}; the next image takes its place"))
+    raise DataError("not one image of the set is readable")
 
 
-def refused(error: UnreadablePicture) -> DataError:
-    """What to say where a picture that may not be left out turns out unreadable."""
+def refused(error: UnreadableImage) -> DataError:
+    """What to say where an image that may not be left out turns out unreadable."""
     return DataError(f"{error}. Repair or remove it, or leave such files out with --data.on-bad-image skip")

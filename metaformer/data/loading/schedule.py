@@ -1,4 +1,4 @@
-"""Which pictures stand in which batch: a pure function of (seed, epoch), from any batch on.
+"""Which images stand in which batch: a pure function of (seed, epoch), from any batch on.
 
 B is the size of one global micro-batch; process r of w gets slice r of every one, so that together they see exactly
 what a single process sees.
@@ -22,13 +22,13 @@ class Share:
     number: int
     """Of the micro-batch in its epoch; the first is 0."""
     everyone: np.ndarray
-    """The pictures of the micro-batch over all processes, int64."""
+    """The images of the micro-batch over all processes, int64."""
     part: slice
     """The places of this process among them."""
 
     @property
     def indices(self) -> np.ndarray:
-        """The pictures of this process."""
+        """The images of this process."""
         return self.everyone[self.part]
 
 
@@ -36,13 +36,13 @@ class Share:
 class Plan:
     """The batches of one process. ``len`` is their number in an epoch.
 
-    With ``shuffle`` (training) a last batch with fewer pictures than processes is dropped, so that every process has
-    the same number of batches; without (evaluation) every picture comes exactly once over all processes, and some may
+    With ``shuffle`` (training) a last batch with fewer images than processes is dropped, so that every process has
+    the same number of batches; without (evaluation) every image comes exactly once over all processes, and some may
     have one batch less.
     """
 
     count: int
-    """Pictures of the set."""
+    """Images of the set."""
     batch_size: int
     """B."""
     seed: int
@@ -54,24 +54,24 @@ class Plan:
     def __post_init__(self) -> None:
         size, world = self.batch_size, self.world
         if size < world:
-            raise DataError(f"batch_size: expected a picture for each of {world} processes at least, got {size}")
+            raise DataError(f"batch_size: expected an image for each of {world} processes at least, got {size}")
         least = size if self.drop_last else world if self.shuffle else 1
         if self.count < least:
             raise DataError(
-                f"{self.count} pictures do not make one batch of {size} over {world} processes; "
-                f"expected at least {least} pictures"
+                f"{self.count} images do not make one batch of {size} over {world} processes; "
+                f"expected at least {least} images"
             )
 
     @property
     def global_batches(self) -> int:
         """Global micro-batches an epoch."""
         full, rest = divmod(self.count, self.batch_size)
-        # a training batch that cannot give each process a picture would leave one waiting for the others
+        # a training batch that cannot give each process an image would leave one waiting for the others
         keeps_rest = rest > 0 and not self.drop_last and (not self.shuffle or rest >= self.world)
         return full + keeps_rest
 
     def global_size(self, index: int) -> int:
-        """Pictures in global micro-batch ``index``, over all processes: fewer than B only in the last one."""
+        """Images in global micro-batch ``index``, over all processes: fewer than B only in the last one."""
         return min(self.batch_size, self.count - index * self.batch_size)
 
     def __len__(self) -> int:

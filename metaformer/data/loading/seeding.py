@@ -1,6 +1,6 @@
-"""Everything random about reading pictures, as pure functions: the order of an epoch, and the draws of one picture.
+"""Everything random about reading images, as pure functions: the order of an epoch, and the draws of one image.
 
-The order follows from (seed, epoch), a picture's variation from (seed, epoch, index), and nothing else: neither from
+The order follows from (seed, epoch), an image's variation from (seed, epoch, index), and nothing else: neither from
 the number of processes, nor from what was read before. That is what makes stopping and resuming exact.
 """
 
@@ -22,7 +22,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def epoch_draws(purpose: str, seed: int, epoch: int) -> np.random.RandomState:
-    """A generator of one epoch for all pictures at once, of its own for each ``purpose``."""
+    """A generator of one epoch for all images at once, of its own for each ``purpose``."""
     return np.random.RandomState(np.random.MT19937(_entropy(seed, epoch, _number(purpose))))
 
 
@@ -38,7 +38,7 @@ def share(total: int, rank: int, world: int) -> slice:
 
 
 def seed_sample(seed: int, epoch: int, index: int) -> None:
-    """Set the generators of python, NumPy and torch's CPU for one picture; timm's transforms draw from all three."""
+    """Set the generators of python, NumPy and torch's CPU for one image; timm's transforms draw from all three."""
     for_python, for_numpy, for_torch = _entropy(seed, epoch, index).generate_state(3, np.uint64)
     random.seed(int(for_python))
     np.random.seed(int(for_numpy) % 2**32)
@@ -58,7 +58,7 @@ def generators_kept() -> Iterator[None]:
 
 
 def _number(purpose: str) -> int:
-    """Far above the index of any picture, whose own draws would else be the same."""
+    """Far above the index of any image, whose own draws would else be the same."""
     return crc32(purpose.encode()) + 2**32
 
 

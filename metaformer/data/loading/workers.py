@@ -49,7 +49,7 @@ class Workers:
         self._loader = DataLoader(
             self.parcels,
             sampler=self._plan,
-            batch_size=None,  # a whole batch is one item, so that it is made where its pictures are read
+            batch_size=None,  # a whole batch is one item, so that it is made where its images are read
             collate_fn=_as_it_is,
             num_workers=self.count,
             persistent_workers=True,

@@ -1,8 +1,8 @@
-"""Whole batches of kept pictures, varied at once: the policy ``small`` of ``transforms.py`` by the same law.
+"""Whole batches of kept images, varied at once: the policy ``small`` of ``transforms.py`` by the same law.
 
-A picture's draws stand in a table of its epoch that follows from (seed, epoch), at the picture's index; the noise of
+An image's draws stand in a table of its epoch that follows from (seed, epoch), at the image's index; the noise of
 an erased patch follows from (seed, epoch, micro-batch, place in it). So neither the number of processes nor the batch
-at which an epoch is taken up again changes a bit. B pictures of a batch, N of the set.
+at which an epoch is taken up again changes a bit. B images of a batch, N of the set.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LOG_ASPECT = (log(0.3), log(1 / 0.3))
 
 @dataclass(frozen=True)
 class Variation:
-    """What happens to a picture that has the input's size already: shift and flip, then erase."""
+    """What happens to an image that has the input's size already: shift and flip, then erase."""
 
     flip: float
     """Probability of a left-right flip."""
@@ -37,17 +37,17 @@ class Variation:
 
     @classmethod
     def of(cls, augmentation: Augmentation) -> Variation | None:
-        """That of a policy; nothing where it leaves pictures as they are."""
+        """That of a policy; None where it leaves images as they are."""
         return None if augmentation.policy == "none" else cls(augmentation.hflip, augmentation.erase)
 
     def of_epoch(self, seed: int, epoch: int, count: int, size: tuple[int, int]) -> EpochVariation:
-        """The same with the draws of ``epoch`` for ``count`` pictures of ``size`` (height, width)."""
+        """The same with the draws of ``epoch`` for ``count`` images of ``size`` (height, width)."""
         return EpochVariation(self, seed, epoch, count, size)
 
 
 @dataclass(frozen=True)
 class EpochVariation:
-    """A variation whose draws are fixed: every picture's shift, flip and patch of one epoch."""
+    """A variation whose draws are fixed: every image's shift, flip and patch of one epoch."""
 
     variation: Variation
     seed: int
@@ -60,7 +60,7 @@ class EpochVariation:
     def moved(self, pixels: Tensor, share: Share) -> Tensor:
         """Stored bytes (N, C, H, W) to those of ``share`` (B, C, H, W): shifted on black by up to an eighth, flipped.
 
-        One gather from the pictures in their black frame: a row and a column of it for each of the new picture.
+        One gather from the images in their black frame: a row and a column of it for each of the new image.
         """
         (height, width), drawn = self.size, self._shifts[share.indices]
         down, across = height // 8, width // 8
@@ -74,7 +74,7 @@ class EpochVariation:
         return framed.gather(2, places).view_as(chosen)
 
     def erased(self, images: Tensor, share: Share) -> Tensor:
-        """Normalised images (B, C, H, W), changed in place: normal noise in the patches of those that are erased."""
+        """Normalized images (B, C, H, W), changed in place: normal noise in the patches of those that are erased."""
         if self.variation.erase == 0:
             return images
         which = (self._patches[1, share.everyone] > 0).nonzero()[0]
@@ -100,7 +100,7 @@ class EpochVariation:
 
     @cached_property
     def _patches(self) -> np.ndarray:
-        """(4, N): first and last row, first and last column of each picture's patch; the last ones are not in it."""
+        """(4, N): first and last row, first and last column of each image's patch; the last ones are not in it."""
         draws, (height, width) = epoch_draws("erase", self.seed, self.epoch), self.size
         found = np.zeros((4, self.count), np.int64)
         open_ = draws.random_sample(self.count) < self.variation.erase

@@ -1,4 +1,4 @@
-"""A PIL picture in, a normalised float32 tensor (C, H, W) out; the varying and cutting are timm's.
+"""A PIL image in, a normalized float32 tensor (C, H, W) out; the varying and cutting are timm's.
 
 "MetaFormer Is Actually What You Need for Vision" and "MetaFormer Baselines for Vision" both trained their ImageNet
 models with these.
@@ -26,16 +26,16 @@ Transform = Callable[[Image.Image], Tensor]
 
 
 def evaluation_transform(preprocessing: Preprocessing, channels: int = 3) -> Transform:
-    """Resize the short side, centre crop, normalise: timm's evaluation transform for this preprocessing.
+    """Resize the short side, center crop, normalize: timm's evaluation transform for this preprocessing.
 
-    A picture of the input's size passes pixel by pixel where ``crop`` is 1. ``channels`` is what the model takes, 1 or
-    3; pictures are turned to grey or colour as needed. Non-square inputs resize so that the crop just fits.
+    An image of the input's size passes pixel by pixel where ``crop`` is 1. ``channels`` is what the model takes, 1 or
+    3; images are turned to gray or color as needed. Non-square inputs resize so that the crop just fits.
     """
-    return Compose([*fixed_steps(preprocessing, channels), normalised(preprocessing, channels)])
+    return Compose([*fixed_steps(preprocessing, channels), normalized(preprocessing, channels)])
 
 
 def fixed_steps(preprocessing: Preprocessing, channels: int) -> list[Callable[[Image.Image], Image.Image]]:
-    """The steps of ``evaluation_transform`` from any picture to one of the input's size, still in bytes."""
+    """The steps of ``evaluation_transform`` from any image to one of the input's size, still in bytes."""
     return [InMode(_mode(channels)), Cut(preprocessing.size, preprocessing.crop, preprocessing.interpolation)]
 
 
@@ -47,38 +47,38 @@ def training_transform(preprocessing: Preprocessing, augmentation: Augmentation,
     if augmentation.policy == "none":
         return evaluation_transform(training_cut(preprocessing, augmentation), channels)
     mode = _mode(channels)
-    crop, colours, finish = _timm_parts(preprocessing, augmentation, channels)
+    crop, colors, finish = _timm_parts(preprocessing, augmentation, channels)
     if augmentation.policy == "small":
         crop = _shift(preprocessing, augmentation)
-    # RandAugment's fill and its saturation need three channels, so grey pictures pass through as grey RGB
-    coloured = [InMode("RGB"), colours, InMode(mode)] if colours.transforms else []
-    return Compose([InMode(mode), crop, *coloured, finish])
+    # RandAugment's fill and its saturation need three channels, so gray images pass through as gray RGB
+    colored = [InMode("RGB"), colors, InMode(mode)] if colors.transforms else []
+    return Compose([InMode(mode), crop, *colored, finish])
 
 
 def training_cut(preprocessing: Preprocessing, augmentation: Augmentation) -> Preprocessing:
-    """How training pictures reach the input's size under a policy that does so without drawing: ``none``, ``small``."""
+    """How training images reach the input's size under a policy that does so without drawing: ``none``, ``small``."""
     crop = 1.0 if augmentation.policy == "small" else augmentation.crop or preprocessing.crop
     return preprocessing.with_changes(crop=crop)
 
 
-def normalised(preprocessing: Preprocessing, channels: int, device: torch.device | str = "cpu") -> Normalised:
+def normalized(preprocessing: Preprocessing, channels: int, device: torch.device | str = "cpu") -> Normalized:
     """The step from bytes to floats for this many channels."""
-    return Normalised(_fitted(preprocessing.mean, channels), _fitted(preprocessing.std, channels), device)
+    return Normalized(_fitted(preprocessing.mean, channels), _fitted(preprocessing.std, channels), device)
 
 
 def pixels_of(image: Image.Image) -> Tensor:
-    """The bytes of a picture, (C, H, W) uint8."""
+    """The bytes of an image, (C, H, W) uint8."""
     return torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)
 
 
 class InMode:
-    """A step that turns a picture to ``L`` or ``RGB``."""
+    """A step that turns an image to ``L`` or ``RGB``."""
 
     def __init__(self, mode: Mode) -> None:
         self.mode = mode
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """The picture in this step's mode."""
+        """The image in this step's mode."""
         return as_mode(image, self.mode)
 
     def __repr__(self) -> str:
@@ -86,22 +86,22 @@ class InMode:
 
 
 class Cut:
-    """A step that resizes the short side and cuts the centre to (H, W), as timm does at evaluation."""
+    """A step that resizes the short side and cuts the center to (H, W), as timm does at evaluation."""
 
     def __init__(self, size: tuple[int, int], crop: float, interpolation: str) -> None:
         self.untouched = size[::-1] if crop == 1 else None
         whole = create_transform(input_size=size, crop_pct=crop, interpolation=interpolation)
-        self.steps = Compose(whole.transforms[:-2])  # without the two that make a tensor and normalise it
+        self.steps = Compose(whole.transforms[:-2])  # without the two that make a tensor and normalize it
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """The picture at this step's size; one that has it already passes pixel by pixel where nothing is cut off."""
+        """The image at this step's size; one that has it already passes pixel by pixel where nothing is cut off."""
         return image if image.size == self.untouched else self.steps(image)
 
 
-class Normalised:
+class Normalized:
     """A step from bytes to float32 (C, H, W): torchvision's ToTensor and Normalize, bit for bit.
 
-    As one step they take less than half the time on small pictures, where they are the largest part of reading.
+    As one step they take less than half the time on small images, where they are the largest part of reading.
     """
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device | str = "cpu") -> None:
@@ -111,7 +111,7 @@ class Normalised:
         self.white = torch.full((1,), 255.0, device=device)
 
     def __call__(self, pixels: Image.Image | Tensor) -> Tensor:
-        """A picture, or bytes (..., C, H, W), to floats of that shape."""
+        """An image, or bytes (..., C, H, W), to floats of that shape."""
         pixels = pixels if isinstance(pixels, Tensor) else pixels_of(pixels)
         floats = pixels.to(torch.float32, memory_format=torch.contiguous_format)
         return floats.div_(self.white).sub_(self.mean).div_(self.std)
@@ -120,7 +120,7 @@ class Normalised:
 def _timm_parts(
     preprocessing: Preprocessing, augmentation: Augmentation, channels: int
 ) -> tuple[Compose, Compose, Compose]:
-    """timm's training transform in three: geometry and flip, colours, tensor with erasing."""
+    """timm's training transform in three: geometry and flip, colors, tensor with erasing."""
     arguments: dict[str, Any] = {
         "input_size": preprocessing.size,
         "is_training": True,
@@ -132,27 +132,27 @@ def _timm_parts(
         "interpolation": augmentation.interpolation,
         "re_prob": augmentation.erase,
         "re_mode": "pixel",
-        "mean": _fitted(preprocessing.mean, 3),  # what the colour steps fill with
+        "mean": _fitted(preprocessing.mean, 3),  # what the color steps fill with
         "separate": True,
     }
     try:
-        crop, colours, finish = create_transform(**arguments)
+        crop, colors, finish = create_transform(**arguments)
     except (AssertionError, KeyError, ValueError, IndexError, TypeError) as error:
         raise DataError(
             f"augmentation.auto_augment: timm cannot read {augmentation.auto_augment!r} ({error}). "
             "Expected such as rand-m9-mstd0.5-inc1, original-mstd0.5, augmix-m3-w3 or 3a"
         ) from None
-    _let_posterise_reach_black(colours)
-    erasing = finish.transforms[2:]  # after making a tensor and normalising it
-    return crop, colours, Compose([normalised(preprocessing, channels), *erasing])
+    _let_posterise_reach_black(colors)
+    erasing = finish.transforms[2:]  # after making a tensor and normalizing it
+    return crop, colors, Compose([normalized(preprocessing, channels), *erasing])
 
 
-def _let_posterise_reach_black(colours: Compose) -> None:
-    """Keeping 0 bits of a picture made it black when the published recipes were trained; Pillow now refuses it.
+def _let_posterise_reach_black(colors: Compose) -> None:
+    """Keeping 0 bits of an image made it black when the published recipes were trained; Pillow now refuses it.
 
     RandAugment at magnitude 9 with noise draws it now and then.
     """
-    for step in colours.transforms:
+    for step in colors.transforms:
         chains = [getattr(step, "ops", ()), *getattr(step, "policy", ())]
         for operation in (operation for chain in chains for operation in chain):
             if operation.aug_fn is posterize:
@@ -166,7 +166,7 @@ def _posterise(image: Image.Image, bits_to_keep: int, **arguments: Any) -> Image
 
 
 def _shift(preprocessing: Preprocessing, augmentation: Augmentation) -> Compose:
-    """Pad by an eighth with black, cut at random, flip: for pictures already at the input's size."""
+    """Pad by an eighth with black, cut at random, flip: for images already at the input's size."""
     height, width = preprocessing.size
     steps: list[Callable[..., Any]] = [
         Cut(preprocessing.size, training_cut(preprocessing, augmentation).crop, preprocessing.interpolation),
@@ -179,12 +179,12 @@ def _shift(preprocessing: Preprocessing, augmentation: Augmentation) -> Compose:
 
 def _mode(channels: int) -> Mode:
     if channels not in (1, 3):
-        raise DataError(f"channels: pictures have 1 (grey) or 3 (colour), got {channels}")
+        raise DataError(f"channels: images have 1 (gray) or 3 (color), got {channels}")
     return "L" if channels == 1 else "RGB"
 
 
 def _fitted(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Mean or std for this many channels: a colour model's are averaged for grey, a grey one's repeated for colour."""
+    """Mean or std for this many channels: a color model's are averaged for gray, a gray one's repeated for color."""
     if len(values) not in (1, 3):
         raise DataError(f"preprocessing.mean: expected 1 or 3 values, got {len(values)}")
     if len(values) == channels:

@@ -14,7 +14,7 @@ from ...types import Batch
 
 
 class Mixing:
-    """Mixes each picture with its counterpart from the other end of the batch, one draw a batch.
+    """Mixes each image with its counterpart from the other end of the batch, one draw a batch.
 
     Draws come from NumPy's global generator. The batch given is left as it was.
     """
@@ -27,7 +27,7 @@ class Mixing:
     def __call__(self, batch: Batch) -> Batch:
         """(B, C, H, W) with targets (B,) → the same with targets (B, K) that sum to 1.
 
-        Mixing pairs pictures, so the last one of an odd batch stays as it is.
+        Mixing pairs images, so the last one of an odd batch stays as it is.
         """
         even = len(batch) // 2 * 2
         if self._mixup is None or even == 0:

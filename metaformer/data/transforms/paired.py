@@ -1,6 +1,6 @@
-"""A picture and what is known of it, moved together: flipped, zoomed, cut, filled up, and at last made floats.
+"""An image and what is known of it, moved together: flipped, zoomed, cut, filled up, and at last made floats.
 
-Every draw comes from torch's CPU generator. H and W are a picture's rows and columns, G its objects.
+Every draw comes from torch's CPU generator. H and W are an image's rows and columns, G its objects.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from torchvision.transforms.v2 import functional as F
 from ...recipe import Augmentation, Dense
 from ...types import Objects, Preprocessing
 from ..annotated import IGNORED
-from .image import normalised, pixels_of
+from .image import normalized, pixels_of
 
 ALIGNED = 32
-"""A segmenter's pictures have sides that are multiples of it: the coarsest map stands at this stride."""
+"""A segmenter's images have sides that are multiples of it: the coarsest map stands at this stride."""
 
 _REDRAWN = 10  # times that a crop with too much of one class is drawn again
 _LEAST = 1.0  # pixels of a box's sides that must be left of an object
 
 
 class Sizes(Protocol):
-    """What a ``DenseSpec`` says of the pictures that its model is to see."""
+    """What a ``DenseSpec`` says of the images that its model is to see."""
 
     @property
     def system(self) -> str:
@@ -50,7 +50,7 @@ class Sizes(Protocol):
 
 
 def fitted_size(height: int, width: int, sizes: Sizes, factor: float = 1.0) -> tuple[int, int]:
-    """Height and width of a picture brought to ``sizes`` times ``factor``, its shape kept unless it is to be square."""
+    """Height and width of an image brought to ``sizes`` times ``factor``, its shape kept unless it is to be square."""
     short, long = sizes.short_side * factor, sizes.long_side * factor
     if sizes.square:
         return max(1, round(short)), max(1, round(short))
@@ -64,25 +64,25 @@ def segmenter_size(height: int, width: int, sizes: Sizes) -> tuple[int, int]:
     return ALIGNED * ceil(high / ALIGNED), ALIGNED * ceil(wide / ALIGNED)
 
 
-def picture_for_segmenter(image: Image.Image, sizes: Sizes, preprocessing: Preprocessing) -> Tensor:
-    """A picture in mode ``RGB`` as a segmenter is to see it at evaluation: (3, h, w) float32, normalised."""
+def segmenter_input(image: Image.Image, sizes: Sizes, preprocessing: Preprocessing) -> Tensor:
+    """An image in mode ``RGB`` as a segmenter is to see it at evaluation: (3, h, w) float32, normalized."""
     pixels = _resized(pixels_of(image), segmenter_size(image.height, image.width, sizes))
-    return normalised(preprocessing, 3)(pixels)
+    return normalized(preprocessing, 3)(pixels)
 
 
-def picture_for_detector(image: Image.Image) -> Tensor:
-    """A picture in mode ``RGB`` as a detector takes it: (3, H, W) float32 in [0, 1], at its own size."""
+def detector_input(image: Image.Image) -> Tensor:
+    """An image in mode ``RGB`` as a detector takes it: (3, H, W) float32 in [0, 1], at its own size."""
     return pixels_of(image).to(torch.float32).div_(255)
 
 
 @dataclass(frozen=True)
 class DetectionTraining:
-    """Varies a picture and its objects on a canvas of the picture's own size."""
+    """Varies an image and its objects on a canvas of the image's own size."""
 
     augmentation: Augmentation
     dense: Dense
     preprocessing: Preprocessing
-    """Whose mean fills what a smaller picture leaves free."""
+    """Whose mean fills what a smaller image leaves free."""
 
     def __call__(self, image: Image.Image, objects: Objects) -> tuple[Tensor, Objects]:
         """(3, H, W) float32 in [0, 1], and the objects that are still in it."""
@@ -90,7 +90,7 @@ class DetectionTraining:
         if _drawn(self.augmentation.hflip):
             pixels, objects = flipped(pixels, objects)
         if self.dense.photometric:
-            pixels = varied_colours(pixels)
+            pixels = varied_colors(pixels)
         low, high = self.dense.scale
         if (low, high) != (1.0, 1.0):
             pixels, objects = zoomed(pixels, objects, _between(low, high), self.preprocessing.mean)
@@ -99,16 +99,16 @@ class DetectionTraining:
 
 @dataclass(frozen=True)
 class DetectionEvaluation:
-    """A picture as it is."""
+    """An image as it is."""
 
     def __call__(self, image: Image.Image, objects: Objects) -> tuple[Tensor, Objects]:
         """(3, H, W) float32 in [0, 1], and its objects."""
-        return picture_for_detector(image), objects
+        return detector_input(image), objects
 
 
 @dataclass(frozen=True)
 class SegmentationTraining:
-    """Resizes by a random factor, cuts a square, flips it, varies its colours, and fills what is missing.
+    """Resizes by a random factor, cuts a square, flips it, varies its colors, and fills what is missing.
 
     "MetaFormer Is Actually What You Need for Vision", section 4.3, has factors from 0.5 to 2 and squares of 512.
     """
@@ -119,7 +119,7 @@ class SegmentationTraining:
     preprocessing: Preprocessing
 
     def __call__(self, image: Image.Image, label_map: Tensor) -> tuple[Tensor, Tensor]:
-        """(3, S, S) float32, normalised, and (S, S) int64 with 255 where nothing is known or no picture is."""
+        """(3, S, S) float32, normalized, and (S, S) int64 with 255 where nothing is known or no image is."""
         size = fitted_size(image.height, image.width, self.sizes, _between(*self.dense.scale))
         pixels = _resized(pixels_of(image), size)
         labels = _resized_labels(label_map.to(torch.uint8)[None], size)[0]
@@ -129,11 +129,11 @@ class SegmentationTraining:
         if _drawn(self.augmentation.hflip):
             pixels, labels = pixels.flip(-1), labels.flip(-1)
         if self.dense.photometric:
-            pixels = varied_colours(pixels)
-        picture = normalised(self.preprocessing, 3)(pixels)
+            pixels = varied_colors(pixels)
+        normal = normalized(self.preprocessing, 3)(pixels)
         missing = [0, 0, side - labels.shape[1], side - labels.shape[0]]  # left, top, right, bottom
-        # after normalising, so that 0 is the mean's colour
-        return F.pad(picture, missing), F.pad(labels[None], missing, fill=IGNORED)[0].long()
+        # after normalizing, so that 0 is the mean's color
+        return F.pad(normal, missing), F.pad(labels[None], missing, fill=IGNORED)[0].long()
 
     @property
     def side(self) -> int:
@@ -149,36 +149,36 @@ class SegmentationEvaluation:
     preprocessing: Preprocessing
 
     def __call__(self, image: Image.Image, label_map: Tensor) -> tuple[Tensor, Tensor]:
-        """(3, h, w) float32, normalised, and (H, W) int64."""
-        return picture_for_segmenter(image, self.sizes, self.preprocessing), label_map
+        """(3, h, w) float32, normalized, and (H, W) int64."""
+        return segmenter_input(image, self.sizes, self.preprocessing), label_map
 
 
 def flipped(pixels: Tensor, objects: Objects) -> tuple[Tensor, Objects]:
-    """A picture (C, H, W) and its objects, left for right."""
+    """An image (C, H, W) and its objects, left for right."""
     return F.horizontal_flip(pixels), _moved(objects, _size(pixels), F.horizontal_flip)
 
 
 def zoomed(pixels: Tensor, objects: Objects, factor: float, fill: tuple[float, ...]) -> tuple[Tensor, Objects]:
-    """A picture (3, H, W) of bytes and its objects, ``factor`` as large on the same canvas.
+    """An image (3, H, W) of bytes and its objects, ``factor`` as large on the same canvas.
 
     A larger one is cut at a random place, and what is no longer in it is dropped; a smaller one is put at a random
-    place on the colour ``fill``, in [0, 1].
+    place on the color ``fill``, in [0, 1].
     """
     height, width = _size(pixels)
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
     top, left = _place(abs(size[0] - height)), _place(abs(size[1] - width))
     if factor < 1:
         around = [left, top, width - size[1] - left, height - size[0] - top]  # left, top, right, bottom
-        colour = [round(255 * share) for share in fill]
-        canvas = F.pad(_resized(pixels, size), around, fill=colour)
+        color = [round(255 * share) for share in fill]
+        canvas = F.pad(_resized(pixels, size), around, fill=color)
         return canvas, _still_there(_moved(objects, (height, width), lambda it: F.pad(_of_size(it, size), around)))
     cut = (top, left, height, width)
     moved = _moved(objects, (height, width), lambda it: F.crop(_of_size(it, size), *cut))
     return F.crop(_resized(pixels, size), *cut), _still_there(moved)
 
 
-def varied_colours(pixels: Tensor) -> Tensor:
-    """Brightness, contrast, saturation and hue of (3, H, W) bytes varied, each in one picture of two.
+def varied_colors(pixels: Tensor) -> Tensor:
+    """Brightness, contrast, saturation and hue of (3, H, W) bytes varied, each in one image of two.
 
     As the recipe that Semantic FPN was trained with: up to 32 of 255 added, factors of 0.5 to 1.5 on contrast and
     saturation, the contrast first or last, up to a tenth of the circle of hues.
@@ -224,7 +224,7 @@ def _moved(objects: Objects, size: tuple[int, int], step: Callable[[Any], Any]) 
 
 
 def _of_size(it: Any, size: tuple[int, int]) -> Any:
-    """Boxes or masks of a picture resized to this height and width."""
+    """Boxes or masks of an image resized to this height and width."""
     if isinstance(it, tv_tensors.Mask):
         return tv_tensors.Mask(_resized_labels(it.as_subclass(Tensor), size))
     return F.resize(it, list(size))
@@ -244,7 +244,7 @@ def _resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _resized_labels(layers: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks or label maps (G, H, W) to (G, h, w): the pixel nearest to each centre."""
+    """Masks or label maps (G, H, W) to (G, h, w): the pixel nearest to each center."""
     if _size(layers) == size:
         return layers
     if not len(layers):  # torch resizes no empty batch

@@ -19,7 +19,7 @@ from ...model.dense.detector import Detector, Segmenter
 from ...model.mixers.attention import SpatialReduction
 
 Run = Callable[[Tensor], tuple[Tensor, ...]]
-"""Pictures (B, C, H, W) to the core's answers."""
+"""Images (B, C, H, W) to the core's answers."""
 
 
 class Everywhere(nn.Module):
@@ -65,7 +65,7 @@ def coarsest_stride(model: nn.Module) -> int:
 
 
 def core_inputs(model: nn.Module, images: Any) -> Tensor:
-    """What the core sees of what the model is called with: a detector resizes, normalises and pads its pictures."""
+    """What the core sees of what the model is called with: a detector resizes, normalizes and pads its images."""
     if not isinstance(model, Detector):
         return images
     seen: Tensor = model.net.get_submodule("transform")([image.float() for image in images])[0].tensors
@@ -105,7 +105,7 @@ class _Graph(nn.Module):
 
 
 class _DenseAnswers(nn.Module):
-    """Stands where the dense head stood and gives what the graph has computed of the same pictures."""
+    """Stands where the dense head stood and gives what the graph has computed of the same images."""
 
     def __init__(self, graph: _Graph, masks: bool) -> None:
         super().__init__()

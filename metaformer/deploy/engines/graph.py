@@ -1,6 +1,6 @@
 """A model as a graph of plain tensor operations, for engines that do not run Python.
 
-In: a module in evaluation mode that takes pictures (B, C, H, W). Out: a ``torch.export`` program for any batch and,
+In: a module in evaluation mode that takes images (B, C, H, W). Out: a ``torch.export`` program for any batch and,
 where the model allows it, any height and width.
 """
 
@@ -45,17 +45,17 @@ class Sizes:
     """Why they are fixed."""
 
     def check(self, height: int, width: int) -> None:
-        """Refuse pictures of other sizes; raises ``InputError``."""
+        """Refuse images of other sizes; raises ``InputError``."""
         if self.fixed is not None and (height, width) != self.fixed:
             wanted = " × ".join(map(str, self.fixed))
             raise InputError(
                 f"images: expected {wanted} pixels, got {height} × {width}: {self.reason}, so the compiled graph takes "
-                "this size only. Resize the pictures, or build the model for them: create_model(..., img_size=...)"
+                "this size only. Resize the images, or build the model for them: create_model(..., img_size=...)"
             )
         if height % self.multiple or width % self.multiple:
             raise InputError(
                 f"images: expected sides that are multiples of {self.multiple}, got {height} × {width}: pad the "
-                "pictures, as the library's own loaders do"
+                "images, as the library's own loaders do"
             )
 
 
@@ -68,17 +68,17 @@ def sizes_of(model: nn.Module) -> Sizes:
             return Sizes(fixed=spec.img_size, reason="the model is built for squares of this side")
         if tied is not None:
             raise InputError(
-                f"{type(tied).__name__} has a form of its own for each size of picture, and this model takes any: "
+                f"{type(tied).__name__} has a form of its own for each size of image, and this model takes any: "
                 "a graph cannot hold that. Build the model with square=True, or run it in PyTorch"
             )
         return Sizes(multiple=max(MULTIPLE, *getattr(model, "neck").body.strides))  # noqa: B009 - a module's attribute
     if tied is not None:
-        return Sizes(fixed=spec.img_size, reason=f"{type(tied).__name__} is tied to the grid of such pictures")
+        return Sizes(fixed=spec.img_size, reason=f"{type(tied).__name__} is tied to the grid of such images")
     return Sizes()
 
 
 def example(channels: int, sizes: Sizes, coarsest: int) -> Tensor:
-    """Random pictures (2, C, H, W) to trace with, drawn without touching anybody's generator.
+    """Random images (2, C, H, W) to trace with, drawn without touching anybody's generator.
 
     ``coarsest`` is the stride of the coarsest map. Trap: ``torch.export`` takes a side of 1 for a constant, and two
     equal sides for one; so every map is 2 × 3 at least.
@@ -133,10 +133,10 @@ def traced(
     """The module as a program.
 
     Args:
-        module: takes pictures, gives a tensor or a tuple of tensors; in evaluation mode.
+        module: takes images, gives a tensor or a tuple of tensors; in evaluation mode.
         images: an example (B, C, H, W), B at least 2.
         sizes: whether height and width stay free.
-        original: the model before anything was folded, which takes the same pictures: where to look for what fails.
+        original: the model before anything was folded, which takes the same images: where to look for what fails.
         plain_attention: write attention out as products and a softmax.
 
     Raises:

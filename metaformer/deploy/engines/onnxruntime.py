@@ -95,7 +95,7 @@ def read(folder: Path) -> Any:
 
 
 def runner(model: Any, precision: str, threads: int | None = None) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """A function from pictures (B, C, H, W) float32 to the graph's answers, each a float32 tensor."""
+    """A function from images (B, C, H, W) float32 to the graph's answers, each a float32 tensor."""
     ort = library()
     options = ort.SessionOptions()
     options.log_severity_level = 3

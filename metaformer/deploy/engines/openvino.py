@@ -109,7 +109,7 @@ def read(folder: Path) -> Any:
 
 
 def runner(model: Any, precision: str, threads: int | None = None) -> Runner:
-    """A function from pictures (B, C, H, W) float32 to the graph's answers, each a float32 tensor.
+    """A function from images (B, C, H, W) float32 to the graph's answers, each a float32 tensor.
 
     Raises:
         InputError: OpenVINO cannot compile the graph.
@@ -132,11 +132,11 @@ def abilities() -> tuple[str, ...]:
 
 
 class Runner:
-    """A graph, compiled as the pictures that come want it.
+    """A graph, compiled as the images that come want it.
 
     A graph for any size runs slower than one for a single size, since fewer of its operations can be joined: a size
-    that comes a second time gets a graph of its own, ``OWN`` sizes at most. Such a graph is for one picture or two, and
-    a batch is handed out to streams, one for each thread: each keeps its pictures' maps in its own cache and waits for
+    that comes a second time gets a graph of its own, ``OWN`` sizes at most. Such a graph is for one image or two, and
+    a batch is handed out to streams, one for each thread: each keeps its images' maps in its own cache and waits for
     nobody. Two share the weights of the last stages, which are larger than their maps.
     """
 
@@ -169,7 +169,7 @@ class Runner:
         return self
 
     def _each(self, count: int) -> int:
-        """Pictures in a request: what the graph is for, or two where they come out even and every thread has some."""
+        """Images in a request: what the graph is for, or two where they come out even and every thread has some."""
         if self._batch is not None:
             return self._batch
         return self.PAIR if count % self.PAIR == 0 and count >= self.PAIR * self._most() else 1
@@ -201,7 +201,7 @@ class Runner:
         return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
 
     def _queue(self, images: Tensor, streams: int) -> Any:
-        """So many requests at a time to a graph for pictures of this shape."""
+        """So many requests at a time to a graph for images of this shape."""
         graph = self._model.clone()
         graph.reshape(list(images.shape))
         return library().AsyncInferQueue(self._compiled(graph, streams), streams)

@@ -24,7 +24,7 @@ def prepared(module: nn.Module, precision: str) -> nn.Module:
 
 
 def runner(module: Any, precision: str, threads: int | None = None) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """A function from pictures (B, C, H, W) float32 to the module's answers, each a float32 tensor."""
+    """A function from images (B, C, H, W) float32 to the module's answers, each a float32 tensor."""
     dtype = DTYPES[precision]
 
     def run(images: Tensor) -> tuple[Tensor, ...]:

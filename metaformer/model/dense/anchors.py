@@ -1,6 +1,6 @@
 """The boxes that a detector starts from: exact sizes at fixed steps.
 
-torchvision rounds its anchors to whole pixels and works the steps out from the padded picture; published heads were
+torchvision rounds its anchors to whole pixels and works the steps out from the padded image; published heads were
 trained with neither.
 """
 
@@ -42,7 +42,7 @@ class Anchors(AnchorGenerator):
         return torch.stack([-width, -height, width, height], dim=1) / 2
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Boxes (N, 4) for each picture, in float32 whatever the maps are computed in."""
+        """Boxes (N, 4) for each image, in float32 whatever the maps are computed in."""
         device = feature_maps[0].device
         self.set_cell_anchors(torch.float32, device)
         boxes = [

@@ -25,16 +25,16 @@ TIED = (SpatialFC, SpatialMLP, GatingUnit, RandomMixing, RelativePosition)
 def build_dense(
     spec: DenseSpec, name: str = "", preprocessing: Preprocessing | None = None, backbone_name: str = ""
 ) -> Detector | Segmenter:
-    """A detector or a segmenter from its description, freshly initialised.
+    """A detector or a segmenter from its description, freshly initialized.
 
     Args:
         spec: the description.
         name: what the model is called.
-        preprocessing: mean and standard deviation of the pictures' channels.
+        preprocessing: mean and standard deviation of the images' channels.
         backbone_name: the zoo's name of the classifier that the backbone is of, for its published weights.
 
     Raises:
-        SpecError: a part that cannot be built, or a backbone whose mixers need pictures of one size.
+        SpecError: a part that cannot be built, or a backbone whose mixers need images of one size.
     """
     preprocessing = preprocessing or Preprocessing(size=spec.img_size, crop=1.0, interpolation="bilinear")
     body = build_pyramid(spec.backbone, backbone_name, preprocessing, skip_finest=spec.system == "retinanet")
@@ -51,13 +51,13 @@ def build_dense(
 
 
 def _refuse_tied(body: Pyramid, spec: DenseSpec) -> None:
-    """Mixers that are matrices over the positions cannot see pictures of different shapes."""
+    """Mixers that are matrices over the positions cannot see images of different shapes."""
     inside = {part for window in body.modules() if isinstance(window, Window) for part in window.modules()}
     for name, part in body.named_modules():
         if isinstance(part, TIED) and part not in inside:
             side = max(spec.backbone.img_size)
             raise SpecError(
-                f"backbone.{name}: {type(part).__name__} mixes a fixed grid of tokens and cannot take pictures of "
+                f"backbone.{name}: {type(part).__name__} mixes a fixed grid of tokens and cannot take images of "
                 f"different shapes: bring them all to one square with square=True, short_side={side} (or another "
                 "multiple of 32), or choose another mixer with mixers=..."
             )

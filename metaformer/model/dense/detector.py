@@ -1,6 +1,6 @@
 """Models for dense prediction with the conventions of this library around the networks.
 
-In: pictures. Out: losses or objects (``Detector``), scores for every pixel (``Segmenter``). Labels are 0 to K - 1.
+In: images. Out: losses or objects (``Detector``), scores for every pixel (``Segmenter``). Labels are 0 to K - 1.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class DenseModel(nn.Module):
         return self.body_name + inner
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that optimisers should not decay beyond the one-dimensional ones: positions and prefix tokens."""
+        """Parameters that optimizers should not decay beyond the one-dimensional ones: positions and prefix tokens."""
         if isinstance(self.body, CNNPyramid):
             theirs = self.body.cnn.no_weight_decay() if hasattr(self.body.cnn, "no_weight_decay") else ()
             return {f"{self.body_name}cnn.{name}" for name in theirs}
@@ -86,9 +86,9 @@ class DenseModel(nn.Module):
 
 
 class Detector(DenseModel):
-    """Pictures (C, H, W) of any sizes, in [0, 1], to the objects in them.
+    """Images (C, H, W) of any sizes, in [0, 1], to the objects in them.
 
-    The pictures are resized and normalised inside. ``net`` is torchvision's network; its classes begin at
+    The images are resized and normalized inside. ``net`` is torchvision's network; its classes begin at
     ``first_label``.
     """
 
@@ -110,18 +110,18 @@ class Detector(DenseModel):
         self.last_layers = heads[spec.system]
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Objects] | None = None) -> Any:
-        """Losses by their names while training, else the objects in each picture, best first.
+        """Losses by their names while training, else the objects in each image, best first.
 
         Args:
-            images: pictures (C, H, W), floating-point numbers in [0, 1].
-            targets: while training what is in each picture: ``boxes``, ``labels`` and, for Mask R-CNN, ``masks``.
+            images: images (C, H, W), floating-point numbers in [0, 1].
+            targets: while training what is in each image: ``boxes``, ``labels`` and, for Mask R-CNN, ``masks``.
 
         Returns:
-            A mapping of scalars; in evaluation a list of mappings with ``boxes`` (G, 4) in pixels of the picture,
+            A mapping of scalars; in evaluation a list of mappings with ``boxes`` (G, 4) in pixels of the image,
             ``labels`` (G,), ``scores`` (G,) and, from Mask R-CNN, ``masks`` (G, H, W) as probabilities.
 
         Raises:
-            InputError: no pictures, of other channels, or targets that do not go with them.
+            InputError: no images, of other channels, or targets that do not go with them.
         """
         self._check(images, targets)
         if not self.training:
@@ -148,7 +148,7 @@ class Detector(DenseModel):
         if isinstance(images, Tensor) and images.ndim != 4:
             raise InputError(f"images: expected a list of (C, H, W), got one tensor of shape {tuple(images.shape)}")
         if not len(images):
-            raise InputError("images: expected at least one picture, got none")
+            raise InputError("images: expected at least one image, got none")
         for image in images:
             if image.ndim != 3 or image.shape[0] != self.spec.in_chans:
                 wanted = f"({self.spec.in_chans}, height, width)"
@@ -157,9 +157,9 @@ class Detector(DenseModel):
         if not self.training:
             return
         if targets is None:
-            raise InputError("targets: expected what is in each picture while training; model.eval() needs none")
+            raise InputError("targets: expected what is in each image while training; model.eval() needs none")
         if len(targets) != len(images):
-            raise InputError(f"targets: expected one for each of {len(images)} pictures, got {len(targets)}")
+            raise InputError(f"targets: expected one for each of {len(images)} images, got {len(targets)}")
         for i, (image, target) in enumerate(zip(images, targets, strict=True)):
             self._check_target(target, tuple(image.shape[1:]), f"targets[{i}]")
 
@@ -177,7 +177,7 @@ class Detector(DenseModel):
             raise InputError(f"{path}.boxes: expected left < right and top < bottom, got a box without area")
         if self.spec.finds_masks and tuple(target["masks"].shape) != (len(boxes), *size):
             raise InputError(
-                f"{path}.masks: expected {(len(boxes), *size)}, one of the picture's size for each box, got "
+                f"{path}.masks: expected {(len(boxes), *size)}, one of the image's size for each box, got "
                 f"{tuple(target['masks'].shape)}"
             )
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
@@ -187,7 +187,7 @@ class Detector(DenseModel):
 
 
 class Segmenter(DenseModel):
-    """Pictures (B, C, H, W), normalised as ``preprocessing`` says, to scores (B, K, H, W)."""
+    """Images (B, C, H, W), normalized as ``preprocessing`` says, to scores (B, K, H, W)."""
 
     neck_name = "backbone"
     last_layers = ("head.classify",)

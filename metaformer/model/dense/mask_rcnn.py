@@ -22,8 +22,8 @@ from torchvision.ops import roi_align
 from ...spec.dense import DenseSpec
 from ...types import Preprocessing
 from .anchors import PROPOSAL_SCALES, RATIOS, Anchors
+from .image import ImageTransform
 from .neck import WIDTH, PooledLevel, PyramidNetwork
-from .picture import PictureTransform
 from .pyramid import Pyramid
 
 BOX_SIDE, MASK_SIDE = 7, 14
@@ -210,9 +210,9 @@ def cut_out(masks: Tensor, boxes: Tensor, index: Tensor, side: int) -> Tensor:
 
 
 def build_mask_rcnn(spec: DenseSpec, body: Pyramid, preprocessing: Preprocessing) -> GeneralizedRCNN:
-    """The whole network on a pyramid, freshly initialised."""
+    """The whole network on a pyramid, freshly initialized."""
     neck = PyramidNetwork(body, PooledLevel())
-    transform = PictureTransform(spec, preprocessing, body.strides[-1])
+    transform = ImageTransform(spec, preprocessing, body.strides[-1])
     return GeneralizedRCNN(neck, _proposals(neck), _region_heads(spec, body), transform)
 
 

@@ -1,7 +1,7 @@
 """A feature pyramid network on a backbone's pyramid: maps of one width that know what is in the coarser ones.
 
 In: a pyramid of maps. Out: named maps of ``WIDTH`` channels, finest first. Laterals of 1 × 1, a top-down path by the
-nearest neighbour, a convolution of 3 × 3 behind it (Lin et al., "Feature Pyramid Networks for Object Detection").
+nearest neighbor, a convolution of 3 × 3 behind it (Lin et al., "Feature Pyramid Networks for Object Detection").
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ConvLevels(ExtraFPNBlock):
 
 
 class PyramidNetwork(nn.Module):
-    """A backbone's pyramid and the network on it: pictures to named maps of one width."""
+    """A backbone's pyramid and the network on it: images to named maps of one width."""
 
     def __init__(self, body: Pyramid, extra: ExtraFPNBlock) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Any backbone as a pyramid: pictures to maps whose strides double from one to the next.
+"""Any backbone as a pyramid: images to maps whose strides double from one to the next.
 
 In: the spec of a classifier. Out: a module that gives maps ``(B, C_i, H / s_i, W / s_i)``, finest first, with
 ``channels`` and ``strides``. Stages give maps where they stand at different strides, and every map passes a norm of its
@@ -17,7 +17,7 @@ from ...errors import SpecError
 from ...spec.model import AnySpec, ModelSpec, TimmSpec
 from ...types import Preprocessing
 from ..backbone import Backbone, grid_map
-from ..build import build_backbone, build_norm, initialise
+from ..build import build_backbone, build_norm, initialize
 from ..layers import LayerNorm
 from ..timm_cnn import TimmClassifier, TimmFeatures
 from ..tokens import to_map, to_tokens
@@ -70,12 +70,12 @@ Pyramid = StagePyramid | SimplePyramid | CNNPyramid
 
 
 def build_pyramid(spec: AnySpec, name: str, preprocessing: Preprocessing, skip_finest: bool) -> Pyramid:
-    """The pyramid of a backbone, freshly initialised.
+    """The pyramid of a backbone, freshly initialized.
 
     Args:
         spec: the backbone.
         name: what the classifier is called, for its published weights.
-        preprocessing: how pictures are prepared for it.
+        preprocessing: how images are prepared for it.
         skip_finest: leave out the finest map, as RetinaNet does; nothing is then built for it.
 
     Raises:
@@ -90,7 +90,7 @@ def build_pyramid(spec: AnySpec, name: str, preprocessing: Preprocessing, skip_f
     channels, strides = [spec.stages[i].width for i in stages], [spec.reductions()[i] for i in stages]
     norms = {i: build_norm(spec.stages[i].norm, spec.stages[i].width) for i in stages}
     pyramid = StagePyramid(build_backbone(spec), norms, channels, strides)
-    initialise(pyramid, spec.initialisation)
+    initialize(pyramid, spec.init)
     return pyramid
 
 
@@ -122,7 +122,7 @@ def _simple_pyramid(spec: ModelSpec, first: int) -> SimplePyramid:
     levels = [_level(width, stride, target) for target in strides]
     channels = [width * target // stride if target < stride else width for target in strides]
     pyramid = SimplePyramid(build_backbone(spec), build_norm(spec.head.norm, width), levels, channels, strides)
-    initialise(pyramid, spec.initialisation)
+    initialize(pyramid, spec.init)
     return pyramid
 
 
@@ -141,7 +141,7 @@ def _level(width: int, stride: int, target: int) -> nn.Module:
 
 
 class MapNorm(LayerNorm):
-    """Normalises each place of a map over its channels."""
+    """Normalizes each place of a map over its channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""

@@ -15,8 +15,8 @@ from torchvision.ops import sigmoid_focal_loss
 from ...spec.dense import DenseSpec
 from ...types import Preprocessing
 from .anchors import RATIOS, RETINANET_SCALES, Anchors
+from .image import ImageTransform
 from .neck import ConvLevels, PyramidNetwork
-from .picture import PictureTransform
 from .pyramid import Pyramid
 
 
@@ -58,7 +58,7 @@ class Head(RetinaNetHead):
 
 
 def build_retinanet(spec: DenseSpec, body: Pyramid, preprocessing: Preprocessing) -> RetinaNet:
-    """The whole network on a pyramid without its finest map, freshly initialised."""
+    """The whole network on a pyramid without its finest map, freshly initialized."""
     neck = PyramidNetwork(body, ConvLevels(body.channels[-1]))
     model = RetinaNet(
         neck,
@@ -72,5 +72,5 @@ def build_retinanet(spec: DenseSpec, body: Pyramid, preprocessing: Preprocessing
         topk_candidates=1000,
         detections_per_img=100,
     )
-    model.transform = PictureTransform(spec, preprocessing, body.strides[-1])
+    model.transform = ImageTransform(spec, preprocessing, body.strides[-1])
     return model

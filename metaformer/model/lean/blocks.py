@@ -21,7 +21,7 @@ from ..block import Block, Branch
 from ..layers import ChannelMLP, DropPath, GroupNorm, Scale, StarReLU
 from ..mixers.pooling import Pooling
 from .formulas import MLPWeights, Statistics
-from .operations import TYPES, normalised_mlp, pooling_residual
+from .operations import TYPES, normalized_mlp, pooling_residual
 
 Path = Literal["plain", "kernels", "fused"]
 """How a block is computed: by PyTorch; by kernels; by kernels with both products of the MLP in one of them."""
@@ -71,10 +71,10 @@ class KernelBlock(Block):
         )
         keep = _keep(self.branch2, y)
         fused = self.path == "fused"
-        return normalised_mlp(y, self._mlp_weights(), next_eps=next_eps, stats=after, keep=keep, fused=fused)
+        return normalized_mlp(y, self._mlp_weights(), next_eps=next_eps, stats=after, keep=keep, fused=fused)
 
     def _allows(self, x: Tensor, grid: Grid, mask: Tensor | None) -> bool:
-        """Tokens of a picture, all of them real, contiguous, of a type that kernels know; no dropout.
+        """Tokens of an image, all of them real, contiguous, of a type that kernels know; no dropout.
 
         Exporters, who look into the block, are shown PyTorch's operations; compilers the formulas of training on a CPU.
         """
@@ -137,13 +137,13 @@ def accelerated(model: nn.Module) -> nn.Module:
     return _replaced(deepcopy(model))
 
 
-def put_in(model: nn.Module) -> int:
+def use_lean_blocks(model: nn.Module) -> int:
     """As ``accelerated``, in the model itself; how many blocks it is about."""
     _replaced(model)
     return sum(isinstance(part, KernelBlock) for part in model.modules())
 
 
-def take_out(model: nn.Module) -> None:
+def restore_blocks(model: nn.Module) -> None:
     """Plain blocks again, with the same parts, in the model itself."""
     for parent in list(model.modules()):
         for name, part in list(parent.named_children()):
@@ -188,7 +188,7 @@ def fits(block: nn.Module) -> bool:
 
 
 def _known_branch(branch: nn.Module) -> bool:
-    """LayerScale, stochastic depth, both in this order, or nothing."""
+    """LayerScale, stochastic depth, both in this order, or None."""
     kinds = [type(part) for part in branch.children()]
     return type(branch) is Branch and kinds in ([], [Scale], [DropPath], [Scale, DropPath])
 
@@ -212,7 +212,7 @@ def _scale(part: nn.Module) -> Tensor | None:
 
 
 def _keep(branch: nn.Module, x: Tensor) -> Tensor | None:
-    """What stochastic depth draws for each sample, (B,); nothing outside of training."""
+    """What stochastic depth draws for each sample, (B,); None outside of training."""
     for part in branch.children():
         if isinstance(part, DropPath) and part.training and part.rate > 0:
             return part(x.new_ones(x.shape[0], 1, 1)).flatten()

@@ -9,7 +9,7 @@ Tokens x are (B, N, C); ``mean`` and ``rstd``, (B,), are those of the whole samp
 - A linear layer after the norm reads x itself: norm(x) W1ᵀ + b1 = rstd (x - mean) Wγᵀ + v with Wγ = W1 diag(weight)
   and v = W1 bias + b1.
 
-Whatever a gradient needs is a function of x, of what comes back, and of these two statistics, so neither the normalised
+Whatever a gradient needs is a function of x, of what comes back, and of these two statistics, so neither the normalized
 tokens nor the average nor what a scale is applied to is kept. Of the MLP the tokens before its activation are kept
 here, which a product would be needed for; the kernels compute even these again. Sums are written into memory that is
 at hand where that is safe: a CPU spends its time on memory. Products are named by what they sum over in the comments.
@@ -108,7 +108,7 @@ def wide(x: Tensor) -> Tensor:
 def statistics(x: Tensor, eps: float) -> Statistics:
     """Mean and 1 / sqrt(variance + eps) of each sample.
 
-    The variance as the squared length of what is centred: ``torch.var_mean`` takes eight times as long on a CPU, and
+    The variance as the squared length of what is centered: ``torch.var_mean`` takes eight times as long on a CPU, and
     the mean of squares less the squared mean loses digits.
     """
     x = wide(x).flatten(1)
@@ -124,7 +124,7 @@ def average(x: Tensor, grid: Grid, kernel: int) -> Tensor:
 
 
 def average_transposed(g: Tensor, grid: Grid, kernel: int) -> Tensor:
-    """The gradient of ``average``: each token sends an equal share to every neighbour that it has averaged."""
+    """The gradient of ``average``: each token sends an equal share to every neighbor that it has averaged."""
     ones = torch.ones_like(to_map(g[:1, :, :1], grid))
     counts = F.avg_pool2d(ones, kernel, stride=1, padding=kernel // 2, divisor_override=1)
     shares = to_map(g, grid) / counts
@@ -171,11 +171,11 @@ def pooling_residual_gradients(
     factors = _factors(weights, stats, keep)
     spread = average_transposed(g, grid, kernel).sub_(g)
     # The constant is lost in spread, so the mean may be taken off first: what is left does not cancel.
-    centred = x - per_sample(stats.mean)
-    by_channel = (centred * spread).sum(1)  # (B, C): sum over tokens
+    centered = x - per_sample(stats.mean)
+    by_channel = (centered * spread).sum(1)  # (B, C): sum over tokens
     by_k = (by_channel * _kept(stats, keep)[:, None]).sum(0)
     through_rstd = (by_channel * factors[:, 0]).sum(1) * stats.rstd.square() / (x.shape[1] * x.shape[2])
-    by_x = centred.mul_(-per_sample(through_rstd)).addcmul_(spread, factors).add_(scaled(g, weights.skip))
+    by_x = centered.mul_(-per_sample(through_rstd)).addcmul_(spread, factors).add_(scaled(g, weights.skip))
     return PoolingGradients(
         x=by_x,
         weight=scaled(by_k, weights.scale),
@@ -204,7 +204,7 @@ def activation(before: Tensor, weights: MLPWeights) -> Tensor:
     return before.relu().square_().mul_(weights.star_scale.to(before.dtype)).add_(weights.star_bias.to(before.dtype))
 
 
-def normalised_mlp(
+def normalized_mlp(
     x: Tensor, weights: MLPWeights, stats: Statistics, keep: Tensor | None, products: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
     """skip x + keep scale (act(norm(x) W1ᵀ + b1) W2ᵀ + b2), at least in float32, and the tokens before ``act``.
@@ -236,7 +236,7 @@ class MLPSums:
     result: Tensor
     """(C,): sum of keep g."""
     first: Tensor
-    """(J, C): sum of the pre-activation's gradient times the centred, unit x."""
+    """(J, C): sum of the pre-activation's gradient times the centered, unit x."""
     hidden: Tensor
     """(J,): sum of the pre-activation's gradient."""
     skip: Tensor | None
@@ -271,7 +271,7 @@ def weights_gradients(sums: MLPSums, weights: MLPWeights) -> MLPWeights:
     )
 
 
-def normalised_mlp_gradients(
+def normalized_mlp_gradients(
     g: Tensor, x: Tensor, before: Tensor, weights: MLPWeights, stats: Statistics, keep: Tensor | None
 ) -> MLPGradients:
     """From the gradient g (B, N, C) of the result, the gradients by x and the weights, in the wide type.
@@ -288,18 +288,18 @@ def normalised_mlp_gradients(
     star_scale = (by_hidden * rows(before).relu().square()).sum().view(1) if star else None
     star_bias = by_hidden.sum().view(1) if star else None
     by_before = through_activation(by_hidden, rows(before), weights)
-    centred = unit(x, stats)
+    centered = unit(x, stats)
     sums = MLPSums(
         second=second,
         result=column_sums(rows(kept)),
-        first=wide(by_before.T @ rows(centred).to(products)),
+        first=wide(by_before.T @ rows(centered).to(products)),
         hidden=wide(column_sums(by_before)),
         skip=None if weights.skip is None else (g * x).sum((0, 1)),
         star_scale=None if star_scale is None else wide(star_scale),
         star_bias=None if star_bias is None else wide(star_bias),
     )
     by_unit = wide(by_before @ folded.weight).view_as(x)
-    by_x = through_norm(by_unit, centred, stats).add_(scaled(g, weights.skip))
+    by_x = through_norm(by_unit, centered, stats).add_(scaled(g, weights.skip))
     return MLPGradients(by_x, weights_gradients(sums, weights))
 
 
@@ -310,11 +310,11 @@ def through_activation(by_hidden: Tensor, before: Tensor, weights: MLPWeights) -
     return by_hidden.mul_(before.relu()).mul_(2 * weights.star_scale.to(by_hidden.dtype))
 
 
-def through_norm(by_unit: Tensor, centred: Tensor, stats: Statistics) -> Tensor:
+def through_norm(by_unit: Tensor, centered: Tensor, stats: Statistics) -> Tensor:
     """The gradient by what a norm saw, written over the one by its ``unit`` result, which is written over as well."""
-    entries = centred.shape[1] * centred.shape[2]
-    along = (by_unit * centred).sum((1, 2)) / entries
-    shifted = by_unit.sub_(per_sample(by_unit.mean((1, 2)))).sub_(centred.mul_(per_sample(along)))
+    entries = centered.shape[1] * centered.shape[2]
+    along = (by_unit * centered).sum((1, 2)) / entries
+    shifted = by_unit.sub_(per_sample(by_unit.mean((1, 2)))).sub_(centered.mul_(per_sample(along)))
     return shifted.mul_(per_sample(stats.rstd))
 
 

@@ -1,7 +1,7 @@
 """The two halves of a block as differentiable operations over tokens (B, N, C), on Triton's kernels where they run.
 
     y, after = pooling_residual(x, grid, weight, bias, scale, skip)     # x + scale (pool(norm(x)) - norm(x))
-    z, after = normalised_mlp(y, ..., stats=after)                      # y + scale mlp(norm(y))
+    z, after = normalized_mlp(y, ..., stats=after)                      # y + scale mlp(norm(y))
 
 Each gives the statistics of what it wrote beside it: the next norm needs no pass of its own. They are marked as numbers
 without a gradient; whoever uses them takes their share into its own gradient by x, so the result is exact.
@@ -146,8 +146,8 @@ def pooling_residual(
         grid: (H, W).
         weight: (C,), the norm's.
         bias: (C,), the norm's. It cancels; it is taken so that it has its gradient, zeros, as in the plain block.
-        scale: (C,), LayerScale; nothing is one.
-        skip: (C,), ResScale; nothing is one.
+        scale: (C,), LayerScale; None means 1.
+        skip: (C,), ResScale; None means 1.
         kernel: the window's side, odd.
         eps: the norm's.
         next_eps: that of the norm that reads the result.
@@ -184,9 +184,9 @@ class _NormalisedMLP(torch.autograd.Function):
         with _at(x):
             if runs_on_kernels(x):
                 last = (dtype, plan.next_eps, plan.products, plan.fused)
-                y, after = _kernels("mlp").normalised_mlp(x, weights, stats, keep, *last)
+                y, after = _kernels("mlp").normalized_mlp(x, weights, stats, keep, *last)
             else:
-                wide_y, before = formulas.normalised_mlp(x, weights, stats, keep, plan.products)
+                wide_y, before = formulas.normalized_mlp(x, weights, stats, keep, plan.products)
                 y = wide_y.to(dtype)
                 after = formulas.statistics(y, plan.next_eps)
         ctx.plan = plan
@@ -201,13 +201,13 @@ class _NormalisedMLP(torch.autograd.Function):
         known = (MLPWeights(*parts), Statistics(mean, rstd), keep)
         with _at(x):
             if before is None:
-                found = _kernels("mlp_gradients").normalised_mlp_gradients(g.contiguous(), x, *known, ctx.plan.products)
+                found = _kernels("mlp_gradients").normalized_mlp_gradients(g.contiguous(), x, *known, ctx.plan.products)
             else:
-                found = formulas.normalised_mlp_gradients(g.contiguous(), x, before, *known)
+                found = formulas.normalized_mlp_gradients(g.contiguous(), x, before, *known)
         return None, found.x.to(x.dtype), None, None, *_like(found.weights, parts)
 
 
-def normalised_mlp(
+def normalized_mlp(
     x: Tensor,
     weights: MLPWeights,
     *,

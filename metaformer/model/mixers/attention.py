@@ -62,7 +62,7 @@ class Attention(nn.Module):
         """(B, N, C) to the same shape.
 
         ``mask`` (B, N) is true where a token may be looked at. One of (M, N, N) is true where token i may look at
-        token j, with the batch a multiple of M (the windows of a picture).
+        token j, with the batch a multiple of M (the windows of an image).
         """
         batch, count, dim = x.shape
         q, k, v = self.qkv(x).reshape(batch, count, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
@@ -173,7 +173,7 @@ class SpatialReduction(nn.Module):
         if len(grid) != 2 or min(grid) < self.ratio:
             raise InputError(
                 f"a map of {' × '.join(map(str, grid))} is smaller than the reduction's window of {self.ratio}: "
-                "feed larger pictures"
+                "feed larger images"
             )
         visible = None
         if mask is not None:

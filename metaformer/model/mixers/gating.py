@@ -41,7 +41,7 @@ class GatingUnit(nn.Module):
         self.fc = nn.Linear(count, count)
         self.fc2 = nn.Linear(hidden // 2, dim)
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         """Start as a plain channel MLP: a gate of ones (gMLP, section 2.1)."""
         nn.init.normal_(self.fc.weight, std=1e-6)
         nn.init.ones_(self.fc.bias)

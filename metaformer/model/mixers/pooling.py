@@ -25,7 +25,7 @@ class Identity(nn.Module):
 
 
 class Pooling(nn.Module):
-    """Average of the neighbours, minus the token itself (MetaFormer, equation 4).
+    """Average of the neighbors, minus the token itself (MetaFormer, equation 4).
 
     The block adds the token back through its shortcut, which is why it is subtracted here. Positions outside the
     map do not count: a corner averages 4 tokens of a 3 × 3 window.

@@ -1,6 +1,6 @@
 """Token mixers that are matrices over the positions: one or two learned layers, or one frozen at random.
 
-They are tied to the grid they were built for: another picture size needs another ``img_size`` when building.
+They are tied to the grid they were built for: another image size needs another ``img_size`` when building.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def check_grid(built_for: Grid, grid: Grid, mixer: nn.Module) -> None:
     if grid != built_for:
         raise InputError(
             f"{type(mixer).__name__} mixes a fixed grid: it was built for {_size(built_for)} tokens and got "
-            f"{_size(grid)}. Feed pictures of the size the model was built for, or build it for these with "
+            f"{_size(grid)}. Feed images of the size the model was built for, or build it for these with "
             "create_model(..., img_size=...)."
         )
 

@@ -70,7 +70,7 @@ class Window(nn.Module):
         if not self.padding and any(side % self.window for side in grid):
             raise InputError(
                 f"a window of {self.window} does not divide a grid of {grid[0]}×{grid[1]} and padding is off: feed "
-                "pictures of a fitting size, or build the model with padding=True"
+                "images of a fitting size, or build the model with padding=True"
             )
         return beside_prefix(x, grid, lambda tokens: self._mix(tokens, grid))
 
@@ -111,7 +111,7 @@ class Window(nn.Module):
 
 @lru_cache(maxsize=64)
 def _together(grid: Grid, window: int, rolled: tuple[int, int], device: torch.device) -> Tensor:
-    """Which tokens of a window were neighbours before the roll: (windows, N, N), true where i may look at j."""
+    """Which tokens of a window were neighbors before the roll: (windows, N, N), true where i may look at j."""
     with torch.inference_mode(False):
         rows, columns = (torch.arange(side, device=device) >= side - by for side, by in zip(grid, rolled, strict=True))
         part = 2 * rows[:, None].int() + columns[None, :].int()

@@ -78,7 +78,7 @@ class Metrics:
 
     @property
     def best(self) -> Best | None:
-        """The first epoch at the highest of the deciding figure, plain weights before averaged ones; nothing where it
+        """The first epoch at the highest of the deciding figure, plain weights before averaged ones; None where it
         was never measured."""
         found = None
         for name in (self.judged, f"ema_{self.judged}"):
@@ -92,13 +92,13 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Sample:
-    """One evaluated picture with the classes the model found most likely."""
+    """One evaluated image with the classes the model found most likely."""
 
     name: str
     label: int
     top: tuple[tuple[int, float], ...]
     """Pairs of class index and probability, most likely first."""
-    picture: str
+    thumbnail: str
     """PNG as base64."""
 
     @property
@@ -113,22 +113,22 @@ class Sample:
 
     @cached_property
     def image(self) -> Image.Image | None:
-        """The picture in RGB, or nothing when its bytes are not a picture."""
+        """The image in RGB, or None when its bytes are not an image."""
         try:
-            return Image.open(io.BytesIO(base64.b64decode(self.picture, validate=True))).convert("RGB")
+            return Image.open(io.BytesIO(base64.b64decode(self.thumbnail, validate=True))).convert("RGB")
         except (OSError, ValueError, binascii.Error):
             return None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """evaluation.json: figures, a (K, K) confusion matrix (rows true, columns predicted), sample pictures."""
+    """evaluation.json: figures, a (K, K) confusion matrix (rows true, columns predicted), sample images."""
 
     figures: Mapping[str, float]
     classes: tuple[str, ...]
     confusion: NDArray[np.int64]
     samples: tuple[Sample, ...]
-    pictures: int = 0
+    images: int = 0
     """How many were evaluated; 0 where that was not recorded."""
     weights: str = ""
     """The file whose weights were evaluated, where that was recorded."""
@@ -178,7 +178,7 @@ def read_metrics(path: Path) -> Metrics:
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:
-    """evaluation.json of a run folder, or nothing when it was not evaluated yet."""
+    """evaluation.json of a run folder, or None when it was not evaluated yet."""
     path = folder / "evaluation.json"
     data = _read_json(path)
     return None if data is None else evaluation_from(data, str(path))
@@ -199,15 +199,15 @@ def evaluation_from(data: Mapping[str, Any], origin: str = "evaluation") -> Eval
             f"{origin}: expected a confusion matrix of {len(classes)} × {len(classes)} for its "
             f"{len(classes)} classes, got shape {confusion.shape}; evaluate the run again"
         )
-    pictures = data.get("pictures")
-    number = int(pictures) if known(pictures) else int(confusion.sum())
+    images = data.get("images")
+    number = int(images) if known(images) else int(confusion.sum())
     return Evaluation(figures, classes, confusion, samples, number, str(data.get("weights") or ""), dense)
 
 
 def _sample(entry: Mapping[str, Any]) -> Sample:
     top: Sequence[Any] = entry.get("top") or ()
     pairs = tuple((int(index), float(probability)) for index, probability in top)
-    return Sample(str(entry.get("name", "")), int(entry["label"]), pairs, str(entry.get("picture") or ""))
+    return Sample(str(entry.get("name", "")), int(entry["label"]), pairs, str(entry.get("thumbnail") or ""))
 
 
 def _probability(sample: Sample) -> float:

@@ -1,6 +1,6 @@
 """The page of one run: the files of a run folder in; curves.png, confusion.png, predictions.png, report.html out.
 
-The page is one file that can be mailed: drawings and pictures are inside it, nothing is fetched. It can be written
+The page is one file that can be mailed: drawings and images are inside it, nothing is fetched. It can be written
 at any time; what is not there yet is said instead of shown.
 """
 
@@ -18,7 +18,7 @@ from .plots import learning_curves
 
 
 def write_run_page(folder: Path | str) -> Path:
-    """Write the pictures and the page of a run folder; gives back the path of report.html.
+    """Write the images and the page of a run folder; gives back the path of report.html.
 
     Raises:
         RunError: there is no such folder, or a file in it is damaged; the message names it.

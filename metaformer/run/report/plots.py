@@ -32,7 +32,7 @@ from ...render.style import (
 )
 from .files import Best, Figures, Metrics
 
-# One look for a set of pictures, in every panel.
+# One look for a set of images, in every panel.
 _TRAINING: dict[str, Any] = {"color": AMBER, "label": "training"}
 _VALIDATION: dict[str, Any] = {"color": BLUE, "label": "validation"}
 _AVERAGED: dict[str, Any] = {"color": GREEN, "label": "validation, averaged weights (EMA)", "linestyle": (0, (4, 2))}
@@ -56,10 +56,10 @@ def learning_curves(metrics: Metrics) -> Figure:
     judged, word = metrics.judged, figure_name(metrics.judged)
     names = (f"train_{judged}", judged, f"ema_{judged}")
     _panel(shares, metrics, f"{capital(word)} (%)", names, factor=100)
-    for name, colour in zip(_BESIDE.get(judged, ()), (PURPLE, SKY, VERMILION), strict=False):
+    for name, color in zip(_BESIDE.get(judged, ()), (PURPLE, SKY, VERMILION), strict=False):
         if metrics.has(name):
             values = 100 * metrics.column(name)
-            _line(shares, metrics.epochs, values, color=colour, label=figure_name(name), linewidth=1.2)
+            _line(shares, metrics.epochs, values, color=color, label=figure_name(name), linewidth=1.2)
     _line(rate, metrics.epochs, metrics.column("lr"), color=MUTED, linewidth=1.5)
     rate.set_title("Learning rate", fontsize=9)
     highest = np.nanmax(metrics.column("lr")) if metrics.has("lr") else 1.0
@@ -102,8 +102,8 @@ def _epoch_axis(axes: Axes, epochs: Figures) -> None:
 def _mark_best(metrics: Metrics, best: Best, shares: Axes, panels: Sequence[Axes]) -> None:
     for axes in panels:
         axes.axvline(best.epoch, zorder=1, **_BEST)
-    colour = GREEN if best.averaged else BLUE
-    shares.plot([best.epoch], [100 * best.share], "o", color=colour, markersize=7, markeredgecolor=GROUND, zorder=5)
+    color = GREEN if best.averaged else BLUE
+    shares.plot([best.epoch], [100 * best.share], "o", color=color, markersize=7, markeredgecolor=GROUND, zorder=5)
     late = best.epoch > np.mean(metrics.epochs[[0, -1]])
     shares.annotate(
         f"{percent(best.share)}\nepoch {best.epoch}",
@@ -112,7 +112,7 @@ def _mark_best(metrics: Metrics, best: Best, shares: Axes, panels: Sequence[Axes
         textcoords="offset points",
         ha="right" if late else "left",
         va="top",
-        color=colour,
+        color=color,
         weight="bold",
         bbox={"facecolor": GROUND, "edgecolor": "none", "alpha": 0.8, "pad": 2},
         zorder=6,
@@ -134,12 +134,12 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
         )
 
 
-def series_colours(number: int) -> list[str]:
-    """One colour a run, in the palette's order."""
+def series_colors(number: int) -> list[str]:
+    """One color a run, in the palette's order."""
     return [SERIES[i % len(SERIES)] for i in range(number)]
 
 
-# Half an error in a thousand pictures: beyond it the scale says nothing more.
+# Half an error in a thousand images: beyond it the scale says nothing more.
 _LEAST_ERROR = 0.05
 _ACCURACIES = (0, 20, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.9)
 

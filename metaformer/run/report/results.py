@@ -44,7 +44,7 @@ def verdict(run: RunFiles) -> str:
     return f"Best validation {reached}{which}{cost}."
 
 
-_SIZES = (("parameters", "parameters"), ("macs", "multiply-adds a picture"))
+_SIZES = (("parameters", "parameters"), ("macs", "multiply-adds an image"))
 
 
 def judged(run: RunFiles) -> str:
@@ -60,11 +60,11 @@ def judged(run: RunFiles) -> str:
 def _epochs(run: RunFiles) -> str:
     """Planned epochs, and how many are done where that is fewer."""
     done = int(run.metrics.epochs[-1])
-    optimisation = part(part(run.config, "recipe"), "optimisation")
-    planned = optimisation.get("epochs")
+    optimizer = part(part(run.config, "recipe"), "optimizer")
+    planned = optimizer.get("epochs")
     if not known(planned):
         return count(done)
-    planned += optimisation.get("cooldown_epochs") or 0
+    planned += optimizer.get("cooldown_epochs") or 0
     return count(planned) if done >= planned else f"{count(planned)} ({count(done)} done)"
 
 
@@ -75,7 +75,7 @@ def tiles(run: RunFiles) -> list[Row]:
         (f"Best {figure_name(judged(run))}", percent(best.share if best else None)),
         ("Best epoch", count(best.epoch if best else None)),
         ("Parameters", short(run.config.get("parameters"))),
-        ("MACs a picture", short(run.config.get("macs"))),
+        ("MACs an image", short(run.config.get("macs"))),
         ("Training time", duration(training_seconds(metrics))),
         ("Images a second", count(throughput(metrics))),
     ]
@@ -87,7 +87,7 @@ def training_seconds(metrics: Metrics) -> float | None:
 
 
 def throughput(metrics: Metrics) -> float | None:
-    """The median epoch's training pictures a second."""
+    """The median epoch's training images a second."""
     return float(np.nanmedian(metrics.column("images_per_second"))) if metrics.has("images_per_second") else None
 
 
@@ -157,12 +157,12 @@ def epoch_table(metrics: Metrics) -> dict[str, list[Any]] | None:
 
 
 def evaluation_rows(run: RunFiles) -> list[Row]:
-    """The figures of evaluation.json and how many pictures they stand for."""
+    """The figures of evaluation.json and how many images they stand for."""
     if run.evaluation is None:
         return []
-    figures, pictures = run.evaluation.figures, run.evaluation.pictures
+    figures, images = run.evaluation.figures, run.evaluation.images
     rows = [(capital(figure_name(name)), value_text(name, figures[name])) for name in figures]
-    rows += [("Pictures", count(pictures))] if pictures else []
+    rows += [("Images", count(images))] if images else []
     return [*rows, ("Weights", run.evaluation.weights)] if run.evaluation.weights else rows
 
 

@@ -61,14 +61,14 @@ def _embedding(embedding: Mapping[str, Any]) -> str:
 
 
 def data_rows(config: Mapping[str, Any]) -> list[Row]:
-    """Where the pictures came from, how many, how they were prepared."""
+    """Where the images came from, how many, how they were prepared."""
     data, preparation = part(config, "data"), part(config, "preprocessing")
     rows = [
         ("Source", plain(data.get("source"))),
-        ("Training pictures", count(data.get("train"))),
-        ("Validation pictures", count(data.get("val"))),
+        ("Training images", count(data.get("train"))),
+        ("Validation images", count(data.get("val"))),
         ("Classes", count(len(config.get("classes") or ()) or None)),
-        ("Pictures left out", count(skipped_count(data))),
+        ("Images left out", count(skipped_count(data))),
     ]
     if "system" in part(config, "spec"):
         rows += _dense_rows(part(config, "spec"))

@@ -1,6 +1,6 @@
-"""A trained model and labelled pictures in; figures, a confusion matrix and a few pictures with answers out.
+"""A trained model and labeled images in; figures, a confusion matrix and a few images with answers out.
 
-What comes out is what ``evaluation.json`` holds and what the report shows. K classes, N pictures.
+What comes out is what ``evaluation.json`` holds and what the report shows. K classes, N images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ...data.loading.loader import evaluation_loader
-from ...data.sets import Pictures
+from ...data.sets import LabeledImages
 from ...training.evaluation import evaluate
 from ...types import Batch, Preprocessing
 from ...weights.safetensors_io import replace_file
@@ -32,7 +32,7 @@ _THUMBNAIL = 160  # pixels on the longer side; more would only make the page hea
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What a model came to on a set of pictures."""
+    """What a model came to on a set of images."""
 
     figures: Mapping[str, float]
     """``loss``, ``top1``, ``top5``; shares in [0, 1]."""
@@ -40,8 +40,8 @@ class Score:
     confusion: list[list[int]]
     """(K, K) counts, rows are true classes and columns predicted ones; empty for very many classes."""
     samples: list[dict[str, Any]]
-    """Pictures with their true class and the five likeliest: the surest mistakes, then others drawn by a seed."""
-    pictures: int
+    """Images with their true class and the five likeliest: the surest mistakes, then others drawn by a seed."""
+    images: int
     """N."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Score:
             "classes": list(self.classes),
             "confusion": self.confusion,
             "samples": self.samples,
-            "pictures": self.pictures,
+            "images": self.images,
         }
 
     def write(self, path: Path, **more: Any) -> Path:
@@ -62,7 +62,7 @@ class Score:
 
 def score(
     model: nn.Module,
-    pictures: Pictures,
+    images: LabeledImages,
     classes: Sequence[str],
     preprocessing: Preprocessing,
     *,
@@ -74,14 +74,14 @@ def score(
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     each_batch: Callable[[], None] = lambda: None,
 ) -> Score:
-    """Evaluate ``model`` on all ``pictures``, each once.
+    """Evaluate ``model`` on all ``images``, each once.
 
-    ``channels`` is what the model takes. With ``memory`` the pictures come from where this process keeps them decoded.
-    Raises ``DataError`` when labels do not fit the model's classes or a picture cannot be read.
+    ``channels`` is what the model takes. With ``memory`` the images come from where this process keeps them decoded.
+    Raises ``DataError`` when labels do not fit the model's classes or an image cannot be read.
     """
     task = _Remembering(len(classes))
     loader = evaluation_loader(
-        pictures, preprocessing, channels, memory=memory, device=device, workers=workers, batch_size=batch_size
+        images, preprocessing, channels, memory=memory, device=device, workers=workers, batch_size=batch_size
     )
     try:
         result = evaluate(model.to(device), task, loader, device=device, autocast=autocast, each_batch=each_batch)
@@ -92,13 +92,13 @@ def score(
         figures=result.figures,
         classes=tuple(classes),
         confusion=[] if confusion is None else confusion.tolist(),
-        samples=_samples(pictures, task.remembered),
-        pictures=len(pictures),
+        samples=_samples(images, task.remembered),
+        images=len(images),
     )
 
 
 class _Remembering(Classification):
-    """Classification that keeps the five likeliest classes of each picture."""
+    """Classification that keeps the five likeliest classes of each image."""
 
     def metric(self) -> _Answers:
         self.remembered = _Answers(self.num_classes)
@@ -116,24 +116,24 @@ class _Answers(ClassificationMetric):
 
 
 def likeliest(logits: Tensor, count: int = 5) -> list[list[tuple[int, float]]]:
-    """Logits (B, K) to (class index, probability) pairs for each picture, most likely first."""
+    """Logits (B, K) to (class index, probability) pairs for each image, most likely first."""
     shares, indices = logits.float().softmax(dim=1).cpu().topk(min(count, logits.shape[1]), dim=1)
     return [list(zip(i, s, strict=True)) for i, s in zip(indices.tolist(), shares.tolist(), strict=True)]
 
 
-def _samples(pictures: Pictures, answers: _Answers) -> list[dict[str, Any]]:
+def _samples(images: LabeledImages, answers: _Answers) -> list[dict[str, Any]]:
     """Up to half the places go to the surest mistakes, the rest are drawn from all others."""
-    everyone = range(len(pictures))
-    wrong = [i for i in everyone if answers.top[i][0][0] != pictures.labels[i]]
+    everyone = range(len(images))
+    wrong = [i for i in everyone if answers.top[i][0][0] != images.labels[i]]
     shown = sorted(wrong, key=lambda i: -answers.top[i][0][1])[: SAMPLES // 2]
     others = [i for i in everyone if i not in set(shown)]
     shown += random.Random(0).sample(others, min(len(others), SAMPLES - len(shown)))
     return [
         {
-            "name": pictures.name(i),
-            "label": pictures.labels[i],
+            "name": images.name(i),
+            "label": images.labels[i],
             "top": [[index, round(share, 6)] for index, share in answers.top[i]],
-            "picture": thumbnail(pictures.load(i)),
+            "thumbnail": thumbnail(images.load(i)),
         }
         for i in shown
     ]

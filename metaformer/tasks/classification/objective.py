@@ -1,6 +1,6 @@
-"""One class for each picture: logits and targets to a loss, logits and targets to top-1, top-5 and confusions.
+"""One class for each image: logits and targets to a loss, logits and targets to top-1, top-5 and confusions.
 
-Targets are class indices, or probabilities once pictures were mixed. The training loss is cross entropy, smoothed
+Targets are class indices, or probabilities once images were mixed. The training loss is cross entropy, smoothed
 where asked; the evaluation loss is plain cross entropy, so that runs with different smoothing can be compared.
 Shapes: B batch, K classes.
 """
@@ -22,7 +22,7 @@ CONFUSION_LIMIT = 2048
 
 
 class Classification:
-    """The task of naming one class for each picture; implements ``types.Task``."""
+    """The task of naming one class for each image; implements ``types.Task``."""
 
     best = "top1"
     figures = ("loss", "top1", "top5")
@@ -32,7 +32,7 @@ class Classification:
         self.label_smoothing = label_smoothing
 
     def outputs(self, model: Any, batch: Batch) -> Tensor:
-        """Logits (B, K) of pictures (B, C, H, W)."""
+        """Logits (B, K) of images (B, C, H, W)."""
         return model(batch.images)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
@@ -46,7 +46,7 @@ class Classification:
         return F.cross_entropy(outputs.float(), batch.targets, label_smoothing=smoothing)
 
     def correct(self, outputs: Tensor, batch: Batch) -> Tensor | None:
-        """How many pictures have their class on top, a scalar; nothing where the targets are probabilities."""
+        """How many images have their class on top, a scalar; None where the targets are probabilities."""
         if batch.targets.ndim != 1:
             return None
         return (outputs.detach().argmax(dim=1) == batch.targets).sum()
@@ -57,7 +57,7 @@ class Classification:
 
 
 class ClassificationMetric:
-    """Sums over batches in one float64 tensor: loss, top-1, top-5, pictures, then the confusions row by row."""
+    """Sums over batches in one float64 tensor: loss, top-1, top-5, images, then the confusions row by row."""
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
@@ -85,11 +85,11 @@ class ClassificationMetric:
         """``loss`` (nats), ``top1`` and ``top5`` (shares in [0, 1]; top5 is top-K below five classes)."""
         loss, top1, top5, count = sum(part[:4] for part in parts).tolist()  # type: ignore[union-attr]
         if count == 0:
-            raise DataError("expected at least one picture to evaluate, got none")
+            raise DataError("expected at least one image to evaluate, got none")
         return {"loss": loss / count, "top1": top1 / count, "top5": top5 / count}
 
     def confusion(self, parts: Sequence[Tensor]) -> Tensor | None:
-        """(K, K) counts, rows are true classes and columns predicted ones; nothing above ``CONFUSION_LIMIT``."""
+        """(K, K) counts, rows are true classes and columns predicted ones; None above ``CONFUSION_LIMIT``."""
         total = torch.stack(list(parts)).sum(dim=0)
         if len(total) == 4:
             return None

@@ -1,4 +1,4 @@
-"""A page of evaluated pictures with what the model saw in them: samples in, a figure out. Mistakes come first."""
+"""A page of evaluated images with what the model saw in them: samples in, a figure out. Mistakes come first."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ...render.style import HAIR, INK, MUTED, RIGHT, WRONG, bare, house_style
 from ...run.report.files import Evaluation, Sample
 
 COLUMNS, CARDS, BARS = 4, 24, 3
-_WIDTH, _HEIGHT, _SIDE = 2.9, 1.5, 1.12  # of a card and its picture, in inches
+_WIDTH, _HEIGHT, _SIDE = 2.9, 1.5, 1.12  # of a card and its image, in inches
 _GAP, _HEAD = 0.14, 0.4
 
 
 @house_style()
 def predictions_figure(evaluation: Evaluation) -> Figure:
-    """Up to 24 samples, mistakes first: the picture, its true class, and bars for the three likeliest classes."""
+    """Up to 24 samples, mistakes first: the image, its true class, and bars for the three likeliest classes."""
     samples = evaluation.wrong_first[:CARDS]
     columns = min(COLUMNS, max(len(samples), 1))
     rows = max(-(-len(samples) // columns), 1)
@@ -38,20 +38,20 @@ def predictions_figure(evaluation: Evaluation) -> Figure:
 def _caption(samples: Sequence[Sample]) -> str:
     wrong = sum(not sample.right for sample in samples)
     return (
-        f"{len(samples)} pictures, {wrong} of them wrong, surest mistakes first. Above each its true class; "
+        f"{len(samples)} images, {wrong} of them wrong, surest mistakes first. Above each its true class; "
         "bars are the likeliest classes: blue the true one, orange the one wrongly preferred."
     )
 
 
 def _card(axes: Axes, sample: Sample, names: Sequence[str], x: float, y: float) -> None:
     """One sample with its top left corner at (x, y) inches."""
-    colour = RIGHT if sample.right else WRONG
+    color = RIGHT if sample.right else WRONG
     top = y + 0.2
-    _picture(axes, sample, x, top, colour)
+    _image(axes, sample, x, top, color)
     axes.text(x, y + 0.13, _name(names, sample.label), fontsize=8.5, weight="bold", color=INK)
     verdict = "✓ right" if sample.right else "✗ wrong"
     left, right = x + _SIDE + 0.12, x + _WIDTH - 2 * _GAP
-    axes.text(right, y + 0.13, verdict, fontsize=8, color=colour, ha="right")
+    axes.text(right, y + 0.13, verdict, fontsize=8, color=color, ha="right")
     for rank, (index, probability) in enumerate(sample.top[:BARS]):
         shade = RIGHT if index == sample.label else (WRONG if rank == 0 else MUTED)
         _bar(axes, _name(names, index), probability, shade, left, right, top + 0.16 + rank * 0.37)
@@ -61,10 +61,10 @@ def _name(names: Sequence[str], index: int) -> str:
     return names[index] if 0 <= index < len(names) else f"class {index}"
 
 
-def _picture(axes: Axes, sample: Sample, x: float, y: float, colour: str) -> None:
-    frame = {"facecolor": "none", "edgecolor": colour, "linewidth": 1.6}
+def _image(axes: Axes, sample: Sample, x: float, y: float, color: str) -> None:
+    frame = {"facecolor": "none", "edgecolor": color, "linewidth": 1.6}
     if sample.image is None:
-        axes.text(x + _SIDE / 2, y + _SIDE / 2, "no picture", ha="center", va="center", color=MUTED, fontsize=8)
+        axes.text(x + _SIDE / 2, y + _SIDE / 2, "no image", ha="center", va="center", color=MUTED, fontsize=8)
         frame["facecolor"] = HAIR
         axes.add_patch(Rectangle((x, y), _SIDE, _SIDE, zorder=0, **frame))  # type: ignore[arg-type]
         return
@@ -77,10 +77,10 @@ def _picture(axes: Axes, sample: Sample, x: float, y: float, colour: str) -> Non
     axes.add_patch(Rectangle((x, y), width, height, **frame))  # type: ignore[arg-type]
 
 
-def _bar(axes: Axes, name: str, probability: float, colour: str, left: float, right: float, y: float) -> None:
+def _bar(axes: Axes, name: str, probability: float, color: str, left: float, right: float, y: float) -> None:
     width = right - left
     axes.text(left, y, name, fontsize=7.5, color=INK)
     axes.text(right, y, percent(probability, 0), fontsize=7.5, color=MUTED, ha="right")
     axes.add_patch(Rectangle((left, y + 0.06), width, 0.07, facecolor=HAIR, edgecolor="none"))
     filled = width * min(max(probability, 0.0), 1.0)
-    axes.add_patch(Rectangle((left, y + 0.06), filled, 0.07, facecolor=colour, edgecolor="none"))
+    axes.add_patch(Rectangle((left, y + 0.06), filled, 0.07, facecolor=color, edgecolor="none"))

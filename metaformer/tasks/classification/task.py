@@ -1,4 +1,4 @@
-"""Naming one class for each picture: pictures by class, a classifier fitted to them, its loaders, its score."""
+"""Naming one class for each image: images by class, a classifier fitted to them, its loaders, its score."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from ...data.inspection import LAYOUTS, other_layout
 from ...data.loading.cached_images import kept_in_memory
 from ...data.loading.loader import evaluation_loader, training_loader
-from ...data.sets import Pictures, PictureSets, Progress
+from ...data.sets import ImageSplits, LabeledImages, Progress
 from ...data.sources import open_source
 from ...data.transforms.mixup import Mixing
 from ...errors import DataError
 from ...factory.classifier import create_model
 from ...model.build import Model
-from ...recipe import DataChoice, Recipe
+from ...recipe import DataConfig, Recipe
 from ...spec.model import AnySpec
 from ...training.device import place_of, processes
 from ...training.randomness import reseed
@@ -24,26 +24,26 @@ from .evaluate import Score, score
 from .objective import Classification
 
 SMALL = 64
-"""Pictures up to this side, all of one size, are trained at their own size unless the recipe says otherwise."""
+"""Images up to this side, all of one size, are trained at their own size unless the recipe says otherwise."""
 
 
 class ClassificationWork:
     """Implements ``Work``."""
 
-    def open(self, choice: DataChoice, progress: Progress | None = None) -> PictureSets:
-        """The pictures; raises ``DataError``, also where the folder is laid out for another task."""
+    def open(self, choice: DataConfig, progress: Progress | None = None) -> ImageSplits:
+        """The images; raises ``DataError``, also where the folder is laid out for another task."""
         if other := other_layout(choice, "classification"):  # "images" and "annotations" would pass for two classes
             raise DataError(f"expected {LAYOUTS['classification']}; {other}")
         return open_source(choice, progress)
 
-    def fitted_model(self, recipe: Recipe, sets: PictureSets, spec: AnySpec | None = None) -> tuple[Model, list[str]]:
-        """The recipe's classifier for these pictures, and what was decided for it."""
+    def fitted_model(self, recipe: Recipe, sets: ImageSplits, spec: AnySpec | None = None) -> tuple[Model, list[str]]:
+        """The recipe's classifier for these images, and what was decided for it."""
         return fitted_model(recipe, sets, spec)
 
-    def equipment(self, recipe: Recipe, sets: PictureSets, model: Model, progress: Progress | None = None) -> Equipment:
+    def equipment(self, recipe: Recipe, sets: ImageSplits, model: Model, progress: Progress | None = None) -> Equipment:
         """Loaders of this process's share, the task, and mixing where the recipe asks for it."""
         rank, world = processes()
-        moves, varied, channels = recipe.optimisation, recipe.augmentation, model.spec.in_chans
+        moves, varied, channels = recipe.optimizer, recipe.augmentation, model.spec.in_chans
         pixels, classes = model.preprocessing, len(sets.classes)
         memory = kept_in_memory(recipe.data, varied, len(sets.train) + len(sets.val), pixels.size, channels)
         shared: dict[str, Any] = {
@@ -63,18 +63,20 @@ class ClassificationWork:
             mixing=Mixing(varied, classes, moves.label_smoothing) if varied.mixes else None,
         )
 
-    def score(self, model: Model, pictures: Pictures, classes: Sequence[str], *, batch_size: int, **more: Any) -> Score:
+    def score(
+        self, model: Model, images: LabeledImages, classes: Sequence[str], *, batch_size: int, **more: Any
+    ) -> Score:
         """Top-1, top-5, confusions and samples."""
         channels = model.spec.in_chans
-        return score(model, pictures, classes, model.preprocessing, channels=channels, batch_size=batch_size, **more)
+        return score(model, images, classes, model.preprocessing, channels=channels, batch_size=batch_size, **more)
 
 
-def fitted_model(recipe: Recipe, sets: PictureSets, spec: AnySpec | None = None) -> tuple[Model, list[str]]:
-    """The recipe's model for these pictures, and what was decided for it, in sentences.
+def fitted_model(recipe: Recipe, sets: ImageSplits, spec: AnySpec | None = None) -> tuple[Model, list[str]]:
+    """The recipe's model for these images, and what was decided for it, in sentences.
 
     The recipe's own values are obeyed. Where it leaves them open: as many classes and channels as the data has; the
-    pictures' own size when they share a small one; a stem that steps by less, because the published step would leave
-    nothing of a small picture.
+    images' own size when they share a small one; a stem that steps by less, because the published step would leave
+    nothing of a small image.
     """
     choice, notes, native = recipe.model, [], sets.native_size
     own = spec or find(choice.name).spec
@@ -82,9 +84,9 @@ def fitted_model(recipe: Recipe, sets: PictureSets, spec: AnySpec | None = None)
     stride = choice.stem_stride
     if spec is None and size is None and native is not None and max(native) <= SMALL:
         size = native
-        notes.append(f"input {_by(size)}: the pictures' own size")
+        notes.append(f"input {_by(size)}: the images' own size")
         if recipe.augmentation.policy == "imagenet":
-            notes.append("random crops leave little of pictures this small; --recipe small shifts them instead")
+            notes.append("random crops leave little of images this small; --recipe small shifts them instead")
     if spec is None and stride is None:
         stride = fitting_stride(own, size or own.img_size)
         if stride is not None:
@@ -107,7 +109,7 @@ def fitted_model(recipe: Recipe, sets: PictureSets, spec: AnySpec | None = None)
 
 
 def fitting_stride(spec: AnySpec, size: tuple[int, int]) -> int | None:
-    """The stem's step for pictures of ``size`` (height, width); nothing where the published one stays.
+    """The stem's step for images of ``size`` (height, width); None where the published one stays.
 
     A pyramid steps by 1 up to 40 pixels and by 2 up to 96; a model of one grid wants 8 patches a side.
     """
@@ -122,7 +124,7 @@ def fitting_stride(spec: AnySpec, size: tuple[int, int]) -> int | None:
 
 
 def _set_crop(model: Model, recipe: Recipe, native: tuple[int, int] | None) -> None:
-    """The recipe's evaluation crop; pictures that have the input's size already are taken whole."""
+    """The recipe's evaluation crop; images that have the input's size already are taken whole."""
     crop = recipe.augmentation.crop
     if crop is None and native == model.preprocessing.size:
         crop = 1.0

@@ -1,6 +1,6 @@
-"""What a detector or a segmenter comes to: figures, tables, curves, and pictures with its answer beside the truth.
+"""What a detector or a segmenter comes to: figures, tables, curves, and images with its answer beside the truth.
 
-What comes out is what ``evaluation.json`` holds and what the report shows. K classes, N pictures.
+What comes out is what ``evaluation.json`` holds and what the report shows. K classes, N images.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from PIL import Image
 from torch import nn
 
 from ...data.annotated import Annotated
-from ...data.decode import UnreadablePicture
-from ...data.transforms.paired import picture_for_segmenter
-from ...render.annotate import picture_with_labels, picture_with_objects, shrunk
+from ...data.decode import UnreadableImage
+from ...data.transforms.paired import segmenter_input
+from ...render.annotate import draw_detections, draw_label_map, shrunk
 from ...training.evaluation import Batches, evaluate
 from ...types import Objects
 from ...weights.safetensors_io import replace_file
@@ -40,7 +40,7 @@ _SIDE = 480  # pixels on a sample's longer side; more would only make the page h
 
 @dataclass(frozen=True, kw_only=True)
 class DenseScore:
-    """What a detector or a segmenter came to on a set of pictures."""
+    """What a detector or a segmenter came to on a set of images."""
 
     task: Literal["detection", "segmentation"]
     figures: Mapping[str, float]
@@ -49,13 +49,13 @@ class DenseScore:
     table: list[dict[str, Any]]
     """A row for each class that occurs: its ``label``, how much of it there is, how well it was found."""
     curves: list[dict[str, Any]] = field(default_factory=list)
-    """Precision at the recalls 0, .01, ... 1 of each ``kind`` (box, mask) and each ``label`` (nothing for the mean over
+    """Precision at the recalls 0, .01, ... 1 of each ``kind`` (box, mask) and each ``label`` (None for the mean over
     the classes): at an overlap of .5 (``iou50``) and as the mean over COCO's overlaps (``mean``)."""
     confusion: list[list[int]] = field(default_factory=list)
     """(K, K) pixels, rows are true classes and columns predicted ones; for segmentation."""
     samples: list[dict[str, Any]] = field(default_factory=list)
-    """Pictures drawn by a seed, JPEG as base64: the ``prediction`` beside the ``truth``, with what is right in it."""
-    pictures: int
+    """Images drawn by a seed, JPEG as base64: the ``prediction`` beside the ``truth``, with what is right in it."""
+    images: int
     """N."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class DenseScore:
 
 def score_detection(
     model: nn.Module,
-    pictures: Any,
+    images: Any,
     classes: Sequence[str],
     loader: Batches,
     *,
@@ -78,33 +78,33 @@ def score_detection(
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     each_batch: Callable[[], None] = lambda: None,
 ) -> DenseScore:
-    """Evaluate a detector on all of ``loader``, whose pictures ``pictures`` are: ``Annotated`` with ``ground_truth()``.
+    """Evaluate a detector on all of ``loader``, whose images ``images`` are: ``Annotated`` with ``ground_truth()``.
 
     Masks are judged where the model finds masks.
 
     Raises:
-        DataError: labels that do not fit the model's classes, no object to find, or a picture that cannot be read.
+        DataError: labels that do not fit the model's classes, no object to find, or an image that cannot be read.
     """
     masks = bool(model.spec.finds_masks)  # type: ignore[union-attr]
-    task = Detection(pictures.ground_truth(), len(classes), masks)
+    task = Detection(images.ground_truth(), len(classes), masks)
     result = evaluate(model.to(device), task, loader, device=device, autocast=autocast, each_batch=each_batch)
     metric = task.metric()
     judged = [metric.matched(result.parts, kind) for kind in metric.kinds]
-    found = {entry.picture: entry for part in result.parts for entry in part}
+    found = {entry.image: entry for part in result.parts for entry in part}
     return DenseScore(
         task="detection",
         figures=result.figures,
         classes=tuple(classes),
         table=_object_table(judged),
         curves=[curve for one in judged for curve in _curves(one)],
-        samples=[_object_sample(pictures, found[i], classes, masks) for i in _chosen(sorted(found))],
-        pictures=result.images,
+        samples=[_object_sample(images, found[i], classes, masks) for i in _chosen(sorted(found))],
+        images=result.images,
     )
 
 
 def score_segmentation(
     model: nn.Module,
-    pictures: Annotated,
+    images: Annotated,
     classes: Sequence[str],
     loader: Batches,
     *,
@@ -112,10 +112,10 @@ def score_segmentation(
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     each_batch: Callable[[], None] = lambda: None,
 ) -> DenseScore:
-    """Evaluate a segmenter on all of ``loader``, whose pictures ``pictures`` are.
+    """Evaluate a segmenter on all of ``loader``, whose images ``images`` are.
 
     Raises:
-        DataError: label maps that do not fit the model's classes or have no label, or a picture that cannot be read.
+        DataError: label maps that do not fit the model's classes or have no label, or an image that cannot be read.
     """
     task = Segmentation(len(classes), classes)
     result = evaluate(model.to(device), task, loader, device=device, autocast=autocast, each_batch=each_batch)
@@ -126,8 +126,8 @@ def score_segmentation(
         classes=tuple(classes),
         table=[asdict(row) for row in class_shares(confusion) if row.iou is not None],
         confusion=confusion.tolist(),
-        samples=list(_label_samples(model, pictures, device, autocast)),
-        pictures=result.images,
+        samples=list(_label_samples(model, images, device, autocast)),
+        images=result.images,
     )
 
 
@@ -160,14 +160,14 @@ def _chosen(indices: Sequence[int]) -> list[int]:
     return sorted(random.Random(0).sample(indices, min(len(indices), SAMPLES)))
 
 
-def _object_sample(pictures: Any, found: Found, classes: Sequence[str], masks: bool) -> dict[str, Any]:
-    image, truth = pictures.load(found.picture)
+def _object_sample(images: Any, found: Found, classes: Sequence[str], masks: bool) -> dict[str, Any]:
+    image, truth = images.load(found.image)
     shown = shrunk(image, _SIDE)
     ratio = np.array([shown.width / image.width, shown.height / image.height] * 2)
     sure = found.scores >= DRAWN_FROM
     runs = [run for run, kept in zip(found.masks or (), sure, strict=False) if kept]
     labels = found.labels[sure].tolist()
-    predicted = picture_with_objects(
+    predicted = draw_detections(
         shown,
         found.boxes[sure] * ratio,
         labels,
@@ -175,7 +175,7 @@ def _object_sample(pictures: Any, found: Found, classes: Sequence[str], masks: b
         scores=found.scores[sure].tolist(),
         masks=_small_masks([decoded(run) for run in runs], shown.size) if masks else None,
     )
-    drawn = picture_with_objects(
+    drawn = draw_detections(
         shown,
         truth["boxes"].numpy() * ratio,
         truth["labels"].tolist(),
@@ -184,7 +184,7 @@ def _object_sample(pictures: Any, found: Found, classes: Sequence[str], masks: b
     )
     hits = matches(found.boxes[sure], labels, truth)
     return {
-        "name": pictures.name(found.picture),
+        "name": images.name(found.image),
         "objects": len(truth["labels"]),
         "found": hits,
         "invented": len(labels) - hits,
@@ -227,15 +227,15 @@ def _overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 def _label_samples(
     model: nn.Module,
-    pictures: Annotated,
+    images: Annotated,
     device: torch.device | str,
     autocast: Callable[[], AbstractContextManager],
 ) -> Iterator[dict[str, Any]]:
-    """The pictures are read and answered once more, so that no answer has to be kept while all are evaluated."""
-    for index in _chosen(range(len(pictures))):
+    """The images are read and answered once more, so that no answer has to be kept while all are evaluated."""
+    for index in _chosen(range(len(images))):
         try:
-            image, truth = pictures.load(index)
-        except UnreadablePicture:
+            image, truth = images.load(index)
+        except UnreadableImage:
             continue  # it was left out of the evaluation as well
         answer = label_map(model, image, device, autocast)
         counted = truth.numpy() != IGNORED
@@ -243,11 +243,11 @@ def _label_samples(
         shown = shrunk(image, _SIDE)
         predicted, true = (_small_map(labels, shown.size) for labels in (answer, truth.numpy().astype(np.uint8)))
         yield {
-            "name": pictures.name(index),
+            "name": images.name(index),
             "pixel_accuracy": float(right.sum() / counted.sum()) if counted.any() else None,
             "labels": sorted({*np.unique(predicted).tolist(), *np.unique(true).tolist()} - {IGNORED}),
-            "prediction": _jpeg(picture_with_labels(shown, predicted)),
-            "truth": _jpeg(picture_with_labels(shown, true)),
+            "prediction": _jpeg(draw_label_map(shown, predicted)),
+            "truth": _jpeg(draw_label_map(shown, true)),
         }
 
 
@@ -258,12 +258,12 @@ def label_map(
     device: torch.device | str = "cpu",
     autocast: Callable[[], AbstractContextManager] = nullcontext,
 ) -> NDArray[np.uint8]:
-    """(H, W) the likeliest class of each pixel of a picture in ``RGB``, by a segmenter with a spec, at its own size."""
+    """(H, W) the likeliest class of each pixel of an image in ``RGB``, by a segmenter with a spec, at its own size."""
     training = model.training
     model.eval()
     spec: Any = model.spec
     preprocessing: Any = model.preprocessing
-    pixels = picture_for_segmenter(image, spec, preprocessing).to(device)
+    pixels = segmenter_input(image, spec, preprocessing).to(device)
     with autocast():
         logits = model(pixels[None])[0]
     model.train(training)

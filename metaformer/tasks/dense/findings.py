@@ -1,6 +1,6 @@
-"""What evaluation.json says of a detector or a segmenter beyond its figures: tables, curves, pictures beside the truth.
+"""What evaluation.json says of a detector or a segmenter beyond its figures: tables, curves, images beside the truth.
 
-It is read as it was written by ``dense_scoring``. Shares are in [0, 1]; pictures are JPEG as base64.
+It is read as it was written by ``dense_scoring``. Shares are in [0, 1]; images are JPEG as base64.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Curve:
     kind: str
     """``box`` or ``mask``."""
     label: int | None
-    """A class, or nothing for the mean over the classes."""
+    """A class, or None for the mean over the classes."""
     iou50: tuple[float, ...]
     """At an overlap of .5."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture with the answer and with the truth drawn on it."""
+    """One image with the answer and with the truth drawn on it."""
 
     name: str
     prediction: str
@@ -46,7 +46,7 @@ class Shown:
 
     @cached_property
     def pair(self) -> tuple[Image.Image, Image.Image] | None:
-        """Both in ``RGB``, or nothing when their bytes are not pictures."""
+        """Both in ``RGB``, or None when their bytes are not images."""
         try:
             return _opened(self.prediction), _opened(self.truth)
         except (OSError, ValueError, binascii.Error):
@@ -55,7 +55,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a detector or a segmenter came to, class by class and picture by picture."""
+    """What a detector or a segmenter came to, class by class and image by image."""
 
     task: str
     table: tuple[Mapping[str, Any], ...]
@@ -65,7 +65,7 @@ class Findings:
 
 
 def findings_from(data: Mapping[str, Any]) -> Findings | None:
-    """The dense parts of an evaluation; nothing for classifiers. Raises what odd data raise."""
+    """The dense parts of an evaluation; None for classifiers. Raises what odd data raise."""
     task = data.get("task")
     if task not in TASKS:
         return None
@@ -76,8 +76,8 @@ def findings_from(data: Mapping[str, Any]) -> Findings | None:
 
 def _shown(entry: Mapping[str, Any]) -> Shown:
     labels = tuple(int(label) for label in entry.get("labels") or ())
-    pictures = str(entry.get("prediction") or ""), str(entry.get("truth") or "")
-    return Shown(str(entry.get("name", "")), *pictures, labels, _words(entry))
+    images = str(entry.get("prediction") or ""), str(entry.get("truth") or "")
+    return Shown(str(entry.get("name", "")), *images, labels, _words(entry))
 
 
 def _words(entry: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Precision-recall curves, and a page of predictions beside the truth: findings in, figures and pictures out."""
+"""Precision-recall curves, and a page of predictions beside the truth: findings in, figures and images out."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
-from ...render.annotate import class_colour, font, hexadecimal
+from ...render.annotate import class_color, font, hexadecimal
 from ...render.numbers import shorten_all
 from ...render.style import BLUE, GROUND, INK, MUTED, blank, house_style
 from .findings import Curve, Findings, Shown
 
 NAMED_UP_TO = 12
-"""Classes whose curves are told apart by colours; of more, only the mean and the spread can be seen."""
+"""Classes whose curves are told apart by colors; of more, only the mean and the spread can be seen."""
 _COLUMNS, _WIDTH, _GAP, _HEAD = 2, 720, 12, 26  # of the page of predictions, in pixels
 
 
@@ -42,7 +42,7 @@ def _panel(axes: Axes, curves: Sequence[Curve], classes: Sequence[str]) -> None:
         label = curve.label or 0
         name = names[label] if label < len(names) else f"class {label}"
         if few:
-            axes.plot(_recalls(curve), curve.iou50, color=hexadecimal(class_colour(label)), linewidth=1.4, label=name)
+            axes.plot(_recalls(curve), curve.iou50, color=hexadecimal(class_color(label)), linewidth=1.4, label=name)
         else:
             axes.plot(_recalls(curve), curve.iou50, color=MUTED, linewidth=0.6, alpha=0.5)
     for curve in curves:
@@ -65,7 +65,7 @@ def sparkline(curve: Curve) -> str:
 
 
 def save_predictions(samples: Sequence[Shown], path: Path) -> Path | None:
-    """Write a PNG with each prediction beside its truth, two pairs in a row; nothing where no picture can be read."""
+    """Write a PNG with each prediction beside its truth, two pairs in a row; None where no image can be read."""
     pairs = [(sample, sample.pair) for sample in samples]
     readable = [(sample, pair) for sample, pair in pairs if pair is not None]
     if not readable:
@@ -88,11 +88,11 @@ def _paste(
     half = _WIDTH // 2
     pen.text((x, y), f"prediction: {sample.words}", fill="black", font=font(13))
     pen.text((x + half + 4, y), "truth", fill="black", font=font(13))
-    for place, picture in enumerate(pair):
-        page.paste(picture.resize(_scaled(picture)), (x + place * (half + 4), y + _HEAD - 4))
+    for place, image in enumerate(pair):
+        page.paste(image.resize(_scaled(image)), (x + place * (half + 4), y + _HEAD - 4))
 
 
-def _scaled(picture: Image.Image) -> tuple[int, int]:
+def _scaled(image: Image.Image) -> tuple[int, int]:
     """Width and height of half a pair."""
     width = _WIDTH // 2
-    return width, max(1, min(2 * width, round(picture.height * width / picture.width)))
+    return width, max(1, min(2 * width, round(image.height * width / image.width)))

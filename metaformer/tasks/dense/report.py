@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ...metrics import figure_name
-from ...render.annotate import class_colour, hexadecimal
+from ...render.annotate import class_color, hexadecimal
 from ...render.confusion import confusion_figure, row_shares
 from ...render.numbers import count, percent
 from .findings import Findings
@@ -52,11 +52,11 @@ def dense_parts(
 
 def _swatch(classes: Sequence[str], label: int) -> dict[str, str]:
     name = classes[label] if 0 <= label < len(classes) else f"class {label}"
-    return {"name": name, "colour": hexadecimal(class_colour(label))}
+    return {"name": name, "color": hexadecimal(class_color(label))}
 
 
 def class_table(findings: Findings, classes: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Heads and rows, the most frequent class first: its name and colour, how much of it there is, its figures."""
+    """Heads and rows, the most frequent class first: its name and color, how much of it there is, its figures."""
     if findings.task == "segmentation":
         return _pixel_table(findings, classes)
     shown = [name for name in _OBJECT_FIGURES if any(name in row for row in findings.table)]

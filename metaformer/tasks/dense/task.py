@@ -1,19 +1,19 @@
-"""Objects and pixels: annotated pictures, a detector or a segmenter fitted to them, its loaders, its score."""
+"""Objects and pixels: annotated images, a detector or a segmenter fitted to them, its loaders, its score."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...data.annotated import Annotated, AnnotatedSets
-from ...data.coco import CocoPictures, open_detection
+from ...data.annotated import Annotated, AnnotatedSplits
+from ...data.coco import CocoDataset, open_detection
 from ...data.inspection import TaskName, other_layout
 from ...data.label_maps import open_segmentation
 from ...data.loading.dense_loader import dense_evaluation_loader, dense_training_loader
 from ...data.sets import Progress
 from ...errors import DataError, RunError
 from ...factory.dense import create_detector, create_segmenter
-from ...recipe import DataChoice, Recipe
+from ...recipe import DataConfig, Recipe
 from ...training.device import processes
 from ...training.randomness import reseed
 from ...types import Task
@@ -23,17 +23,17 @@ from ..task import Equipment
 from .evaluate import DenseScore, score_detection, score_segmentation
 
 SIDES = {"detection": (800, 1333), "segmentation": (512, 2048)}
-"""Short and long side of the paper's pictures, where a recipe leaves them open (MetaFormer, sections 4.2 and 4.3)."""
+"""Short and long side of the paper's images, where a recipe leaves them open (MetaFormer, sections 4.2 and 4.3)."""
 
 
 class DetectionWork:
     """Implements ``Work`` for boxes and masks of objects."""
 
-    def open(self, choice: DataChoice, progress: Progress | None = None) -> AnnotatedSets:
-        """Pictures with objects; raises ``DataError``."""
+    def open(self, choice: DataConfig, progress: Progress | None = None) -> AnnotatedSplits:
+        """Images with objects; raises ``DataError``."""
         return _opened(open_detection, choice, "detection", progress)
 
-    def fitted_model(self, recipe: Recipe, sets: AnnotatedSets, spec: Any = None) -> tuple[Any, list[str]]:
+    def fitted_model(self, recipe: Recipe, sets: AnnotatedSplits, spec: Any = None) -> tuple[Any, list[str]]:
         """A detector; Mask R-CNN where the objects have masks and RetinaNet where not, unless the recipe says."""
         notes, system = [], recipe.dense.system
         if system is None:
@@ -47,43 +47,47 @@ class DetectionWork:
             )
         return _fitted(create_detector, system, recipe, sets, spec), notes
 
-    def equipment(self, recipe: Recipe, sets: AnnotatedSets, model: Any, progress: Progress | None = None) -> Equipment:
-        """Loaders of this process's share, and the task with the truth of the pictures to evaluate on."""
-        assert isinstance(sets.val, CocoPictures)
+    def equipment(
+        self, recipe: Recipe, sets: AnnotatedSplits, model: Any, progress: Progress | None = None
+    ) -> Equipment:
+        """Loaders of this process's share, and the task with the truth of the images to evaluate on."""
+        assert isinstance(sets.val, CocoDataset)
         task = Detection(sets.val.ground_truth(), len(sets.classes), masks=model.spec.finds_masks)
         return _equipment(task, recipe, sets, model)
 
-    def score(self, model: Any, pictures: Annotated, classes: Sequence[str], **more: Any) -> DenseScore:
+    def score(self, model: Any, images: Annotated, classes: Sequence[str], **more: Any) -> DenseScore:
         """COCO's figures, tables and curves."""
-        return _scored(score_detection, model, pictures, classes, **more)
+        return _scored(score_detection, model, images, classes, **more)
 
 
 class SegmentationWork:
     """Implements ``Work`` for a class of each pixel."""
 
-    def open(self, choice: DataChoice, progress: Progress | None = None) -> AnnotatedSets:
-        """Pictures with label maps; raises ``DataError``."""
+    def open(self, choice: DataConfig, progress: Progress | None = None) -> AnnotatedSplits:
+        """Images with label maps; raises ``DataError``."""
         return _opened(open_segmentation, choice, "segmentation", progress)
 
-    def fitted_model(self, recipe: Recipe, sets: AnnotatedSets, spec: Any = None) -> tuple[Any, list[str]]:
+    def fitted_model(self, recipe: Recipe, sets: AnnotatedSplits, spec: Any = None) -> tuple[Any, list[str]]:
         """A Semantic FPN."""
         system = recipe.dense.system or "semantic_fpn"
         if system != "semantic_fpn":
             raise RunError(f"dense.system: expected semantic_fpn to name the class of each pixel, got {system}")
         return _fitted(create_segmenter, system, recipe, sets, spec), []
 
-    def equipment(self, recipe: Recipe, sets: AnnotatedSets, model: Any, progress: Progress | None = None) -> Equipment:
+    def equipment(
+        self, recipe: Recipe, sets: AnnotatedSplits, model: Any, progress: Progress | None = None
+    ) -> Equipment:
         """Loaders of this process's share, and the task."""
         return _equipment(Segmentation(len(sets.classes), sets.classes), recipe, sets, model)
 
-    def score(self, model: Any, pictures: Annotated, classes: Sequence[str], **more: Any) -> DenseScore:
+    def score(self, model: Any, images: Annotated, classes: Sequence[str], **more: Any) -> DenseScore:
         """Mean IoU, the IoU of each class and confusions."""
-        return _scored(score_segmentation, model, pictures, classes, **more)
+        return _scored(score_segmentation, model, images, classes, **more)
 
 
 def _opened(
-    opener: Callable[..., AnnotatedSets], choice: DataChoice, task: TaskName, progress: Progress | None
-) -> AnnotatedSets:
+    opener: Callable[..., AnnotatedSplits], choice: DataConfig, task: TaskName, progress: Progress | None
+) -> AnnotatedSplits:
     """The sets, or what is wrong with them and which task they are laid out for."""
     try:
         return opener(choice, progress)
@@ -92,7 +96,7 @@ def _opened(
         raise DataError(f"{error}. {other}") if other else error from None
 
 
-def _fitted(create: Callable[..., Any], system: str, recipe: Recipe, sets: AnnotatedSets, spec: Any) -> Any:
+def _fitted(create: Callable[..., Any], system: str, recipe: Recipe, sets: AnnotatedSplits, spec: Any) -> Any:
     choice, dense = recipe.model, recipe.dense
     usual_short, usual_long = SIDES[recipe.task]
     short = dense.short_side or usual_short
@@ -113,9 +117,9 @@ def _fitted(create: Callable[..., Any], system: str, recipe: Recipe, sets: Annot
     )
 
 
-def _equipment(task: Task, recipe: Recipe, sets: AnnotatedSets, model: Any) -> Equipment:
+def _equipment(task: Task, recipe: Recipe, sets: AnnotatedSplits, model: Any) -> Equipment:
     rank, world = processes()
-    moves, pixels = recipe.optimisation, model.preprocessing
+    moves, pixels = recipe.optimizer, model.preprocessing
     shared: dict[str, Any] = {
         "batch_size": moves.batch_size // moves.accumulation,
         "rank": rank,
@@ -134,7 +138,7 @@ def _equipment(task: Task, recipe: Recipe, sets: AnnotatedSets, model: Any) -> E
 def _scored(
     score: Callable[..., DenseScore],
     model: Any,
-    pictures: Annotated,
+    images: Annotated,
     classes: Sequence[str],
     *,
     batch_size: int,
@@ -142,8 +146,8 @@ def _scored(
     memory: bool = False,  # whole photographs are never kept
     **more: Any,
 ) -> DenseScore:
-    loader = dense_evaluation_loader(pictures, model.spec, model.preprocessing, batch_size=batch_size, workers=workers)
+    loader = dense_evaluation_loader(images, model.spec, model.preprocessing, batch_size=batch_size, workers=workers)
     try:
-        return score(model, pictures, classes, loader, **more)
+        return score(model, images, classes, loader, **more)
     finally:
         loader.close()

@@ -1,6 +1,6 @@
 """COCO's average precision: the truth of a set and what a model found in it, to twelve figures, tables and curves.
 
-The counting is faster-coco-eval's, which matches objects as pycocotools does. Letters: G objects of a picture,
+The counting is faster-coco-eval's, which matches objects as pycocotools does. Letters: G objects of an image,
 K classes, T = 10 overlaps (IoU .50, .55, ... .95), R = 101 recalls (0, .01, ... 1), A areas, M limits of objects.
 """
 
@@ -22,9 +22,9 @@ Rle = dict[str, Any]
 """A mask as COCO writes it: ``size`` (H, W) and ``counts``, the lengths of its runs as a string."""
 
 AREAS = ("", "small", "medium", "large")  # the order of the library's results
-"""Objects of any area, below 32², from there to 96², and above, in pixels of the picture."""
+"""Objects of any area, below 32², from there to 96², and above, in pixels of the image."""
 LIMITS = (1, 10, 100)
-"""Most objects that count in a picture, surest first."""
+"""Most objects that count in an image, surest first."""
 RECALLS = np.linspace(0, 1, 101)
 """Where a precision-recall curve is read."""
 _IOU_50, _IOU_75 = 0, 5
@@ -41,9 +41,9 @@ def figure_names(kind: Kind) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a model found in one picture, small enough to be kept for a whole set: masks are run lengths."""
+    """What a model found in one image, small enough to be kept for a whole set: masks are run lengths."""
 
-    picture: int
+    image: int
     """Its index in the set."""
     boxes: NDArray[np.float64]
     """(G, 4) left, top, right, bottom in pixels."""
@@ -59,9 +59,9 @@ class Found:
     ) -> list[dict[str, Any]]:
         """Entries of a COCO results list: with ``kind``, boxes or masks alone; without, whatever there is.
 
-        ``category_ids`` gives a label's category where it is not label + 1, ``image_id`` what stands for the picture.
+        ``category_ids`` gives a label's category where it is not label + 1, ``image_id`` what stands for the image.
         """
-        place = self.picture if image_id is None else image_id
+        place = self.image if image_id is None else image_id
         entries = []
         boxes = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1).tolist()
         for index, (label, score) in enumerate(zip(self.labels.tolist(), self.scores.tolist(), strict=True)):
@@ -75,11 +75,11 @@ class Found:
         return entries
 
 
-def found_in(objects: Objects, picture: int, masks: bool) -> Found:
-    """What stands in a detector's answer for one picture, brought to the CPU.
+def found_in(objects: Objects, image: int, masks: bool) -> Found:
+    """What stands in a detector's answer for one image, brought to the CPU.
 
     ``objects`` has ``boxes`` (G, 4), ``labels`` (G,), ``scores`` (G,) and, with ``masks``, ``masks`` (G, H, W) of
-    probabilities in the picture's size, which are cut at one half.
+    probabilities in the image's size, which are cut at one half.
     """
     arrays = {name: objects[name].detach().cpu().double().numpy() for name in ("boxes", "scores")}
     runs = None
@@ -87,7 +87,7 @@ def found_in(objects: Objects, picture: int, masks: bool) -> Found:
         inside = (objects["masks"].detach() > _MASK_LEVEL).byte().cpu().numpy()
         runs = encoded(inside)
     return Found(
-        picture=picture, boxes=arrays["boxes"], scores=arrays["scores"], labels=objects["labels"].cpu().numpy(),
+        image=image, boxes=arrays["boxes"], scores=arrays["scores"], labels=objects["labels"].cpu().numpy(),
         masks=runs,
     )  # fmt: skip
 
@@ -118,7 +118,7 @@ class ClassPrecision:
     ap50: float
     ap75: float
     ar: float
-    """Recall with 100 objects a picture, mean over the overlaps."""
+    """Recall with 100 objects an image, mean over the overlaps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,43 +181,43 @@ class Truth:
     def __init__(self, ground_truth: Mapping[str, Any], num_classes: int, masks: bool) -> None:
         self.num_classes = num_classes
         self._images = [dict(image) for image in ground_truth["images"]]
-        self.pictures = {int(image["id"]) for image in self._images}
+        self.images = {int(image["id"]) for image in self._images}
         entries = ground_truth["annotations"]
         self._objects = [_complete(entry, number) for number, entry in enumerate(entries, start=1)]
         if all(entry["iscrowd"] for entry in self._objects):
             raise DataError(
-                "the pictures to evaluate on: expected at least one object in them, got none, so nothing could be "
-                "measured; give validation pictures with objects"
+                "the images to evaluate on: expected at least one object in them, got none, so nothing could be "
+                "measured; give validation images with objects"
             )
         wrong = sorted({entry["category_id"] - 1 for entry in self._objects} - set(range(num_classes)))
         if wrong:
             raise DataError(
-                f"the pictures to evaluate on: expected labels from 0 to {num_classes - 1} for a model with "
+                f"the images to evaluate on: expected labels from 0 to {num_classes - 1} for a model with "
                 f"{num_classes} classes, got {wrong[0]}; build the model with num_classes equal to the data's"
             )
         if masks:
             bare = sum("segmentation" not in entry for entry in self._objects)
             if bare:
                 raise DataError(
-                    f"the pictures to evaluate on: expected a mask for every object, {bare} of {len(self._objects)} "
+                    f"the images to evaluate on: expected a mask for every object, {bare} of {len(self._objects)} "
                     "have none; train a detector of boxes on them (retinanet)"
                 )
 
     def evaluate(self, found: Sequence[Found], kind: Kind) -> AveragePrecision:
-        """Match what was found with the truth of those pictures; ``kind`` says by the overlap of what.
+        """Match what was found with the truth of those images; ``kind`` says by the overlap of what.
 
-        A picture that was not looked at, because its file broke since, is left out of the truth too.
+        An image that was not looked at, because its file broke since, is left out of the truth too.
 
         Raises:
-            DataError: a picture that the truth does not have, or pictures without any object.
+            DataError: an image that the truth does not have, or images without any object.
         """
-        seen = {picture.picture for picture in found}
-        if not seen <= self.pictures:
-            raise DataError(f"detection: the ground truth has no picture {min(seen - self.pictures)}, expected its own")
+        seen = {one.image for one in found}
+        if not seen <= self.images:
+            raise DataError(f"detection: the ground truth has no image {min(seen - self.images)}, expected its own")
         entries = [dict(entry) for entry in self._objects if entry["image_id"] in seen]
         labels = [entry["category_id"] - 1 for entry in entries if not entry["iscrowd"]]
         if not labels:
-            raise DataError(f"detection: expected objects in the {len(seen)} pictures evaluated, their truth has none")
+            raise DataError(f"detection: expected objects in the {len(seen)} images evaluated, their truth has none")
         library = evaluator()
         truth = library.COCO(
             {
@@ -226,7 +226,7 @@ class Truth:
                 "categories": [{"id": label + 1, "name": str(label)} for label in range(self.num_classes)],
             }
         )
-        results = [entry for picture in found for entry in picture.results(kind)]
+        results = [entry for image in found for entry in image.results(kind)]
         counting = library.COCOeval_faster(truth, truth.loadRes(results), "bbox" if kind == "box" else "segm")
         counting.evaluate()
         counting.accumulate()

@@ -1,4 +1,4 @@
-"""Objects in pictures: a detector's losses to one loss, its boxes and masks to COCO's average precision.
+"""Objects in images: a detector's losses to one loss, its boxes and masks to COCO's average precision.
 
 A detector computes its losses itself while it trains, because they follow from which of its own proposals are near
 the truth; this module adds them up. Figures are those of ``average_precision``. Shapes: G objects, K classes.
@@ -22,7 +22,7 @@ class Detection:
     """The task of finding objects: their boxes and, with ``masks``, their pixels; implements ``types.Task``.
 
     Args:
-        ground_truth: the evaluation pictures' objects as COCO's json has them, an image's id its index in the set,
+        ground_truth: the evaluation images' objects as COCO's json has them, an image's id its index in the set,
             a category's id its label + 1; crowds are neither found nor missed. Nothing where only losses are wanted.
         num_classes: K, without background.
         masks: whether masks are judged beside boxes, and decide which weights are the best.
@@ -42,7 +42,7 @@ class Detection:
             self._truth = Truth(ground_truth, num_classes, masks)
 
     def outputs(self, model: Any, batch: Batch) -> dict[str, Tensor] | list[Objects]:
-        """Losses by name in training mode; in evaluation mode what was found in each picture, best first.
+        """Losses by name in training mode; in evaluation mode what was found in each image, best first.
 
         Raises ``DataError`` when a label has no class in the model.
         """
@@ -56,7 +56,7 @@ class Detection:
         return torch.stack([loss.float() for loss in outputs.values()]).sum()
 
     def correct(self, outputs: Any, batch: Batch) -> None:
-        """Nothing: a picture is not right or wrong."""
+        """Nothing: an image is not right or wrong."""
 
     def metric(self) -> DetectionMetric:
         """A fresh accumulator of what was found."""
@@ -66,7 +66,7 @@ class Detection:
 
 
 class DetectionMetric:
-    """Keeps what was found in each picture, masks as run lengths, until all of them are matched at once."""
+    """Keeps what was found in each image, masks as run lengths, until all of them are matched at once."""
 
     def __init__(self, truth: Truth, masks: bool) -> None:
         self.truth = truth
@@ -74,13 +74,13 @@ class DetectionMetric:
         self._found: list[Found] = []
 
     def update(self, outputs: Sequence[Objects], batch: Batch) -> None:
-        """Take what was found in the pictures of a batch, whose targets have their ``image_id``."""
+        """Take what was found in the images of a batch, whose targets have their ``image_id``."""
         for objects, target in zip(outputs, batch.targets, strict=True):
             self._found.append(found_in(objects, int(target["image_id"]), masks="mask" in self.kinds))
 
     @property
     def part(self) -> list[Found]:
-        """What was found in each picture so far."""
+        """What was found in each image so far."""
         return self._found
 
     def compute(self, parts: Sequence[Sequence[Found]]) -> dict[str, float]:
@@ -94,12 +94,12 @@ class DetectionMetric:
         return figures
 
     def matched(self, parts: Sequence[Sequence[Found]], kind: Literal["box", "mask"]) -> AveragePrecision:
-        """Everything that boxes or masks came to, for tables and curves; a picture seen twice counts once.
+        """Everything that boxes or masks came to, for tables and curves; an image seen twice counts once.
 
-        Raises ``DataError`` for pictures that the ground truth does not have, and where none of them has an object.
+        Raises ``DataError`` for images that the ground truth does not have, and where none of them has an object.
         """
-        found = {entry.picture: entry for entry in chain.from_iterable(parts)}
-        return self.truth.evaluate([found[picture] for picture in sorted(found)], kind)
+        found = {entry.image: entry for entry in chain.from_iterable(parts)}
+        return self.truth.evaluate([found[image] for image in sorted(found)], kind)
 
 
 def _expect_labels(targets: Sequence[Objects], classes: int) -> None:

@@ -2,7 +2,7 @@
 
 Shapes: B batch, K classes, H and W. A label map has classes 0 to K - 1 and ``IGNORED`` where there is nothing to learn
 and nothing to be judged. All figures follow from one matrix of confusions over the whole set, so a rare class counts by
-all its pixels together and not once a picture.
+all its pixels together and not once an image.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Segmentation:
         self.num_classes, self.classes = num_classes, tuple(classes)
 
     def outputs(self, model: Any, batch: Batch) -> Tensor | list[Tensor]:
-        """Logits (B, K, H, W) in training mode; in evaluation mode (K, H, W) of each picture by itself, at its input's
-        size: what it scores depends on no neighbour, and only one picture at a time is held in its full size."""
+        """Logits (B, K, H, W) in training mode; in evaluation mode (K, H, W) of each image by itself, at its input's
+        size: what it scores depends on no neighbor, and only one image at a time is held in its full size."""
         if model.training:
             return model(batch.images)
         return [model(image[None])[0] for image in batch.images]
@@ -49,7 +49,7 @@ class Segmentation:
         return total / batch.targets.numel()
 
     def correct(self, outputs: Any, batch: Batch) -> None:
-        """Nothing: a picture is not right or wrong."""
+        """Nothing: an image is not right or wrong."""
 
     def metric(self) -> SegmentationMetric:
         """A fresh accumulator of loss and confusions."""
@@ -57,14 +57,14 @@ class Segmentation:
 
 
 class SegmentationMetric:
-    """Sums over pictures in one float64 tensor: loss, then the confusions row by row."""
+    """Sums over images in one float64 tensor: loss, then the confusions row by row."""
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
         self._total = torch.zeros(1 + num_classes**2, dtype=torch.float64)
 
     def update(self, outputs: Sequence[Tensor], batch: Batch) -> None:
-        """Count logits (K, h, w) of each picture against its label map (H, W), in the label map's size."""
+        """Count logits (K, h, w) of each image against its label map (H, W), in the label map's size."""
         for logits, target in zip(outputs, batch.targets, strict=True):
             self._count(logits.detach(), target)
 
@@ -91,7 +91,7 @@ class SegmentationMetric:
         """
         confusion = self.confusion(parts).double()
         if confusion.sum() == 0:
-            raise DataError("expected at least one labelled pixel to evaluate, got none")
+            raise DataError("expected at least one labeled pixel to evaluate, got none")
         loss = sum(float(part[0]) for part in parts) / float(confusion.sum())
         rows = class_shares(confusion)
         overlaps = [row.iou for row in rows if row.iou is not None]
@@ -119,7 +119,7 @@ class ClassShare:
     answered: int
     """Pixels that were given this class."""
     iou: float | None
-    """Right pixels, of those that have the class or were given it; nothing where there are none."""
+    """Right pixels, of those that have the class or were given it; None where there are none."""
     accuracy: float | None
     """Right pixels, of those that have the class."""
 
@@ -143,7 +143,7 @@ def class_shares(confusion: Tensor) -> list[ClassShare]:
 
 
 def resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits (K, h, w) at another height and width, bilinear between the centres of pixels, in float32."""
+    """Logits (K, h, w) at another height and width, bilinear between the centers of pixels, in float32."""
     if logits.shape[-2:] == size:
         return logits.float()
     return F.interpolate(logits[None].float(), size=size, mode="bilinear", align_corners=False)[0]

@@ -1,5 +1,5 @@
 """ImageNet top-1 over multiply-adds and over parameters, as figure 1 of the first paper draws it: lines of the table
-in, one colour and marker a family, its sizes joined by a line.
+in, one color and marker a family, its sizes joined by a line.
 
 Costs are those counted here, on logarithmic scales; accuracies are the ones in print.
 """
@@ -38,7 +38,7 @@ from ...render.style import (
 from .imagenet_table import GROUPS, Compared
 
 BROWN = "#7a4b2a"
-# Marker and colour of each family: circles for attention, squares and other corners for MLPs over positions.
+# Marker and color of each family: circles for attention, squares and other corners for MLPs over positions.
 _LOOKS = {
     "ResNet (RSB A2)": ("X", MUTED),
     "ViT": ("o", INK),
@@ -91,10 +91,10 @@ def _panel(axes: Axes, lines: Sequence[Compared], costs: Sequence[float], label:
     for family in _families(lines):
         points = sorted((cost, line.published.top1) for cost, line in zip(costs, lines, strict=True)
                         if line.family == family)  # fmt: skip
-        marker, colour = _LOOKS[family]
+        marker, color = _LOOKS[family]
         own: dict[str, Any] = {"linewidth": 2.2, "zorder": 5} if family == "PoolFormer" else {"linewidth": 1.3}
         axes.plot(
-            *zip(*points, strict=True), color=colour, marker=marker, markersize=7.5, markeredgecolor=GROUND,
+            *zip(*points, strict=True), color=color, marker=marker, markersize=7.5, markeredgecolor=GROUND,
             markeredgewidth=0.8, label=family.partition(" (")[0], **own,
         )  # fmt: skip
     axes.set_xlabel(label)
@@ -144,7 +144,7 @@ def _spots_of(family: str, lines: Sequence[Compared], spots: Sequence[Any]) -> l
 
 
 def _along(spots: Sequence[tuple[float, float]]) -> list[Box]:
-    """Small boxes on the lines between neighbours."""
+    """Small boxes on the lines between neighbors."""
     boxes = []
     for (x0, y0), (x1, y1) in pairwise(spots):
         steps = max(1, round(max(abs(x1 - x0), abs(y1 - y0)) / 3))

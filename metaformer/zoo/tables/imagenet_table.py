@@ -47,10 +47,10 @@ class Compared:
     parameters: int
     """Counted on the built model."""
     macs: int
-    """Products for one picture of ``img_size``, counted likewise."""
+    """Products for one image of ``img_size``, counted likewise."""
     published: Published
     note: str
-    """Why a number differs; nothing where none does or nobody knows."""
+    """Why a number differs; None where none does or nobody knows."""
 
     @property
     def group(self) -> str:
@@ -243,5 +243,5 @@ class _Marks:
         return [(number, note) for note, number in self._numbers.items()]
 
     def of(self, line: Compared, name: str) -> str:
-        """The mark of ``parameters`` or ``macs``; nothing where ours and theirs agree."""
+        """The mark of ``parameters`` or ``macs``; None where ours and theirs agree."""
         return f"{DIFFERENT}{self._numbers.get(line.note, '')}" if name in line.differs else ""

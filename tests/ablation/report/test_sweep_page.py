@@ -28,9 +28,9 @@ def test_a_whole_sweep_gives_a_page_its_tables_and_figures(tmp_path: Path) -> No
     assert_self_contained(page)
     assert all((tmp_path / name).stat().st_size for name in TABLES)
     for name in FIGURES:
-        with Image.open(tmp_path / name) as picture:
-            picture.verify()
-            assert min(picture.size) > 200
+        with Image.open(tmp_path / name) as image:
+            image.verify()
+            assert min(image.size) > 200
     assert page.read_text().count("<svg") == 4
 
 

@@ -105,7 +105,7 @@ def test_json_has_the_setting_and_every_run(tmp_path: Path) -> None:
     document = json.loads(sweep_json(sweep_of(tmp_path)))
     assert document["setting"]["commits"] == ["0123abc"]
     assert document["setting"]["command"] == "metaformer ablate paper --seeds 3"
-    assert document["setting"]["recipe"]["optimisation"]["optimiser"] == "adamw"
+    assert document["setting"]["recipe"]["optimizer"]["name"] == "adamw"
     assert document["cost"]["sessions"] == [{"workers": 2, "where": "this machine", "seconds": 1125.0}]
     assert len(document["runs"]) == 18
     assert document["runs"][12] == {

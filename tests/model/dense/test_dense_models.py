@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from dense_models import CLASSES, SMALL, flat_spec, lightened, objects, pictures, pyramid_spec
+from dense_models import CLASSES, SMALL, flat_spec, lightened, objects, pyramid_spec, random_images
 from timm.optim import param_groups_layer_decay
 from torch import nn
 from torch.nn import functional as F
@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from metaformer import DenseSpec, SpecError, TimmSpec, WeightsError, create_detector, create_segmenter
 from metaformer.errors import InputError
 from metaformer.model.dense.anchors import RETINANET_SCALES, Anchors
+from metaformer.model.dense.image import laid_in
 from metaformer.model.dense.mask_rcnn import AlignedPool, FlooredMatcher, cut_out
-from metaformer.model.dense.picture import laid_in
 from metaformer.zoo.catalogue import CATALOGUE
 
 BACKBONES = {"pyramid": pyramid_spec(), "flat": flat_spec(), "cnn": TimmSpec(architecture="resnet18", num_classes=0)}
@@ -21,7 +21,7 @@ TIED = ("RandFormer", "MLP-Mixer", "ResMLP", "gMLP")
 
 def train(model, targets=None):
     """The losses of one step, and the names of parameters that got no gradient."""
-    losses = model(pictures(), objects() if targets is None else targets)
+    losses = model(random_images(), objects() if targets is None else targets)
     sum(losses.values()).backward()
     return losses, [name for name, parameter in model.named_parameters() if parameter.grad is None]
 
@@ -57,19 +57,19 @@ def test_every_parameter_of_a_segmenter_learns(backbone):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("system", ["retinanet", "mask_rcnn"])
-def test_a_detector_learns_to_find_its_only_picture(system):
-    """A few steps on one picture: what is found lies on the object, with its label, in the picture's own pixels."""
+def test_a_detector_learns_to_find_its_only_image(system):
+    """A few steps on one image: what is found lies on the object, with its label, in the image's own pixels."""
     model = create_detector(system, pyramid_spec(), num_classes=2, short_side=64, long_side=64)
     image = torch.zeros(3, 128, 128)
     image[:, 32:96, 16:80] = 1.0
     mask = (image[:1] > 0.5).to(torch.uint8)
     target = {"boxes": torch.tensor([[16.0, 32, 80, 96]]), "labels": torch.tensor([1]), "masks": mask}
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         sum(model([image], [target]).values()).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         (found,) = model.eval()([image])
     assert (found["scores"][:-1] >= found["scores"][1:]).all()
@@ -84,15 +84,15 @@ def test_a_detector_learns_to_find_its_only_picture(system):
 @pytest.mark.parametrize("label", range(CLASSES))
 @pytest.mark.parametrize("system", ["retinanet", "mask_rcnn"])
 def test_labels_begin_at_zero(system, label):
-    """A head that sees one class everywhere: that class is found, inside the picture and nothing else."""
+    """A head that sees one class everywhere: that class is found, inside the image and nothing else."""
     model = lightened(create_detector(system, pyramid_spec(), **SMALL)).eval()
     heads = model.net.head.classification_head if system == "retinanet" else model.net.roi_heads.box_predictor
     bias = heads.cls_logits.bias if system == "retinanet" else heads.cls_score.bias
     with torch.no_grad():
         bias.view(-1, CLASSES if system == "retinanet" else CLASSES + 1)[:, label - CLASSES] = 8.0
-        found = model(pictures())
-    for objects_here, picture in zip(found, pictures(), strict=True):
-        height, width = picture.shape[1:]
+        found = model(random_images())
+    for objects_here, image in zip(found, random_images(), strict=True):
+        height, width = image.shape[1:]
         assert len(objects_here["labels"]) > 0
         assert (objects_here["labels"][objects_here["scores"] > 0.5] == label).all()
         assert (objects_here["boxes"] >= 0).all()
@@ -120,7 +120,7 @@ def test_mixers_tied_to_a_grid_ask_for_squares_and_then_work(mixer):
     model = create_detector("retinanet", spec, num_classes=2, short_side=96, square=True).eval()
     assert model.spec.backbone.img_size == (96, 96)
     with torch.no_grad():
-        assert len(model(pictures())) == 2
+        assert len(model(random_images())) == 2
     segmenter = create_segmenter(backbone=spec, num_classes=2, short_side=64, square=True)
     with pytest.raises(InputError, match="expected 64 × 64 pixels"):
         segmenter(torch.randn(1, 3, 64, 96))
@@ -161,9 +161,9 @@ def test_anchors_are_exact_and_stand_at_fixed_steps():
         for k in range(3)
     ]
     assert torch.allclose(sizes, torch.tensor(expected))
-    centres = (boxes[::9, :2] + boxes[::9, 2:]) / 2
+    centers = (boxes[::9, :2] + boxes[::9, 2:]) / 2
     places = torch.tensor([[x * 8.0, y * 8.0] for y in range(2) for x in range(3)])
-    assert torch.allclose(centres, places, atol=1e-4)
+    assert torch.allclose(centers, places, atol=1e-4)
 
 
 def test_regions_are_pooled_from_the_map_that_suits_their_size():
@@ -189,7 +189,7 @@ def test_masks_cut_out_and_laid_in_are_the_same():
     assert torch.equal(laid_in(cut, box, (40, 60)) > 0.5, mask > 0.5)
 
 
-def test_masks_partly_or_wholly_outside_the_picture_do_not_fail():
+def test_masks_partly_or_wholly_outside_the_image_do_not_fail():
     boxes = torch.tensor([[-10.0, -10, 5, 5], [100, 100, 120, 120], [3, 3, 3, 3]])
     laid = laid_in(torch.ones(3, 28, 28), boxes, (20, 20))
     assert laid[0, :4, :4].min() > 0.9
@@ -197,7 +197,7 @@ def test_masks_partly_or_wholly_outside_the_picture_do_not_fail():
 
 
 @pytest.mark.parametrize("system", ["retinanet", "mask_rcnn"])
-def test_a_picture_too_thin_for_a_pixel_of_height_is_widened(system):
+def test_an_image_too_thin_for_a_pixel_of_height_is_widened(system):
     """A side of 3 pixels beside 600 would come to less than one where the long side is 96."""
     model = create_detector(system, pyramid_spec(), **SMALL)
     masks = torch.zeros(1, 3, 600, dtype=torch.uint8)
@@ -217,7 +217,7 @@ def test_an_object_without_a_good_anchor_takes_the_best_only_above_the_floor():
 def test_the_proposals_keep_their_precision_in_half():
     model = create_detector("retinanet", pyramid_spec(), **SMALL)
     with torch.autocast("cpu", torch.bfloat16):
-        losses = model(pictures(), objects())
+        losses = model(random_images(), objects())
     assert all(loss.dtype == torch.float32 for loss in losses.values())
 
 
@@ -286,12 +286,12 @@ def test_wrong_names_and_arguments_are_refused():
         create_detector("retinanet", pretrained=True, short_side=64)
 
 
-def test_wrong_pictures_and_targets_are_refused():
+def test_wrong_images_and_targets_are_refused():
     model = create_detector("mask_rcnn", pyramid_spec(), **SMALL)
     first, second = objects()
-    images = pictures()
+    images = random_images()
     cases = {
-        "at least one picture": ([], []),
+        "at least one image": ([], []),
         "list of \\(3, height": ([torch.rand(1, 20, 20)], [first]),
         "floating-point": ([torch.zeros(3, 20, 20, dtype=torch.uint8)], [first]),
         "one for each of 2": (images, [first]),

@@ -21,9 +21,9 @@ from metaformer.tasks.classification.report import predictions_figure
 
 
 def assert_png(path: Path) -> None:
-    with Image.open(path) as picture:
-        picture.verify()
-        assert picture.format == "PNG"
+    with Image.open(path) as image:
+        image.verify()
+        assert image.format == "PNG"
 
 
 @pytest.mark.parametrize("classes", [1, 2, 20, 40, 1000])
@@ -72,9 +72,9 @@ def test_accuracy_is_drawn_in_percent_and_grows_upwards(tmp_path: Path) -> None:
     assert heights == sorted(heights)
 
 
-def test_predictions_of_any_number_of_pictures(tmp_path: Path) -> None:
-    for pictures in (0, 1, 50):
-        evaluation = evaluation_from(fake.evaluation(("a", "b"), pictures=pictures))
+def test_predictions_of_any_number_of_images(tmp_path: Path) -> None:
+    for images in (0, 1, 50):
+        evaluation = evaluation_from(fake.evaluation(("a", "b"), images=images))
         assert_png(save_png(predictions_figure(evaluation), tmp_path / "predictions.png"))
 
 

@@ -15,23 +15,23 @@ from metaformer.errors import RunError
 from metaformer.run.report.page import write_run_page
 
 
-def test_a_whole_run_gives_a_page_and_three_pictures(tmp_path: Path) -> None:
+def test_a_whole_run_gives_a_page_and_three_images(tmp_path: Path) -> None:
     page = write_run_page(fake.run_folder(tmp_path))
     assert page == tmp_path / "report.html"
     assert_self_contained(page)
     for name in ("curves.png", "confusion.png", "predictions.png"):
-        with Image.open(tmp_path / name) as picture:
-            picture.verify()
-            assert min(picture.size) > 200
+        with Image.open(tmp_path / name) as image:
+            image.verify()
+            assert min(image.size) > 200
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_every_figure_comes_from_the_files(tmp_path: Path) -> None:
     text = read(write_run_page(fake.run_folder(tmp_path))).text
     for said in (
-        "Best validation top-1 87.50 % after epoch 3 of 4; 11.41 M parameters and 412 M multiply-adds a picture.",
+        "Best validation top-1 87.50 % after epoch 3 of 4; 11.41 M parameters and 412 M multiply-adds an image.",
         "poolformer_s12 on digits", "2 min 00 s", "512", "0.4321", "95.00 %", "1,437", "360", "An Old Abacus",
-        "metaformer train --optimisation.epochs 4", "cat/broken.jpg", "image file is truncated", "pooling(kernel=5)",
+        "metaformer train --optimizer.epochs 4", "cat/broken.jpg", "image file is truncated", "pooling(kernel=5)",
     ):  # fmt: skip
         assert said in text
 
@@ -131,22 +131,22 @@ def test_samples_put_the_surest_mistake_first(tmp_path: Path) -> None:
     assert {kind for kind, _ in shown[2:]} == {"right"}
 
 
-def test_a_sample_that_is_no_picture_is_replaced_by_words(tmp_path: Path) -> None:
+def test_a_sample_that_is_no_image_is_replaced_by_words(tmp_path: Path) -> None:
     fake.run_folder(tmp_path)
-    samples = [{"name": "x", "label": 7, "top": [], "picture": '"><script>'}]
+    samples = [{"name": "x", "label": 7, "top": [], "image": '"><script>'}]
     fake.write_evaluation(tmp_path, samples=samples)
     page = write_run_page(tmp_path)
-    assert "no picture" in read(page).text
+    assert "no image" in read(page).text
     assert "class 7" in read(page).text
     assert_self_contained(page)
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_without_a_matrix_the_number_of_pictures_and_the_weights_are_still_said(tmp_path: Path) -> None:
+def test_without_a_matrix_the_number_of_images_and_the_weights_are_still_said(tmp_path: Path) -> None:
     fake.run_folder(tmp_path)
-    fake.write_evaluation(tmp_path, confusion=[], pictures=50_000, weights="best.safetensors")
+    fake.write_evaluation(tmp_path, confusion=[], images=50_000, weights="best.safetensors")
     text = read(write_run_page(tmp_path)).text
-    assert "Pictures50,000 Weightsbest.safetensors" in text  # cells of a table, a line a row
+    assert "Images50,000 Weightsbest.safetensors" in text  # cells of a table, a line a row
     assert "Confusion matrix" not in text
 
 

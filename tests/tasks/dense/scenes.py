@@ -1,4 +1,4 @@
-"""Annotated pictures made up for the tests, with models whose answers are known beforehand."""
+"""Annotated images made up for the tests, with models whose answers are known beforehand."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from metaformer.types import Batch, Objects, Preprocessing
 from metaformer.zoo.catalogue import find
 
 CLASSES = ("red <disc>", "green & square", "nothing")
-COLOURS = ((200, 30, 30), (30, 200, 30))
+COLORS = ((200, 30, 30), (30, 200, 30))
 HEIGHT, WIDTH = 48, 64
 
 
 @dataclass
 class Scenes:
-    """Each picture has a red square on the left and, in every second one, a green one on the right."""
+    """Each image has a red square on the left and, in every second one, a green one on the right."""
 
     count: int = 5
     skips_bad: bool = False
@@ -39,23 +39,23 @@ class Scenes:
         return left if index % 2 else [*left, [36.0, 10.0, 60.0, 34.0]]
 
     def pixels(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The picture and its label map, 2 for the ground."""
-        picture = np.full((HEIGHT, WIDTH, 3), 128, dtype=np.uint8)
+        """The image and its label map, 2 for the ground."""
+        image = np.full((HEIGHT, WIDTH, 3), 128, dtype=np.uint8)
         labels = np.full((HEIGHT, WIDTH), 2, dtype=np.uint8)
         for label, (left, top, right, bottom) in enumerate(self.boxes(index)):
             area = np.s_[int(top) : int(bottom), int(left) : int(right)]
-            picture[area], labels[area] = COLOURS[label], label
-        return picture, labels
+            image[area], labels[area] = COLORS[label], label
+        return image, labels
 
 
 class ObjectScenes(Scenes):
     """With their objects."""
 
     def load(self, index: int) -> tuple[Image.Image, Objects]:
-        picture, labels = self.pixels(index)
+        image, labels = self.pixels(index)
         boxes = self.boxes(index)
         masks = np.stack([(labels == label) for label in range(len(boxes))]).astype(np.uint8)
-        return Image.fromarray(picture), {
+        return Image.fromarray(image), {
             "boxes": torch.tensor(boxes), "labels": torch.arange(len(boxes)), "masks": torch.from_numpy(masks),
             "image_id": torch.tensor(index),
         }  # fmt: skip
@@ -77,18 +77,18 @@ class ObjectScenes(Scenes):
         }
 
 
-class LabelledScenes(Scenes):
-    """With their label maps; the lowest rows are not labelled."""
+class LabeledScenes(Scenes):
+    """With their label maps; the lowest rows are not labeled."""
 
     def load(self, index: int) -> tuple[Image.Image, Tensor]:
-        picture, labels = self.pixels(index)
+        image, labels = self.pixels(index)
         labels[-4:] = 255
-        return Image.fromarray(picture), torch.from_numpy(labels).long()
+        return Image.fromarray(image), torch.from_numpy(labels).long()
 
 
 @dataclass
 class Loader:
-    """Batches of whole pictures, in order."""
+    """Batches of whole images, in order."""
 
     scenes: Any
     prepared: Any
@@ -109,7 +109,7 @@ def pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
-class ColourDetector(nn.Module):
+class ColorDetector(nn.Module):
     """Finds what is red or green; a box beside it is its mistake, and an unsure one its noise."""
 
     def __init__(self, masks: bool = True) -> None:
@@ -117,7 +117,7 @@ class ColourDetector(nn.Module):
         self.spec = DenseSpec(
             system="mask_rcnn" if masks else "retinanet", backbone=find("poolformer_s12").spec, num_classes=len(CLASSES)
         )
-        self.name, self.preprocessing, self.num_classes = "colours", Preprocessing(), len(CLASSES)
+        self.name, self.preprocessing, self.num_classes = "colors", Preprocessing(), len(CLASSES)
 
     def forward(self, images: list[Tensor]) -> list[Objects]:
         return [self._found(image) for image in images]
@@ -140,7 +140,7 @@ class ColourDetector(nn.Module):
         }
 
 
-class ColourSegmenter(nn.Module):
+class ColorSegmenter(nn.Module):
     """Names red and green pixels, and takes everything right of the middle for ground."""
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class ColourSegmenter(nn.Module):
             system="semantic_fpn", backbone=find("poolformer_s12").spec, num_classes=len(CLASSES), short_side=96,
             long_side=512,
         )  # fmt: skip
-        self.name, self.num_classes = "colours", len(CLASSES)
+        self.name, self.num_classes = "colors", len(CLASSES)
         self.preprocessing = Preprocessing(mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from metaformer.errors import RunError
 from metaformer.recipe import Recipe
-from metaformer.render.annotate import class_colour, hexadecimal
+from metaformer.render.annotate import class_color, hexadecimal
 from metaformer.render.page import evaluation_parts
 from metaformer.run.report.files import read_evaluation, read_metrics, read_run
 from metaformer.run.report.page import write_run_page
@@ -25,22 +25,22 @@ from metaformer.tasks.dense.report import WHOLE_TABLE
 
 
 def detected(masks: bool = True) -> DenseScore:
-    pictures = made.ObjectScenes()
-    return score_detection(made.ColourDetector(masks), pictures, made.CLASSES, made.Loader(pictures, made.pixels))
+    images = made.ObjectScenes()
+    return score_detection(made.ColorDetector(masks), images, made.CLASSES, made.Loader(images, made.pixels))
 
 
 def segmented() -> DenseScore:
-    pictures = made.LabelledScenes()
-    loader = made.Loader(pictures, lambda image: made.pixels(image) - 0.5)
-    return score_segmentation(made.ColourSegmenter(), pictures, made.CLASSES, loader)
+    images = made.LabeledScenes()
+    loader = made.Loader(images, lambda image: made.pixels(image) - 0.5)
+    return score_segmentation(made.ColorSegmenter(), images, made.CLASSES, loader)
 
 
 def run_folder(folder: Path, score: DenseScore, epochs: int = 3) -> Path:
     """What a run of this outcome writes, its figures a little better in each epoch."""
     detects = score.task == "detection"
-    model = made.ColourDetector("mask_ap" in score.figures) if detects else made.ColourSegmenter()
+    model = made.ColorDetector("mask_ap" in score.figures) if detects else made.ColorSegmenter()
     recipe = Recipe(task=score.task).to_dict()
-    recipe["optimisation"] |= {"epochs": epochs}
+    recipe["optimizer"] |= {"epochs": epochs}
     (folder / "config.json").write_text(
         json.dumps(fake.config(score.classes, recipe=recipe, name="the model", spec=model.spec.to_dict()))
     )
@@ -65,13 +65,13 @@ def assert_safe(page: Path) -> None:
 
 
 @pytest.mark.parametrize("masks", [True, False])
-def test_a_detectors_page_has_its_curves_tables_and_pictures(tmp_path: Path, masks: bool) -> None:
+def test_a_detectors_page_has_its_curves_tables_and_images(tmp_path: Path, masks: bool) -> None:
     score = detected(masks)
     page = write_run_page(run_folder(tmp_path, score))
     assert_safe(page)
     for name in ("curves.png", "precision_recall.png", "predictions.png"):
-        with Image.open(tmp_path / name) as picture:
-            picture.verify()
+        with Image.open(tmp_path / name) as image:
+            image.verify()
     text, judged = read(page).text, "mask_ap" if masks else "box_ap"
     word = judged.replace("_ap", " AP")
     for said in (
@@ -83,7 +83,7 @@ def test_a_detectors_page_has_its_curves_tables_and_pictures(tmp_path: Path, mas
         assert said in text, said
     html = page.read_text()
     assert html.count('src="data:image/jpeg;base64,') == 2 * 5
-    assert f"background:{hexadecimal(class_colour(1))}" in html
+    assert f"background:{hexadecimal(class_color(1))}" in html
     assert ("mask AP50" in text) == masks
     assert "Confusion matrix" not in text
 
@@ -149,7 +149,7 @@ def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert evaluation.figures == pytest.approx(dict(score.figures))
     assert evaluation.confusion.tolist() == score.confusion
     assert [row["iou"] for row in evaluation.dense.table] == [row["iou"] for row in score.table]
-    assert evaluation.pictures == 5
+    assert evaluation.images == 5
 
 
 def test_the_parts_of_an_evaluation_alone_are_written_too(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_odd_samples_and_a_damaged_table_are_said(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text(json.dumps(data))
     page = write_run_page(tmp_path)
     assert_safe(page)
-    assert "no picture" in read(page).text
+    assert "no image" in read(page).text
     (tmp_path / "evaluation.json").write_text(json.dumps(data | {"table": [{"objects": 3}]}))
     with pytest.raises(RunError, match=r"evaluation\.json: not an evaluation"):
         read_run(tmp_path)

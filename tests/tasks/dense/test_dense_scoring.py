@@ -1,4 +1,4 @@
-"""What an evaluation writes down: the metric's own figures, a row for each class, and pictures that can be opened."""
+"""What an evaluation writes down: the metric's own figures, a row for each class, and images that can be opened."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import scenes as made
 import torch
 from PIL import Image
 
-from metaformer.data.decode import UnreadablePicture
+from metaformer.data.decode import UnreadableImage
 from metaformer.tasks.dense.evaluate import SAMPLES, label_map, matches, score_detection, score_segmentation
 from metaformer.tasks.detection.objective import Detection
 from metaformer.training.evaluation import evaluate
 
 
-def picture(text: str) -> Image.Image:
+def image(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text, validate=True)))
 
 
 @pytest.mark.parametrize("masks", [True, False])
 def test_a_detectors_score_has_the_metrics_figures_and_its_tables(masks: bool) -> None:
-    pictures, model = made.ObjectScenes(), made.ColourDetector(masks)
-    loader = made.Loader(pictures, made.pixels)
-    score = score_detection(model, pictures, made.CLASSES, loader)
-    task = Detection(pictures.ground_truth(), len(made.CLASSES), masks)
+    images, model = made.ObjectScenes(), made.ColorDetector(masks)
+    loader = made.Loader(images, made.pixels)
+    score = score_detection(model, images, made.CLASSES, loader)
+    task = Detection(images.ground_truth(), len(made.CLASSES), masks)
     assert score.figures == evaluate(model, task, loader).figures
     assert ("mask_ap" in score.figures) == masks
     assert [row["label"] for row in score.table] == [0, 1]
@@ -43,52 +43,52 @@ def test_a_detectors_score_has_the_metrics_figures_and_its_tables(masks: bool) -
 
 
 def test_samples_of_a_detector_say_what_was_found_and_what_was_invented() -> None:
-    pictures, model = made.ObjectScenes(), made.ColourDetector()
-    score = score_detection(model, pictures, made.CLASSES, made.Loader(pictures, made.pixels))
+    images, model = made.ObjectScenes(), made.ColorDetector()
+    score = score_detection(model, images, made.CLASSES, made.Loader(images, made.pixels))
     assert [sample["name"] for sample in score.samples] == [f"scenes/{i}.jpg" for i in range(5)]
     for index, sample in enumerate(score.samples):
-        count = len(pictures.boxes(index))
+        count = len(images.boxes(index))
         assert (sample["objects"], sample["found"], sample["invented"]) == (count, count, 1)
         assert sample["labels"] == list(range(count))
-        assert picture(sample["prediction"]).size == picture(sample["truth"]).size == (made.WIDTH, made.HEIGHT)
+        assert image(sample["prediction"]).size == image(sample["truth"]).size == (made.WIDTH, made.HEIGHT)
         assert sample["prediction"] != sample["truth"]
 
 
 def test_a_segmenters_score_has_the_matrix_and_the_classes_that_occur() -> None:
-    pictures, model = made.LabelledScenes(), made.ColourSegmenter()
-    loader = made.Loader(pictures, lambda image: made.pixels(image) - 0.5)
-    score = score_segmentation(model, pictures, made.CLASSES, loader)
+    images, model = made.LabeledScenes(), made.ColorSegmenter()
+    loader = made.Loader(images, lambda image: made.pixels(image) - 0.5)
+    score = score_segmentation(model, images, made.CLASSES, loader)
     assert np.array(score.confusion).sum() == 5 * (made.HEIGHT - 4) * made.WIDTH
     assert [row["label"] for row in score.table] == [0, 1, 2]
     assert [row["iou"] for row in score.table][1] == 0.0  # all of it stands in the half that the model is blind to
     assert np.mean([row["iou"] for row in score.table]) == pytest.approx(score.figures["miou"])
-    assert score.pictures == 5
+    assert score.images == 5
     accuracies = [sample["pixel_accuracy"] for sample in score.samples]
     assert np.mean(accuracies) == pytest.approx(score.figures["pixel_accuracy"], abs=0.02)  # other sizes were resized
-    assert all(picture(sample["truth"]).format == "JPEG" for sample in score.samples)
+    assert all(image(sample["truth"]).format == "JPEG" for sample in score.samples)
 
 
-def test_few_of_many_pictures_are_shown_always_the_same_and_made_small() -> None:
-    class Large(made.LabelledScenes):
+def test_few_of_many_images_are_shown_always_the_same_and_made_small() -> None:
+    class Large(made.LabeledScenes):
         def load(self, index: int) -> tuple[Image.Image, torch.Tensor]:
             if index == 3:
-                raise UnreadablePicture(self.name(index), "cut")
+                raise UnreadableImage(self.name(index), "cut")
             image, labels = super().load(index)
             return image.resize((960, 720)), labels.repeat_interleave(15, 0).repeat_interleave(15, 1)
 
-    pictures, model = Large(count=SAMPLES + 1), made.ColourSegmenter()
-    loader = made.Loader(made.LabelledScenes(count=2), lambda image: made.pixels(image) - 0.5)
-    samples = score_segmentation(model, pictures, made.CLASSES, loader).samples
+    images, model = Large(count=SAMPLES + 1), made.ColorSegmenter()
+    loader = made.Loader(made.LabeledScenes(count=2), lambda image: made.pixels(image) - 0.5)
+    samples = score_segmentation(model, images, made.CLASSES, loader).samples
     assert SAMPLES - 1 <= len(samples) <= SAMPLES
     assert "scenes/3.jpg" not in {sample["name"] for sample in samples}
-    assert {max(picture(sample["prediction"]).size) for sample in samples} == {480}
-    again = score_segmentation(model, pictures, made.CLASSES, loader).samples
+    assert {max(image(sample["prediction"]).size) for sample in samples} == {480}
+    again = score_segmentation(model, images, made.CLASSES, loader).samples
     assert [s["name"] for s in again] == [s["name"] for s in samples]
 
 
-def test_a_label_map_has_the_pictures_own_size_and_the_model_keeps_its_mode() -> None:
-    model = made.ColourSegmenter().train()
-    image, labels = made.LabelledScenes().load(1)
+def test_a_label_map_has_the_images_own_size_and_the_model_keeps_its_mode() -> None:
+    model = made.ColorSegmenter().train()
+    image, labels = made.LabeledScenes().load(1)
     answer = label_map(model, image)
     assert answer.shape == (made.HEIGHT, made.WIDTH)
     left = (labels.numpy()[:40, :28] == answer[:40, :28]).mean()
@@ -107,10 +107,10 @@ def test_an_object_is_found_once_and_only_as_its_class() -> None:
 
 
 def test_what_is_written_is_what_was_measured(tmp_path: Path) -> None:
-    pictures = made.ObjectScenes(count=2)
-    score = score_detection(made.ColourDetector(), pictures, made.CLASSES, made.Loader(pictures, made.pixels))
+    images = made.ObjectScenes(count=2)
+    score = score_detection(made.ColorDetector(), images, made.CLASSES, made.Loader(images, made.pixels))
     data = json.loads(score.write(tmp_path / "evaluation.json", weights="best.safetensors").read_text())
     assert data.pop("weights") == "best.safetensors"
     assert data == json.loads(json.dumps(score.to_dict()))
     assert data["task"] == "detection"
-    assert data["pictures"] == 2
+    assert data["images"] == 2

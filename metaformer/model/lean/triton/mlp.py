@@ -17,9 +17,9 @@ from .products import (
     GROUPED,
     PRODUCTS,
     activated,
-    centred,
+    centered,
     first_arguments,
-    normalised_product,
+    normalized_product,
     of_sample,
     own_tile,
     precision,
@@ -83,7 +83,7 @@ def _finish(  # type: ignore[no-untyped-def]
     tl.store(squares + row.to(tl.int64) * across + tile, square, mask=row < rows)
 
 
-@triton.autotune(PRODUCTS, key=["size", "C", "J", "STAR", "CENTRE"])
+@triton.autotune(PRODUCTS, key=["size", "C", "J", "STAR", "CENTER"])
 @triton.jit
 def _hidden(
     x: tl.tensor,
@@ -101,7 +101,7 @@ def _hidden(
     C: tl.constexpr,
     J: tl.constexpr,
     STAR: tl.constexpr,
-    CENTRE: tl.constexpr,
+    CENTER: tl.constexpr,
     PRECISION: tl.constexpr,
     GROUPED: tl.constexpr,
     ROWS: tl.constexpr,
@@ -113,8 +113,8 @@ def _hidden(
     row, column = down * ROWS + tl.arange(0, ROWS), across * COLUMNS + tl.arange(0, COLUMNS)
     mean = of_sample(means, row, rows, N)
     rstd = of_sample(rstds, row, rows, N)
-    total = product_of_tile(x, weight, mean, row, column, rows, C, J, C, 1, CENTRE, PRECISION, ROWS, COLUMNS, INNER)
-    a = normalised_product(total, sums, mean, rstd, column, J, CENTRE)
+    total = product_of_tile(x, weight, mean, row, column, rows, C, J, C, 1, CENTER, PRECISION, ROWS, COLUMNS, INNER)
+    a = normalized_product(total, sums, mean, rstd, column, J, CENTER)
     a += tl.load(shift + column, mask=column < J, other=0.0)[None, :]
     h = activated(a, star_scale, star_bias, STAR)
     place = row.to(tl.int64)[:, None] * J + column[None, :]
@@ -178,7 +178,7 @@ def _residual(
     )
 
 
-@triton.autotune(FUSED, key=["size", "C", "J", "STAR", "CENTRE", "SCALED", "SKIPPED"])
+@triton.autotune(FUSED, key=["size", "C", "J", "STAR", "CENTER", "SCALED", "SKIPPED"])
 @triton.jit
 def _both(
     x: tl.tensor,
@@ -203,7 +203,7 @@ def _both(
     C: tl.constexpr,
     J: tl.constexpr,
     STAR: tl.constexpr,
-    CENTRE: tl.constexpr,
+    CENTER: tl.constexpr,
     BIASED: tl.constexpr,
     SCALED: tl.constexpr,
     SKIPPED: tl.constexpr,
@@ -219,7 +219,7 @@ def _both(
     rstd = of_sample(rstds, row, rows, N)
     valid = (row < rows)[:, None] & (column < C)[None, :]
     a = tl.load(x + row.to(tl.int64)[:, None] * C + column[None, :], mask=valid, other=0.0)
-    if CENTRE:
+    if CENTER:
         a = a.to(tl.float32) - mean[:, None]
     a = a.to(first.dtype.element_ty)
     total = tl.zeros((ROWS, WIDTH), tl.float32)
@@ -227,7 +227,7 @@ def _both(
         inner = start + tl.arange(0, HIDDEN)
         fits = (column < C)[:, None] & (inner < J)[None, :]
         one = tl.load(first + inner[None, :] * C + column[:, None], mask=fits, other=0.0)
-        product = normalised_product(tl.dot(a, one, input_precision=PRECISION), sums, mean, rstd, inner, J, CENTRE)
+        product = normalized_product(tl.dot(a, one, input_precision=PRECISION), sums, mean, rstd, inner, J, CENTER)
         product += tl.load(shift + inner, mask=inner < J, other=0.0)[None, :]
         # Past J the shift is 0, but StarReLU's bias is not; the second matrix has zeros there.
         h = activated(product, star_scale, star_bias, STAR).to(second.dtype.element_ty)
@@ -258,7 +258,7 @@ def _both(
     )
 
 
-def normalised_mlp(
+def normalized_mlp(
     x: Tensor,
     weights: MLPWeights,
     stats: Statistics,
@@ -286,7 +286,7 @@ def normalised_mlp(
         size_class(rows),
     )
     shape = {"C": width, "J": inner, "PRECISION": precision()}
-    kind = {"STAR": weights.star_scale is not None, "CENTRE": centred(x, multiplied)}
+    kind = {"STAR": weights.star_scale is not None, "CENTER": centered(x, multiplied)}
     parts = {
         "BIASED": weights.fc2_bias is not None,
         "SCALED": weights.scale is not None,

@@ -16,9 +16,9 @@ from .products import (
     PRODUCTS,
     SMALL,
     activated,
-    centred,
+    centered,
     first_arguments,
-    normalised_product,
+    normalized_product,
     of_sample,
     own_tile,
     precision,
@@ -43,7 +43,7 @@ PROGRAMS = 512
 """How many programs a sum over all tokens is spread over, roughly: a few for each processor of a large GPU."""
 
 
-@triton.autotune(PAIRED, key=["size", "C", "J", "STAR", "CENTRE", "KEPT"])
+@triton.autotune(PAIRED, key=["size", "C", "J", "STAR", "CENTER", "KEPT"])
 @triton.jit
 def _hidden_gradients(
     x: tl.tensor,
@@ -68,7 +68,7 @@ def _hidden_gradients(
     C: tl.constexpr,
     J: tl.constexpr,
     STAR: tl.constexpr,
-    CENTRE: tl.constexpr,
+    CENTER: tl.constexpr,
     KEPT: tl.constexpr,
     PRECISION: tl.constexpr,
     GROUPED: tl.constexpr,
@@ -84,8 +84,8 @@ def _hidden_gradients(
     row, column = down * ROWS + tl.arange(0, ROWS), across * COLUMNS + tl.arange(0, COLUMNS)
     mean = of_sample(means, row, rows, N)
     rstd = of_sample(rstds, row, rows, N)
-    total = product_of_tile(x, first, mean, row, column, rows, C, J, C, 1, CENTRE, PRECISION, ROWS, COLUMNS, INNER)
-    product = normalised_product(total, sums, mean, rstd, column, J, CENTRE)
+    total = product_of_tile(x, first, mean, row, column, rows, C, J, C, 1, CENTER, PRECISION, ROWS, COLUMNS, INNER)
+    product = normalized_product(total, sums, mean, rstd, column, J, CENTER)
     a = product + tl.load(shift + column, mask=column < J, other=0.0)[None, :]
     back = product_of_tile(g, second, mean, row, column, rows, C, J, 1, J, False, PRECISION, ROWS, COLUMNS, INNER)
     h = activated(a, star_scale, star_bias, STAR)
@@ -154,7 +154,7 @@ def _input_gradient(
     tl.store(out + place, (gradient + through).to(out.dtype.element_ty), mask=valid)
 
 
-@triton.autotune(PRODUCTS, key=["size", "C", "J", "NORMALISE"])
+@triton.autotune(PRODUCTS, key=["size", "C", "J", "NORMALIZE"])
 @triton.jit
 def _sum_over_tokens(
     left: tl.tensor,
@@ -168,13 +168,13 @@ def _sum_over_tokens(
     size: tl.tensor,  # read by tuning alone
     C: tl.constexpr,
     J: tl.constexpr,
-    NORMALISE: tl.constexpr,
+    NORMALIZE: tl.constexpr,
     PRECISION: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     INNER: tl.constexpr,
 ) -> None:
-    """One tile of leftᵀ right over a chunk of tokens: (J, C) from (rows, J) and (rows, C), right normalised or not."""
+    """One tile of leftᵀ right over a chunk of tokens: (J, C) from (rows, J) and (rows, C), right normalized or not."""
     j = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     c = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     start = tl.program_id(2) * chunk
@@ -185,7 +185,7 @@ def _sum_over_tokens(
         here = row.to(tl.int64)
         a = tl.load(left + here[None, :] * J + j[:, None], mask=(j < J)[:, None] & (row < end)[None, :], other=0.0)
         b = tl.load(right + here[:, None] * C + c[None, :], mask=(row < end)[:, None] & (c < C)[None, :], other=0.0)
-        if NORMALISE:
+        if NORMALIZE:
             mean = tl.load(means + row // N, mask=row < end, other=0.0)
             rstd = tl.load(rstds + row // N, mask=row < end, other=0.0)
             b = (b.to(tl.float32) - mean[:, None]) * rstd[:, None]
@@ -194,7 +194,7 @@ def _sum_over_tokens(
     tl.store(out + place, total, mask=(j < J)[:, None] & (c < C)[None, :])
 
 
-def normalised_mlp_gradients(
+def normalized_mlp_gradients(
     g: Tensor, x: Tensor, weights: MLPWeights, stats: Statistics, keep: Tensor | None, multiplied: torch.dtype
 ) -> MLPGradients:
     """The gradients by x, in its type, and by the weights, in float32."""
@@ -236,7 +236,7 @@ def normalised_mlp_gradients(
         size_class(rows),
         **shape,
         STAR=star,
-        CENTRE=centred(x, multiplied),
+        CENTER=centered(x, multiplied),
         KEPT=keep is not None,
         GROUPED=GROUPED,
     )
@@ -264,9 +264,9 @@ def normalised_mlp_gradients(
     )
     by_sample = g.sum(1, dtype=torch.float32)
     sums_of_tokens = MLPSums(
-        second=_summed_over_tokens(hidden, g, stats, tokens, normalise=False).T,
+        second=_summed_over_tokens(hidden, g, stats, tokens, normalize=False).T,
         result=(by_sample if keep is None else by_sample * keep.float()[:, None]).sum(0),
-        first=_summed_over_tokens(by_a, x, stats, tokens, normalise=True),
+        first=_summed_over_tokens(by_a, x, stats, tokens, normalize=True),
         hidden=column_sums[:down].sum(0),
         skip=None if weights.skip is None else (g * x).sum((0, 1), dtype=torch.float32),
         star_scale=by_star[:1] if star else None,
@@ -275,7 +275,7 @@ def normalised_mlp_gradients(
     return MLPGradients(by_x, weights_gradients(sums_of_tokens, weights))
 
 
-def _summed_over_tokens(left: Tensor, right: Tensor, stats: Statistics, tokens: int, normalise: bool) -> Tensor:
+def _summed_over_tokens(left: Tensor, right: Tensor, stats: Statistics, tokens: int, normalize: bool) -> Tensor:
     """leftᵀ right, (J, C) in float32: chunks of tokens side by side, added in order."""
     rows, inner, width = *left.shape, right.shape[-1]
     split = max(1, min(PROGRAMS // (triton.cdiv(inner, 128) * triton.cdiv(width, 128)), triton.cdiv(rows, 512)))
@@ -297,7 +297,7 @@ def _summed_over_tokens(left: Tensor, right: Tensor, stats: Statistics, tokens: 
         size_class(rows),
         C=width,
         J=inner,
-        NORMALISE=normalise,
+        NORMALIZE=normalize,
         PRECISION=precision(),
     )
     return out.sum(0)

@@ -6,7 +6,7 @@ Rows are the B N tokens; J is the hidden width. The norm never has a pass of its
 - Where x has the type that is multiplied in, the product reads x as it lies and the mean is taken out behind it,
   rstd (x Wγᵀ) - rstd mean (Wγ 1) + v, with sums accumulated in float32 (``formulas.fold``).
 - Where x is rounded on the way in (float32 tokens, bfloat16 products), the mean goes first, or the rounding of a large
-  mean would drown what differs (``CENTRE``).
+  mean would drown what differs (``CENTER``).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def product_of_tile(  # type: ignore[no-untyped-def]
     WIDTH: tl.constexpr,
     BY_COLUMN: tl.constexpr,
     BY_INNER: tl.constexpr,
-    CENTRE: tl.constexpr,
+    CENTER: tl.constexpr,
     PRECISION: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -83,24 +83,24 @@ def product_of_tile(  # type: ignore[no-untyped-def]
             mask=(inner < K)[:, None] & (column < WIDTH)[None, :],
             other=0.0,
         )
-        if CENTRE:
+        if CENTER:
             a = a.to(tl.float32) - mean[:, None]
         total = tl.dot(a.to(right.dtype.element_ty), b, total, input_precision=PRECISION)
     return total
 
 
 @triton.jit
-def normalised_product(  # type: ignore[no-untyped-def]
+def normalized_product(  # type: ignore[no-untyped-def]
     total: tl.tensor,
     sums: tl.tensor,
     mean: tl.tensor,
     rstd: tl.tensor,
     column: tl.tensor,
     J: tl.constexpr,
-    CENTRE: tl.constexpr,
+    CENTER: tl.constexpr,
 ):
-    """The product of the normalised x from that of x: the pre-activation without its shift."""
-    if CENTRE:
+    """The product of the normalized x from that of x: the pre-activation without its shift."""
+    if CENTER:
         return rstd[:, None] * total
     gone = tl.load(sums + column, mask=column < J, other=0.0)
     return rstd[:, None] * (total - mean[:, None] * gone[None, :])
@@ -133,7 +133,7 @@ def precision() -> str:
     return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
-def centred(x: Tensor, dtype: torch.dtype) -> bool:
+def centered(x: Tensor, dtype: torch.dtype) -> bool:
     """Whether x is rounded on its way into a product."""
     return x.dtype != dtype or (dtype == torch.float32 and precision() == "tf32")
 

@@ -51,7 +51,7 @@ def _window(place: tl.tensor, size: tl.tensor, KERNEL: tl.constexpr):  # type: i
 
 
 @triton.jit
-def _sum_of_neighbours(  # type: ignore[no-untyped-def]
+def _sum_of_neighbors(  # type: ignore[no-untyped-def]
     x: tl.tensor,
     token: tl.tensor,
     channel: tl.tensor,
@@ -63,7 +63,7 @@ def _sum_of_neighbours(  # type: ignore[no-untyped-def]
     TOKENS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Sum over each token's window; with SHARES of what each neighbour sends, its value by the size of its window."""
+    """Sum over each token's window; with SHARES of what each neighbor sends, its value by the size of its window."""
     row, column = token // width, token % width
     half: tl.constexpr = KERNEL // 2
     total = tl.zeros((TOKENS, CHANNELS), tl.float32)
@@ -116,7 +116,7 @@ def _forward(
     """One tile of y, and its moments."""
     sample, token, channel, valid, start, place = _own_tile(N, C, TOKENS, CHANNELS)
     own = tl.load(x + start + place, mask=valid, other=0.0).to(tl.float32)
-    total = _sum_of_neighbours(x + start, token, channel, height, width, C, KERNEL, False, TOKENS, CHANNELS)
+    total = _sum_of_neighbors(x + start, token, channel, height, width, C, KERNEL, False, TOKENS, CHANNELS)
     count = _window(token // width, height, KERNEL) * _window(token % width, width, KERNEL)
     # Tokens past the end have windows of no meaning: they are never written, but must not divide by zero.
     average = total / tl.where(token < N, count, 1).to(tl.float32)[:, None]
@@ -156,10 +156,10 @@ def _sums(
     sample, token, channel, valid, start, place = _own_tile(N, C, TOKENS, CHANNELS)
     gradient = tl.load(g + start + place, mask=valid, other=0.0).to(tl.float32)
     own = tl.load(x + start + place, mask=valid, other=0.0).to(tl.float32)
-    spread = _sum_of_neighbours(g + start, token, channel, height, width, C, KERNEL, True, TOKENS, CHANNELS) - gradient
-    centred = tl.where(valid, own - tl.load(means + sample), 0.0)
+    spread = _sum_of_neighbors(g + start, token, channel, height, width, C, KERNEL, True, TOKENS, CHANNELS) - gradient
+    centered = tl.where(valid, own - tl.load(means + sample), 0.0)
     out = (tl.program_id(0) * tl.num_programs(2) + sample) * C + channel
-    tl.store(by_channel + out, tl.sum(centred * spread, axis=0), mask=channel < C)
+    tl.store(by_channel + out, tl.sum(centered * spread, axis=0), mask=channel < C)
     if SKIPPED:
         tl.store(by_skip + out, tl.sum(gradient * own, axis=0), mask=channel < C)
 
@@ -191,7 +191,7 @@ def _backward(
     sample, token, channel, valid, start, place = _own_tile(N, C, TOKENS, CHANNELS)
     gradient = tl.load(g + start + place, mask=valid, other=0.0).to(tl.float32)
     own = tl.load(x + start + place, mask=valid, other=0.0).to(tl.float32)
-    spread = _sum_of_neighbours(g + start, token, channel, height, width, C, KERNEL, True, TOKENS, CHANNELS) - gradient
+    spread = _sum_of_neighbors(g + start, token, channel, height, width, C, KERNEL, True, TOKENS, CHANNELS) - gradient
     k = _channel_factor(weight, scale, channel, C, SCALED) * tl.load(factor + sample)
     result = k[None, :] * spread - tl.load(through_rstd + sample) * (own - tl.load(means + sample))
     if SKIPPED:

@@ -39,6 +39,6 @@ def smallest(kernel: Any, name: str) -> int:
 def size_class(count: int) -> int:
     """What tuning tells inputs apart by: the power of two above their size.
 
-    A last batch that is smaller, or pictures of many shapes, would otherwise be tuned for again and again.
+    A last batch that is smaller, or images of many shapes, would otherwise be tuned for again and again.
     """
     return count.bit_length()

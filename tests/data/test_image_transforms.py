@@ -1,4 +1,4 @@
-"""Transforms: evaluation is timm's, training keeps shape and scale for grey and colour, square or not."""
+"""Transforms: evaluation is timm's, training keeps shape and scale for gray and color, square or not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 from timm.data.auto_augment import AugmentOp
-from tiny_pictures import noise
+from tiny_images import noise
 
 from metaformer.data.loading.seeding import seed_sample
 from metaformer.data.transforms.image import evaluation_transform, training_transform
@@ -19,7 +19,7 @@ from metaformer.errors import DataError
 from metaformer.recipe import Augmentation
 from metaformer.types import Preprocessing
 
-GREY = {"mean": (0.5,), "std": (0.25,)}
+GRAY = {"mean": (0.5,), "std": (0.25,)}
 
 
 @pytest.mark.parametrize("size", [(24, 24), (16, 32), (33, 20)])
@@ -30,10 +30,10 @@ def test_evaluation_is_timms(size: tuple[int, int], crop: float, interpolation: 
     theirs = create_transform(
         (3, *size), crop_pct=crop, interpolation=interpolation, mean=preprocessing.mean, std=preprocessing.std
     )
-    picture = noise(1, 45, 61)
-    ours = evaluation_transform(preprocessing)(picture)
+    image = noise(1, 45, 61)
+    ours = evaluation_transform(preprocessing)(image)
     assert ours.shape == (3, *size)
-    assert torch.equal(ours, theirs(picture))
+    assert torch.equal(ours, theirs(image))
 
 
 def test_the_short_side_becomes_what_preprocessing_says() -> None:
@@ -46,14 +46,14 @@ def test_the_short_side_becomes_what_preprocessing_says() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(8, 8), (12, 10)])
-def test_a_picture_of_the_inputs_size_passes_pixel_by_pixel(channels: int, size: tuple[int, int]) -> None:
-    picture = noise(3, *size, channels)
-    preprocessing = Preprocessing(size=size, crop=1.0, **GREY)
-    pixels = torch.from_numpy(np.array(picture)).reshape(*size, channels).permute(2, 0, 1)
+def test_an_image_of_the_inputs_size_passes_pixel_by_pixel(channels: int, size: tuple[int, int]) -> None:
+    image = noise(3, *size, channels)
+    preprocessing = Preprocessing(size=size, crop=1.0, **GRAY)
+    pixels = torch.from_numpy(np.array(image)).reshape(*size, channels).permute(2, 0, 1)
     expected = (pixels.float() / 255 - 0.5) / 0.25
-    assert torch.equal(evaluation_transform(preprocessing, channels)(picture), expected)
+    assert torch.equal(evaluation_transform(preprocessing, channels)(image), expected)
     unchanged = Augmentation(policy="none", hflip=1.0, erase=1.0, auto_augment="rand-m9-mstd0.5-inc1")
-    assert torch.equal(training_transform(preprocessing, unchanged, channels)(picture), expected)
+    assert torch.equal(training_transform(preprocessing, unchanged, channels)(image), expected)
 
 
 @pytest.mark.parametrize("policy", ["imagenet", "small"])
@@ -63,27 +63,27 @@ def test_training_keeps_shape_type_and_survives_pickling(policy: str, auto_augme
     augmentation = Augmentation(policy=policy, auto_augment=auto_augment, erase=0.5, color_jitter=0.4)
     transform = training_transform(Preprocessing(size=(16, 20), crop=0.9), augmentation, channels)
     transform = pickle.loads(pickle.dumps(transform))
-    for seed, picture in enumerate([noise(1, 30, 30), noise(2, 16, 20, 1), noise(3, 9, 50), Image.new("L", (20, 16))]):
+    for seed, image in enumerate([noise(1, 30, 30), noise(2, 16, 20, 1), noise(3, 9, 50), Image.new("L", (20, 16))]):
         seed_sample(seed, 0, 0)
-        tensor = transform(picture)
+        tensor = transform(image)
         assert tensor.shape == (channels, 16, 20)
         assert tensor.dtype == torch.float32
         assert torch.isfinite(tensor).all()
 
 
-def test_for_colour_pictures_the_imagenet_policy_is_timms() -> None:
+def test_for_color_images_the_imagenet_policy_is_timms() -> None:
     preprocessing = Preprocessing(size=(16, 16))
     augmentation = Augmentation(auto_augment="rand-m7-mstd0.5-inc1", erase=0.25, color_jitter=0.3)
     theirs = create_transform(
         16, is_training=True, auto_augment="rand-m7-mstd0.5-inc1", re_prob=0.25, re_mode="pixel", interpolation="random"
     )
     ours = training_transform(preprocessing, augmentation)
-    picture = noise(4, 40, 40)
+    image = noise(4, 40, 40)
     for index in range(30):
         seed_sample(0, 0, index)
-        expected = theirs(picture)
+        expected = theirs(image)
         seed_sample(0, 0, index)
-        assert torch.equal(ours(picture), expected)
+        assert torch.equal(ours(image), expected)
 
 
 def test_posterising_to_no_bits_is_black_as_when_the_recipes_were_trained() -> None:
@@ -100,9 +100,9 @@ def _operations(step: object) -> list[AugmentOp]:
 
 
 def test_small_shifts_by_an_eighth_and_flips() -> None:
-    picture = noise(5, 16, 16, 1)
+    image = noise(5, 16, 16, 1)
     preprocessing = Preprocessing(size=(16, 16), crop=1.0, mean=(0.0,), std=(1.0,))
-    whole = np.pad(np.asarray(picture), 2)
+    whole = np.pad(np.asarray(image), 2)
     places = {
         whole[y : y + 16, x : x + 16][:, ::flip].tobytes() for y in range(5) for x in range(5) for flip in (1, -1)
     }
@@ -110,7 +110,7 @@ def test_small_shifts_by_an_eighth_and_flips() -> None:
     seen = set()
     for index in range(200):
         seed_sample(0, 0, index)
-        seen.add((transform(picture)[0] * 255).round().byte().numpy().tobytes())
+        seen.add((transform(image)[0] * 255).round().byte().numpy().tobytes())
     assert seen <= places
     assert len(seen) > 40
 
@@ -123,13 +123,13 @@ def test_flip_off_means_never() -> None:
     assert rows == {tuple(np.float32(np.arange(6) * 40 + 10) / np.float32(255))}
 
 
-def test_grey_models_take_colour_pictures_and_the_other_way_round() -> None:
-    colour, grey = noise(6, 8, 8), noise(6, 8, 8, 1)
+def test_gray_models_take_color_images_and_the_other_way_round() -> None:
+    color, gray = noise(6, 8, 8), noise(6, 8, 8, 1)
     one = evaluation_transform(Preprocessing(size=(8, 8), crop=1.0), channels=1)
-    assert one(colour).shape == (1, 8, 8)
-    three = evaluation_transform(Preprocessing(size=(8, 8), crop=1.0, **GREY), channels=3)(grey)
+    assert one(color).shape == (1, 8, 8)
+    three = evaluation_transform(Preprocessing(size=(8, 8), crop=1.0, **GRAY), channels=3)(gray)
     assert torch.equal(three[0], three[2])
-    with pytest.raises(DataError, match=r"1 .grey. or 3 .colour., got 4"):
+    with pytest.raises(DataError, match=r"1 .gray. or 3 .color., got 4"):
         evaluation_transform(Preprocessing(), channels=4)
     with pytest.raises(DataError, match=r"preprocessing.mean: expected 1 or 3 values, got 2"):
         evaluation_transform(Preprocessing(mean=(0.5, 0.5), std=(1.0, 1.0)))

@@ -1,4 +1,4 @@
-"""Pictures of every kind become upright L or RGB; broken ones are refused by name, or skipped and counted."""
+"""Images of every kind become upright L or RGB; broken ones are refused by name, or skipped and counted."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_pictures import noise
+from tiny_images import noise
 
-from metaformer.data.decode import UnreadablePicture, as_mode, read_picture, read_size
-from metaformer.data.loading.loader import BadPictureWarning, Loader
+from metaformer.data.decode import UnreadableImage, as_mode, read_image, read_size
+from metaformer.data.loading.loader import BadImageWarning, Loader
 from metaformer.data.sources import open_source
 from metaformer.data.transforms.image import evaluation_transform
 from metaformer.errors import DataError
-from metaformer.recipe import DataChoice
+from metaformer.recipe import DataConfig
 from metaformer.types import Preprocessing
 
 Write = Callable[..., Path]
@@ -34,7 +34,7 @@ def truncated(suffix: str = "JPEG", size: int = 64, keep: float = 0.6) -> bytes:
 BROKEN = {
     "cut.jpg": (truncated(), "truncated"),
     "cut.png": (truncated("PNG"), "truncated"),
-    "text.jpg": (b"hello, I am a text", "no picture format"),
+    "text.jpg": (b"hello, I am a text", "no image format"),
     "empty.jpeg": (b"", "the file is empty"),
 }
 
@@ -43,15 +43,15 @@ BROKEN = {
 def test_a_broken_file_says_its_path_and_why(tmp_path: Path, name: str) -> None:
     content, reason = BROKEN[name]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(UnreadablePicture, match=reason) as raised:
-        read_picture(tmp_path / name)
+    with pytest.raises(UnreadableImage, match=reason) as raised:
+        read_image(tmp_path / name)
     assert str(tmp_path / name) in str(raised.value)
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UnreadablePicture, match="No such file"):
-        read_picture(tmp_path / "absent.png")
+    with pytest.raises(UnreadableImage, match="No such file"):
+        read_image(tmp_path / "absent.png")
 
 
 def spoiled(write_folder: Write) -> Path:
@@ -66,9 +66,9 @@ def spoiled(write_folder: Write) -> Path:
 def test_refusing_names_the_first_five_and_says_what_to_do(write_folder: Write) -> None:
     root = spoiled(write_folder)
     with pytest.raises(DataError) as raised:
-        open_source(DataChoice(source=str(root)))
+        open_source(DataConfig(source=str(root)))
     message = str(raised.value)
-    assert message.startswith("6 of 17 picture files cannot be used")
+    assert message.startswith("6 of 17 image files cannot be used")
     assert "its class is not known" in message
     assert str(root / "train" / "a" / "cut.jpg") in message
     assert "and 1 more" in message
@@ -77,36 +77,36 @@ def test_refusing_names_the_first_five_and_says_what_to_do(write_folder: Write) 
 
 def test_skipping_leaves_them_out_and_counts_them(write_folder: Write) -> None:
     root = spoiled(write_folder)
-    sets = open_source(DataChoice(source=str(root), on_bad_image="skip"))
+    sets = open_source(DataConfig(source=str(root), on_bad_image="skip"))
     assert (len(sets.train), len(sets.val)) == (7, 4)
     assert {Path(bad.path).name for bad in sets.skipped} == {*BROKEN, "zz.jpg", "stray.png"}
     assert all(bad.reason for bad in sets.skipped)
-    for pictures in (sets.train, sets.val):
-        assert all(pictures.load(i).mode == "RGB" for i in range(len(pictures)))
+    for images in (sets.train, sets.val):
+        assert all(images.load(i).mode == "RGB" for i in range(len(images)))
 
 
 def test_a_header_shows_a_text_but_not_a_cut(write_folder: Write) -> None:
     root = spoiled(write_folder)
-    sets = open_source(DataChoice(source=str(root), on_bad_image="skip", verify="header"))
+    sets = open_source(DataConfig(source=str(root), on_bad_image="skip", verify="header"))
     assert {Path(bad.path).name for bad in sets.skipped} == {"text.jpg", "empty.jpeg", "stray.png"}
     assert sets.native_size is None
 
 
-def test_a_class_whose_pictures_are_all_broken_is_named(write_folder: Write) -> None:
+def test_a_class_whose_images_are_all_broken_is_named(write_folder: Write) -> None:
     root = write_folder({"a": 3, "b": 1})
     (root / "b" / "000.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"'b' in .*no readable picture is left"):
-        open_source(DataChoice(source=str(root), on_bad_image="skip"))
+    with pytest.raises(DataError, match=r"'b' in .*no readable image is left"):
+        open_source(DataConfig(source=str(root), on_bad_image="skip"))
 
 
 def loader(root: Path, workers: int, **choice: object) -> Loader:
-    sets = open_source(DataChoice(source=str(root), **choice))
+    sets = open_source(DataConfig(source=str(root), **choice))
     transform = evaluation_transform(Preprocessing(size=(8, 8), crop=1.0))
     return Loader(sets.train, transform, batch_size=4, seed=0, shuffle=False, workers=workers)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_met_later_a_broken_picture_is_refused_by_its_path(write_folder: Write, workers: int) -> None:
+def test_met_later_a_broken_image_is_refused_by_its_path(write_folder: Write, workers: int) -> None:
     root = write_folder({"train/a": 4, "train/b": 4, "val/a": 1, "val/b": 1})
     bad = root / "train" / "b" / "001.png"
     bad.write_bytes(truncated("PNG"))
@@ -116,7 +116,7 @@ def test_met_later_a_broken_picture_is_refused_by_its_path(write_folder: Write, 
     with pytest.raises(DataError) as raised:
         next(batches)
     reader.close()
-    assert str(raised.value).startswith(f"{bad} is not a readable picture: ")
+    assert str(raised.value).startswith(f"{bad} is not a readable image: ")
     assert "--data.on-bad-image skip" in str(raised.value)
 
 
@@ -134,24 +134,24 @@ def test_met_later_it_is_replaced_by_the_next_good_one_and_named_once(write_fold
     first = epochs[0][0]
     assert torch.equal(first.images, torch.cat([good[0][:2], good[1][:1], good[1][:1]]))
     assert first.targets.tolist() == [0, 0, 1, 1]
-    told = [str(w.message) for w in caught if w.category is BadPictureWarning]
+    told = [str(w.message) for w in caught if w.category is BadImageWarning]
     assert len(told) == 2
     assert "002.png" in told[0]
 
 
-def test_a_set_without_a_readable_picture_ends_with_words(write_folder: Write) -> None:
+def test_a_set_without_a_readable_image_ends_with_words(write_folder: Write) -> None:
     root = write_folder({"train/a": 1, "train/b": 1, "val/a": 1, "val/b": 1})
     for path in (root / "train").rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="not one picture of the set is readable"):
+    with pytest.raises(DataError, match="not one image of the set is readable"):
         list(loader(root, 0, verify="none", on_bad_image="skip").batches(0))
 
 
-def test_grey_palette_cmyk_and_deep_pictures_become_what_a_person_sees() -> None:
+def test_gray_palette_cmyk_and_deep_images_become_what_a_person_sees() -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    grey = Image.fromarray(ramp)
-    assert np.array_equal(as_mode(grey, "RGB"), np.stack([ramp] * 3, -1))
-    assert np.array_equal(as_mode(grey.convert("P"), "L"), ramp)
+    gray = Image.fromarray(ramp)
+    assert np.array_equal(as_mode(gray, "RGB"), np.stack([ramp] * 3, -1))
+    assert np.array_equal(as_mode(gray.convert("P"), "L"), ramp)
     assert np.array_equal(as_mode(Image.fromarray(ramp.astype(np.uint16) * 257), "L"), ramp)
     assert np.array_equal(as_mode(Image.fromarray(ramp.astype(np.int32) * 257), "L"), ramp)
     assert np.array_equal(as_mode(Image.fromarray(ramp.astype(np.float32) / 255), "L"), ramp)
@@ -160,8 +160,8 @@ def test_grey_palette_cmyk_and_deep_pictures_become_what_a_person_sees() -> None
 
 
 def test_transparent_parts_lie_on_white() -> None:
-    for mode, colour in (("RGBA", (10, 20, 30, 0)), ("LA", (10, 0))):
-        assert as_mode(Image.new(mode, (2, 2), colour), "RGB").getpixel((0, 0)) == (255, 255, 255)
+    for mode, color in (("RGBA", (10, 20, 30, 0)), ("LA", (10, 0))):
+        assert as_mode(Image.new(mode, (2, 2), color), "RGB").getpixel((0, 0)) == (255, 255, 255)
     assert as_mode(Image.new("RGBA", (2, 2), (10, 20, 30, 255)), "RGB").getpixel((0, 0)) == (10, 20, 30)
 
 
@@ -170,5 +170,5 @@ def test_exif_orientation_is_honoured_in_pixels_and_in_size(tmp_path: Path) -> N
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera lay on its side: show it turned by 90 degrees clockwise
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "lying.png", exif=exif)
-    assert np.array_equal(read_picture(tmp_path / "lying.png"), upright)
+    assert np.array_equal(read_image(tmp_path / "lying.png"), upright)
     assert read_size(tmp_path / "lying.png") == (6, 9)

@@ -1,9 +1,9 @@
-"""How far does a pixel's colour alone go? The floor under every segmenter's mean IoU on the same set.
+"""How far does a pixel's color alone go? The floor under every segmenter's mean IoU on the same set.
 
-    python benchmarks/colour_baseline.py PICTURES --no-reduce-zero-label --ignore-label 11
+    python benchmarks/color_baseline.py IMAGES --no-reduce-zero-label --ignore-label 11
 
-Every colour of the training part, in ``--levels`` steps a channel, remembers how often each class had it. A pixel of
-the validation part then gets the class that is likeliest for its colour: among all pixels (``likeliest``, best for the
+Every color of the training part, in ``--levels`` steps a channel, remembers how often each class had it. A pixel of
+the validation part then gets the class that is likeliest for its color: among all pixels (``likeliest``, best for the
 share of right pixels), or with all classes as frequent as one another (``balanced``, which mean IoU may like better).
 The figures come from the metric that judges our models. One JSON document goes to the standard output.
 """
@@ -20,33 +20,33 @@ from torch import Tensor
 
 from metaformer.data.annotated import IGNORED, Annotated
 from metaformer.data.label_maps import open_segmentation
-from metaformer.recipe import DataChoice
+from metaformer.recipe import DataConfig
 from metaformer.tasks.segmentation.objective import SegmentationMetric
 from metaformer.types import Batch
 
 
-def pixels_of(pictures: Annotated, levels: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The number of each pixel's colour (H, W), and the label map (H, W), picture by picture."""
-    for index in range(len(pictures)):
-        image, labels = pictures.load(index)
+def pixels_of(images: Annotated, levels: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The number of each pixel's color (H, W), and the label map (H, W), image by image."""
+    for index in range(len(images)):
+        image, labels = images.load(index)
         steps = torch.from_numpy(np.array(image)).long() * levels // 256
         yield (steps[..., 0] * levels + steps[..., 1]) * levels + steps[..., 2], labels
 
 
-def counted(pictures: Annotated, classes: int, levels: int) -> Tensor:
-    """How often each colour had each class: (colours, classes), one more than seen."""
+def counted(images: Annotated, classes: int, levels: int) -> Tensor:
+    """How often each color had each class: (colors, classes), one more than seen."""
     counts = torch.zeros(levels**3 * classes, dtype=torch.float64)
-    for colours, labels in pixels_of(pictures, levels):
+    for colors, labels in pixels_of(images, levels):
         known = labels != IGNORED
-        counts += torch.bincount(colours[known] * classes + labels[known].long(), minlength=len(counts))
+        counts += torch.bincount(colors[known] * classes + labels[known].long(), minlength=len(counts))
     return counts.reshape(-1, classes)
 
 
-def judged(pictures: Annotated, scores: Tensor, levels: int) -> dict[str, float]:
-    """The figures of always answering by a table of scores (colours, classes)."""
+def judged(images: Annotated, scores: Tensor, levels: int) -> dict[str, float]:
+    """The figures of always answering by a table of scores (colors, classes)."""
     metric = SegmentationMetric(scores.shape[1])
-    for colours, labels in pixels_of(pictures, levels):
-        logits = scores[colours].permute(2, 0, 1)
+    for colors, labels in pixels_of(images, levels):
+        logits = scores[colors].permute(2, 0, 1)
         metric.update([logits], Batch(images=[logits], targets=[labels]))
     return metric.compute([metric.part])
 
@@ -54,17 +54,17 @@ def judged(pictures: Annotated, scores: Tensor, levels: int) -> dict[str, float]
 def main() -> None:
     """Count one part, judge the other."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("pictures")
+    words.add_argument("images")
     words.add_argument("--levels", type=int, default=16)
     words.add_argument("--no-reduce-zero-label", action="store_true")
     words.add_argument("--ignore-label", type=int)
     asked = words.parse_args()
-    choice = DataChoice(
-        source=asked.pictures, reduce_zero_label=not asked.no_reduce_zero_label, ignore_label=asked.ignore_label
+    choice = DataConfig(
+        source=asked.images, reduce_zero_label=not asked.no_reduce_zero_label, ignore_label=asked.ignore_label
     )
     sets = open_segmentation(choice)
     counts = counted(sets.train, len(sets.classes), asked.levels)
-    smoothed = counts + 1e-3 * counts.sum(0) / counts.sum()  # a colour never seen gets the frequencies of the classes
+    smoothed = counts + 1e-3 * counts.sum(0) / counts.sum()  # a color never seen gets the frequencies of the classes
     likeliest = (smoothed / smoothed.sum(1, keepdim=True)).log()
     balanced = (smoothed / counts.sum(0).clamp(min=1)).log().log_softmax(1)
     found = {

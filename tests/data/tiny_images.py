@@ -1,4 +1,4 @@
-"""A picture of noise, the same for the same seed."""
+"""An image of noise, the same for the same seed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How a detector sees a picture, and how what it found comes back: resized and normalised, boxes and masks undone.
+"""How a detector sees an image, and how what it found comes back: resized and normalized, boxes and masks undone.
 
-In: pictures (C, H, W) in [0, 1] of any sizes and their objects. Out: one batch, and later boxes and masks in the
-pictures' own pixels.
+In: images (C, H, W) in [0, 1] of any sizes and their objects. Out: one batch, and later boxes and masks in the
+images' own pixels.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ...spec.dense import MULTIPLE, DenseSpec
 from ...types import Preprocessing
 
 
-class PictureTransform(GeneralizedRCNNTransform):
-    """torchvision's resizing and padding, with masks that are laid into the picture to a fraction of a pixel."""
+class ImageTransform(GeneralizedRCNNTransform):
+    """torchvision's resizing and padding, with masks that are laid into the image to a fraction of a pixel."""
 
     def __init__(self, spec: DenseSpec, preprocessing: Preprocessing, coarsest: int) -> None:
         super().__init__(
@@ -32,7 +32,7 @@ class PictureTransform(GeneralizedRCNNTransform):
         )
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """torchvision's resizing of (C, H, W), for which a picture so thin that a side came to no pixel is widened."""
+        """torchvision's resizing of (C, H, W), for which an image so thin that a side came to no pixel is widened."""
         wide = self._wide_enough(image)
         if wide.shape == image.shape:
             return super().resize(image, target)
@@ -55,7 +55,7 @@ class PictureTransform(GeneralizedRCNNTransform):
         image_shapes: list[tuple[int, int]],
         original_image_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
-        """What was found in the resized pictures as it stands in the original ones; masks become (G, H, W)."""
+        """What was found in the resized images as it stands in the original ones; masks become (G, H, W)."""
         if self.training:
             return result
         for found, seen, original in zip(result, image_shapes, original_image_sizes, strict=True):
@@ -66,7 +66,7 @@ class PictureTransform(GeneralizedRCNNTransform):
 
 
 def laid_in(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (G, M, M) of boxes (G, 4) as (G, H, W) in the picture, bilinear between the masks' cells, 0 outside."""
+    """Masks (G, M, M) of boxes (G, 4) as (G, H, W) in the image, bilinear between the masks' cells, 0 outside."""
     height, width = size
     canvas = masks.new_zeros(len(masks), height, width)
     for layer, mask, box in zip(canvas, masks, boxes, strict=True):

@@ -1,4 +1,4 @@
-"""Folders of pictures: what is read, how it is split, and what is said when the folder is not a data set."""
+"""Folders of images: what is read, how it is split, and what is said when the folder is not a data set."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from metaformer.data.imagenet import sort_validation
 from metaformer.data.sets import hold_out
 from metaformer.data.sources import open_source
 from metaformer.errors import DataError
-from metaformer.recipe import DataChoice
+from metaformer.recipe import DataConfig
 
 Write = Callable[..., Path]
 
 
 def opened(root: Path, **choice: object):
-    return open_source(DataChoice(source=str(root), **choice))
+    return open_source(DataConfig(source=str(root), **choice))
 
 
-def names(pictures) -> list[str]:
-    return [pictures.name(i) for i in range(len(pictures))]
+def names(images) -> list[str]:
+    return [images.name(i) for i in range(len(images))]
 
 
 @pytest.mark.parametrize("val", ["val", "validation", "valid", "test", "Val"])
@@ -74,10 +74,10 @@ def test_other_classes_do_not_move_a_split() -> None:
     assert len(alone) == 6
 
 
-def test_what_is_no_picture_is_left_alone(write_folder: Write) -> None:
+def test_what_is_no_image_is_left_alone(write_folder: Write) -> None:
     root = write_folder({"a": 2, "b": 2, "b/deeper": 1, ".cache": 1}, suffix=".PNG")
     for name in ("README.md", "a/.DS_Store", "a/Thumbs.db", "b/._000.png", ".hidden.png"):
-        (root / name).write_bytes(b"not a picture")
+        (root / name).write_bytes(b"not an image")
     (root / "a" / "link.png").symlink_to(root / "b" / "000.PNG")
     (root / "b" / "back").symlink_to(root / "b")
     sets = opened(root)
@@ -95,8 +95,8 @@ def test_sizes_that_differ_are_not_a_native_size(write_folder: Write) -> None:
 def test_progress_is_told(write_folder: Write) -> None:
     told: list[tuple[str, int, int]] = []
     root = write_folder({"a": 2, "b": 2})
-    open_source(DataChoice(source=str(root)), lambda *word: told.append(word))
-    assert told[-1] == ("checking pictures", 4, 4)
+    open_source(DataConfig(source=str(root)), lambda *word: told.append(word))
+    assert told[-1] == ("checking images", 4, 4)
 
 
 def test_an_unsorted_imagenet_validation_folder_is_explained_and_the_advice_works(write_folder: Write) -> None:
@@ -126,11 +126,11 @@ def test_half_sorted_imagenet_is_still_unsorted_and_incomplete_answers_move_noth
     root = write_folder({f"{part}/{name}": 1 for part in ("train", "val") for name in classes})
     stray = root / "val" / "ILSVRC2012_val_00000007.JPEG"
     (root / "val" / "n01440764" / "000.png").rename(stray)
-    with pytest.raises(DataError, match="not sorted into classes: 1 pictures"):
+    with pytest.raises(DataError, match="not sorted into classes: 1 images"):
         opened(root)
     solution = root / "answers.csv"
     solution.write_text("ImageId,PredictionString\nILSVRC2012_val_00000001,n01443537 1 2 3 4\n")
-    with pytest.raises(DataError, match="class of 1 pictures, such as ILSVRC2012_val_00000007"):
+    with pytest.raises(DataError, match="class of 1 images, such as ILSVRC2012_val_00000007"):
         sort_validation(root / "val", solution)
     assert stray.exists()
     with pytest.raises(DataError, match="cannot be read"):
@@ -140,17 +140,17 @@ def test_half_sorted_imagenet_is_still_unsorted_and_incomplete_answers_move_noth
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({}, "has no pictures. Expected a folder per class"),
-        ({"a": 0, "b": 0}, "has no pictures. Expected a folder per class"),
-        ({"a": 2, "b": 0}, "'b' in .*: a class folder without pictures"),
+        ({}, "has no images. Expected a folder per class"),
+        ({"a": 0, "b": 0}, "has no images. Expected a folder per class"),
+        ({"a": 2, "b": 0}, "'b' in .*: a class folder without images"),
         ({"a": 2}, "has one class, 'a'"),
-        ({".": 3}, "3 pictures such as 000.png directly in it"),
-        ({"a": 1, "b": 1}, "leaves no picture to evaluate on"),
+        ({".": 3}, "3 images such as 000.png directly in it"),
+        ({"a": 1, "b": 1}, "leaves no image to evaluate on"),
         ({"deep/er/train/a": 1, "deep/er/val/a": 1}, "Did you mean .*deep/er"),
         ({"val/a": 1, "test/a": 1}, "has val/ but no train/"),
-        ({"train": 3, "val/a": 1}, "3 pictures such as 000.png directly in it"),
-        ({"train/a": 1, "train/b": 1, "val": 2}, "not sorted into classes: 2 pictures such as 000.png"),
-        ({"train/a": 1, "train/b": 1, "val/a": 0}, "val has no pictures"),
+        ({"train": 3, "val/a": 1}, "3 images such as 000.png directly in it"),
+        ({"train/a": 1, "train/b": 1, "val": 2}, "not sorted into classes: 2 images such as 000.png"),
+        ({"train/a": 1, "train/b": 1, "val/a": 0}, "val has no images"),
         ({"train/a": 1, "train/b": 1, "val/a": 1}, "differ: 'b' only in train"),
         ({"train/a": 1, "train/b": 1, "val/a": 1, "val/c": 1, "val/b": 1}, "differ: 'c' only in val"),
         ({"train/a": 1, "train/b": 1, "val/A": 1, "val/b": 1}, "differ: 'A' only in val; 'a' only in train"),
@@ -169,7 +169,7 @@ def test_a_class_with_nothing_to_evaluate_on_keeps_an_empty_folder(write_folder:
     assert opened(root).val.labels == [0]
 
 
-def test_a_path_that_leads_nowhere_names_its_neighbours(write_folder: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_leads_nowhere_names_its_neighbors(write_folder: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_folder({"a": 2, "b": 2}, name="flowers")
     with pytest.raises(DataError, match=r"no folder .*flower. Did you mean 'flowers'\? \(in "):
         opened(root.parent / "flower")
@@ -182,4 +182,4 @@ def test_a_path_that_leads_nowhere_names_its_neighbours(write_folder: Write, mon
     with pytest.raises(DataError, match=r"'flowerz' is neither .* Did you mean 'flowers'"):
         opened(Path("flowerz"))
     with pytest.raises(DataError, match=r"data.source is empty"):
-        open_source(DataChoice(source=" "))
+        open_source(DataConfig(source=" "))
