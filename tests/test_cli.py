@@ -17,9 +17,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from metaformer.cli import commands
 from metaformer.cli.app import app, main
 from metaformer.cli.flags import ALIASES, leaves, nested
+from metaformer.cli.train import _usual_folder
 from metaformer.errors import InputError
 from metaformer.inference.predictor import expanded
 from metaformer.recipe import OptimizerConfig, Recipe
@@ -44,7 +44,7 @@ def painted(folder: Path, per_class: int = 3) -> Path:
 
 
 @pytest.fixture(scope="module")
-def random_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return painted(tmp_path_factory.mktemp("data") / "images")
 
 
@@ -382,7 +382,7 @@ def test_every_recipe_survives_yaml(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("optimizer: {batch_sise: 3}", "optimizer.batch_sise: no such field. Did you mean 'batch_size'?"),
-        ("optimizer: adamw", "no such field"),
+        ("optimizer: adamw", "optimizer: expected a mapping"),
         ("optimizer: {epochs: [1}", "not valid YAML"),
         ("- a\n- b", "expected fields"),
         ("optimizer: {epochs: three}", "optimizer.epochs: expected a whole number, got 'three'"),
@@ -417,9 +417,9 @@ def test_recipe_files_say_what_they_lack(tmp_path: Path) -> None:
 
 
 def test_the_usual_folder_names_model_and_data() -> None:
-    folder = commands._usual_folder(assembled(None, overrides={"data": {"source": "some/where/cats/"}}))
+    folder = _usual_folder(assembled(None, overrides={"data": {"source": "some/where/cats/"}}))
     assert folder == Path("runs/poolformer_s12-cats")
-    assert commands._usual_folder(Recipe(optimizer=OptimizerConfig())) == Path("runs/poolformer_s12-digits")
+    assert _usual_folder(Recipe(optimizer=OptimizerConfig())) == Path("runs/poolformer_s12-digits")
 
 
 # ---- models, files, help -------------------------------------------------------------------------------------------

@@ -283,7 +283,7 @@ def test_docstring_gives_the_published_figures_and_counts(file: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def random_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen training images and four others: bright tops and bright bottoms."""
     folder = tmp_path_factory.mktemp("images")
     noise = np.random.default_rng(0)

@@ -10,11 +10,7 @@ from cyclopts import Parameter
 
 from ..recipe import Recipe
 from ..run.recipe_files import shipped_plans
-from .flags import RUN, nested, with_flags
-
-
-def _option(help: str, *names: str, group: Any = RUN, **more: Any) -> Parameter:
-    return Parameter(name=names or None, help=help, group=group, **more)
+from .flags import command_line, nested, option, switch, with_flags
 
 
 @with_flags(
@@ -23,17 +19,15 @@ def _option(help: str, *names: str, group: Any = RUN, **more: Any) -> Parameter:
 def ablate(
     plan: Annotated[str, Parameter(help=f"A shipped plan ({', '.join(shipped_plans())}), or a Python or YAML file.")],
     *,
-    out: Annotated[Path | None, _option("Folder of the sweep [default: sweeps/PLAN-DATA].")] = None,
-    seeds: Annotated[int, _option("Runs of every row, with the seeds 0, 1, ...")] = 3,
+    out: Annotated[Path | None, option("Folder of the sweep [default: sweeps/PLAN-DATA].")] = None,
+    seeds: Annotated[int, option("Runs of every row, with the seeds 0, 1, ...")] = 3,
     only: Annotated[
-        tuple[str, ...] | None, _option("Only these rows beside the base.", consume_multiple=True, negative=())
+        tuple[str, ...] | None, option("Only these rows beside the base.", consume_multiple=True, negative=())
     ] = None,
-    workers: Annotated[int | None, _option("Runs at a time [default: one a GPU, or one a core].")] = None,
-    ray: Annotated[str | None, _option("Address of a Ray cluster to train on, or 'local'.")] = None,
-    resume: Annotated[bool, _option("Go on with the sweep in the folder.", negative=(), show_default=False)] = False,
-    overwrite: Annotated[
-        bool, _option("Remove the sweep in the folder first.", negative=(), show_default=False)
-    ] = False,
+    workers: Annotated[int | None, option("Runs at a time [default: one a GPU, or one a core].")] = None,
+    ray: Annotated[str | None, option("Address of a Ray cluster to train on, or 'local'.")] = None,
+    resume: Annotated[bool, switch("Go on with the sweep in the folder.")] = False,
+    overwrite: Annotated[bool, switch("Remove the sweep in the folder first.")] = False,
     **flags: Any,
 ) -> None:
     """Train a plan of variants under one recipe and say, with error bars, what made the difference.
@@ -47,7 +41,6 @@ def ablate(
     if ray is None:
         fork_server.begin()
     from ..ablation.ablate import ablate as carry_out
-    from . import commands
 
     said = nested(flags)
     carry_out(
@@ -60,7 +53,7 @@ def ablate(
         ray=ray,
         resume=resume,
         overwrite=overwrite,
-        command=commands.command_line.get(),
+        command=command_line.get(),
         since=since,
     )
 

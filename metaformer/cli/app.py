@@ -23,11 +23,16 @@ from rich.text import Text
 from ..errors import InputError
 from ..training.interrupt import RunInterrupted, SweepInterrupted
 from ..version import __version__
-from . import commands
 from .ablate import ablate
 from .bench import bench
 from .data import data
+from .evaluate import evaluate
 from .export import export
+from .flags import command_line
+from .models import models
+from .predict import predict
+from .report import report
+from .train import train
 
 MISTAKE = 2
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -42,13 +47,13 @@ app = App(
     help_format="plaintext",
     result_action="return_value",
 )
-app.command(commands.train)
+app.command(train)
 app.command(ablate)
 app.command(bench)
-app.command(commands.evaluate, name="eval")
-app.command(commands.predict)
-app.command(commands.models)
-app.command(commands.report)
+app.command(evaluate, name="eval")
+app.command(predict)
+app.command(models)
+app.command(report)
 app.command(export)
 app.command(data)
 app.register_install_completion_command()
@@ -57,7 +62,7 @@ app.register_install_completion_command()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives back the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands.command_line.set(shlex.join(["metaformer", *words]))
+    command_line.set(shlex.join(["metaformer", *words]))
     with _told_on_stderr():
         return _status(words)
 

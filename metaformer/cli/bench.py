@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .flags import RUN
+from .flags import command_line, option, switch
 
 QUIET = 0.02
 """A host that takes more of a virtual machine's time moves single ratios by more than what is to be measured."""
-
-
-def _option(help: str, *names: str, **more: Any) -> Parameter:
-    return Parameter(name=names or None, help=help, group=RUN, **more)
 
 
 def bench(
@@ -26,26 +22,24 @@ def bench(
     ],
     model: Annotated[
         tuple[str, ...],
-        _option("Rows of the zoo; what is not inference takes the first.", consume_multiple=True, negative=()),
+        option("Rows of the zoo; what is not inference takes the first.", consume_multiple=True, negative=()),
     ] = ("poolformer_s12",),
     batch_size: Annotated[
         tuple[int, ...],
-        _option("Images at a time; the first model is measured at each.", consume_multiple=True, negative=()),
+        option("Images at a time; the first model is measured at each.", consume_multiple=True, negative=()),
     ] = (8,),
-    size: Annotated[int, _option("Side of the images in pixels.")] = 224,
-    rounds: Annotated[int, _option("In each of them everyone has a turn.")] = 15,
-    threads: Annotated[int, _option("Of every engine.")] = 2,
-    device: Annotated[Literal["auto", "cpu", "cuda"], _option("Where to compute.")] = "cpu",
-    peers: Annotated[bool, _option("Measure timm, transformers and torchvision too.")] = True,
+    size: Annotated[int, option("Side of the images in pixels.")] = 224,
+    rounds: Annotated[int, option("In each of them everyone has a turn.")] = 15,
+    threads: Annotated[int, option("Of every engine.")] = 2,
+    device: Annotated[Literal["auto", "cpu", "cuda"], option("Where to compute.")] = "cpu",
+    peers: Annotated[bool, option("Measure timm, transformers and torchvision too.")] = True,
     compilers: Annotated[
-        bool, _option("Let what Inductor compiles, minutes a model, take part in the first comparison and training.")
+        bool, option("Let what Inductor compiles, minutes a model, take part in the first comparison and training.")
     ] = True,
     out: Annotated[
-        Path, _option("The JSON file, written after every round; the bar chart lies beside it as SVG.")
+        Path, option("The JSON file, written after every round; the bar chart lies beside it as SVG.")
     ] = Path("bench.json"),
-    quick: Annotated[
-        bool, _option("Two short rounds, nothing compiled: does it run?", negative=(), show_default=False)
-    ] = False,
+    quick: Annotated[bool, switch("Two short rounds, nothing compiled: does it run?")] = False,
 ) -> None:
     """Measure speed and memory, in turns with the other libraries, and the machine's own limit in the same rounds.
 
@@ -55,14 +49,13 @@ def bench(
     from ..benchmark.chart import write_chart
     from ..benchmark.setting import Setting
     from ..benchmark.tables import tables, told_beside
-    from . import commands
 
     setting = Setting(
         models=model, batch_sizes=batch_size, size=size, rounds=rounds, threads=threads, device=device, peers=peers,
         compilers=compilers, quick=quick,
     )  # fmt: skip
     with _Bar() as bar:
-        result = measured(setting, sections, out, bar, _without_out(commands.command_line.get()))
+        result = measured(setting, sections, out, bar, _without_out(command_line.get()))
     console = Console(highlight=False)
     wide = Console(highlight=False, width=max(console.width, 110))
     for table, rows in tables(result):

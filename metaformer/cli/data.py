@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ..errors import DataError
 from ..recipe import DataConfig
-from .flags import RUN, nested, with_flags
+from .flags import nested, option, switch, with_flags
 
 if TYPE_CHECKING:
     from ..data.inspection import Inspection, PartFigures
@@ -25,10 +25,6 @@ _UNITS = {"classification": "images", "detection": "objects", "segmentation": "p
 _WIDTH = 16  # of a bar, in characters
 
 
-def _option(help: str, *names: str, **more: Any) -> Parameter:
-    return Parameter(name=names or None, help=help, group=RUN, **more)
-
-
 @data.command
 @with_flags(DataConfig, "data.", "Data", without=("data.source",))
 def check(
@@ -36,9 +32,9 @@ def check(
     *,
     task: Annotated[
         Literal["classification", "detection", "segmentation"] | None,
-        _option("What it is to be used for [default: what its layout says].", show_default=False),
+        option("What it is to be used for [default: what its layout says].", show_default=False),
     ] = None,
-    as_json: Annotated[bool, _option("Print one JSON document.", "--json", negative=(), show_default=False)] = False,
+    as_json: Annotated[bool, switch("Print one JSON document.", "--json")] = False,
     **flags: Any,
 ) -> None:
     """Count what is in a data set and name everything that is broken in it.

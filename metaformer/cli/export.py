@@ -7,38 +7,33 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
 from ..metrics import figure_name
 from ..recipe import DataConfig
-from .flags import COMMON, RUN, nested, with_flags
-
-
-def _option(help: str, *names: str, group: Any = RUN, **more: Any) -> Parameter:
-    return Parameter(name=names or None, help=help, group=group, **more)
+from .flags import data_of, nested, option, switch, with_flags
 
 
 @with_flags(DataConfig, "data.", "Data", defaults=False)
 def export(
     *,
-    weights: Annotated[str | None, _option("A run's folder, a weights file, a hub id or a published model.")] = None,
-    out: Annotated[Path, _option("Folder to write; it appears once its answers are those of the original.")],
+    weights: Annotated[str | None, option("A run's folder, a weights file, a hub id or a published model.")] = None,
+    out: Annotated[Path, option("Folder to write; it appears once its answers are those of the original.")],
     format: Annotated[
         Literal["onnx", "openvino", "torch", "aot", "safetensors"],
-        _option("onnx, OpenVINO's IR, a torch.export program, AOTInductor's machine code, or the plain weights."),
+        option("onnx, OpenVINO's IR, a torch.export program, AOTInductor's machine code, or the plain weights."),
     ] = "onnx",
     precision: Annotated[
         Literal["fp32", "bf16", "int8"],
-        _option("int8 is fitted to training images of --data, or of the run.", "--precision", group=COMMON),
+        option("int8 is fitted to training images of --data, or of the run.", "--precision"),
     ] = "fp32",
-    model: Annotated[str | None, _option("A row of the zoo: for published weights and files of others.")] = None,
+    model: Annotated[str | None, option("A row of the zoo: for published weights and files of others.")] = None,
     size: Annotated[
-        tuple[int, int] | None, _option("Height and width of a classifier's images.", negative=(), show_default=False)
+        tuple[int, int] | None, option("Height and width of a classifier's images.", negative=(), show_default=False)
     ] = None,
-    overwrite: Annotated[bool, _option("Replace the export in the folder.", negative=(), show_default=False)] = False,
-    as_json: Annotated[bool, _option("Print one JSON document.", "--json", negative=(), show_default=False)] = False,
+    overwrite: Annotated[bool, switch("Replace the export in the folder.")] = False,
+    as_json: Annotated[bool, switch("Print one JSON document.", "--json")] = False,
     **flags: Any,
 ) -> None:
     """Write a trained model for an engine.
@@ -47,7 +42,6 @@ def export(
     run was judged on; with labels its figures stand before and after.
     """
     from ..deploy import export as exporting
-    from .commands import data_of
 
     result = exporting.export(
         weights,

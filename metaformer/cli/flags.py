@@ -9,13 +9,25 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Optional, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Optional, get_args, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter
+
+from ..errors import DataError, InputError
+from ..recipe import DataConfig
+
+command_line: ContextVar[str] = ContextVar("command_line", default="")
+"""What was typed, kept in a run's config.json."""
+
+OPTIONS = Group("Options", sort_key=0)
+COMMON = Group("Common", sort_key=1)
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
 
 ALIASES = {
     "data.source": "--data",
@@ -37,6 +49,16 @@ ALIASES = {
     "task": "--task",
 }
 """Short names of the fields that are set most often; the dotted names always work too."""
+
+
+def option(help: str, *names: str, group: Group = OPTIONS, **settings: Any) -> Parameter:
+    """A flag of one command; ``settings`` are those of ``cyclopts.Parameter``."""
+    return Parameter(name=names or None, help=help, group=group, **settings)
+
+
+def switch(help: str, *names: str) -> Parameter:
+    """A flag that is off unless given, without a ``--no-`` form."""
+    return option(help, *names, negative=(), show_default=False)
 
 
 @dataclass(frozen=True)
@@ -123,10 +145,6 @@ def with_flags(
     return decorate
 
 
-RUN = Group("Run", sort_key=0)
-COMMON = Group("Common", sort_key=1)
-
-
 def _parameter(field: Field, defaults: bool, taken: Sequence[str]) -> inspect.Parameter:
     alias = ALIASES.get(field.path)
     alias = None if alias in taken else alias
@@ -174,3 +192,30 @@ def nested(flags: Mapping[str, Any]) -> dict[str, Any]:
             here = here.setdefault(branch, {})
         here[leaf] = value
     return tree
+
+
+def at_least_one(batch_size: int) -> int:
+    """``--batch-size``, checked."""
+    if batch_size < 1:
+        raise DataError(f"--batch-size: expected at least 1, got {batch_size}")
+    return batch_size
+
+
+def data_of(weights: str | None, said: dict[str, Any]) -> DataConfig | None:
+    """The run's own choice of images with what was said over it; None where nothing was said."""
+    if not said:
+        return None
+    from ..run.folder import CONFIG, stored_recipe
+
+    is_run = weights is not None and (Path(weights) / CONFIG).is_file()
+    own = _or_none(lambda: stored_recipe(Path(weights or "")).data) if is_run else None
+    if own is None and "source" not in said:
+        raise DataError("which images? Give --data a folder or the name of a data set")
+    return (own or DataConfig()).updated(said, "data")
+
+
+def _or_none(read: Any) -> Any:
+    try:
+        return read()
+    except InputError:
+        return None
