@@ -27,11 +27,11 @@ class DataError(InputError):
 
 
 class RunError(InputError):
-    """A training run that cannot start or go on: its folder, its disk, its loss."""
+    """A training run that cannot start or continue: its folder, its disk, its loss."""
 
 
-class BrokeDownError(RunError):
-    """A training whose loss or weights are no longer numbers: for an ablation a result like any other."""
+class DivergedError(RunError):
+    """Training diverged: the loss or the weights are not finite. Ablations record it as a result."""
 
 
 class MissingExtraError(InputError, ImportError):

@@ -1,24 +1,49 @@
-"""What a run's figures are called where people read them. No torch here: the command line and reports use it."""
+"""A metric as data: its name in files, its label for people, its unit, and which way is better. No torch here.
+
+Each task lists its own (``tasks/NAME``); the trainer, the command line and the reports read them there.
+"""
 
 from __future__ import annotations
 
-NAMES = {
-    "loss": "loss",
-    "top1": "top-1",
-    "top5": "top-5",
-    "box_ap": "box AP",
-    "box_ap50": "box AP50",
-    "box_ap75": "box AP75",
-    "mask_ap": "mask AP",
-    "mask_ap50": "mask AP50",
-    "mask_ap75": "mask AP75",
-    "miou": "mIoU",
-    "pixel_accuracy": "pixel accuracy",
-    "mean_accuracy": "mean accuracy",
-}
-"""Figures by the name they have in ``metrics.csv`` and ``evaluation.json``; all but the loss are shares in [0, 1]."""
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isnan
+from typing import Literal
+
+from .records import Record
 
 
-def figure_name(name: str) -> str:
-    """``box AP50`` for ``box_ap50``; a figure without an entry has its underscores taken out."""
-    return NAMES.get(name) or name.replace("_ap_", " AP ").replace("_ar_", " AR ").replace("_", " ")
+@dataclass(frozen=True, kw_only=True)
+class MetricDef(Record):
+    """One metric of a task."""
+
+    name: str
+    """As in ``metrics.csv`` and ``evaluation.json``, such as ``box_ap50``."""
+    label: str
+    """As people read it, such as ``box AP50``."""
+    unit: Literal["share", "nats", "count"] = "share"
+    """``share``: in [0, 1], printed in percent; ``nats``: a loss; ``count``: a plain number."""
+    better: Literal["higher", "lower"] = "higher"
+    """Which direction is an improvement."""
+    shown: bool = False
+    """Whether the line of an epoch has room for it and learning curves draw it."""
+
+    def is_better(self, value: float, than: float | None) -> bool:
+        """Whether ``value`` improves on ``than``; everything but NaN improves on None."""
+        if isnan(value):
+            return False
+        if than is None or isnan(than):
+            return True
+        return value > than if self.better == "higher" else value < than
+
+    def best(self, values: Iterable[float]) -> float | None:
+        """The best of some values, NaN left out; None where there is none."""
+        best: float | None = None
+        for value in values:
+            if self.is_better(value, best):
+                best = value
+        return best
+
+
+LOSS = MetricDef(name="loss", label="loss", unit="nats", better="lower", shown=True)
+"""The evaluation loss, which most tasks have."""

@@ -1,4 +1,4 @@
-"""What travels between the rooms: grids, batches, pyramids, preprocessing, and the protocols of a task.
+"""What travels between the rooms: grids, batches, preprocessing, and what a trainer knows of a task.
 
 Letters used for shapes everywhere: B batch, C channels (the width), H and W rows and columns, N tokens, K classes.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import floor
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from .metrics import MetricDef
 from .records import Record
 
 if TYPE_CHECKING:
@@ -50,21 +51,27 @@ class Preprocessing(Record):
 
 @dataclass
 class Batch:
-    """Images and what is known of them: tensors where all images share a size, lists of B where they do not."""
+    """Samples and what is known of them: tensors where all inputs share a size, lists of B where they do not."""
 
-    images: Any
-    """(B, C, H, W) float32, or (C, H, W) each; normalized for classifiers and segmenters, in [0, 1] for detectors."""
+    inputs: Any
+    """Images (B, C, H, W) float32, or (C, H, W) each; normalized for classifiers and segmenters, in [0, 1] for
+    detectors. Token ids (B, L) int64 for text."""
     targets: Any
     """(B,) class indices, or (B, K) class probabilities once images were mixed; label maps (B, H, W) or (H, W) each;
-    for detectors a mapping for each image (``Objects``)."""
+    for detectors a mapping for each image (``Objects``). None where nothing is known of the samples."""
+    mask: Tensor | None = None
+    """(B, N), True where a token is real; None where all are."""
 
     def to(self, device: object) -> Batch:
         """The same batch on another device."""
-        return Batch(_moved(self.images, device), _moved(self.targets, device))
+        return Batch(_moved(self.inputs, device), _moved(self.targets, device), _moved(self.mask, device))
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.inputs)
 
+
+IGNORED = 255
+"""What pixels without a class have in a label map, once it is read."""
 
 Objects = dict[str, "Tensor"]
 """What is in one image, for G objects: ``boxes`` (G, 4) float32, left, top, right, bottom in pixels of the image;
@@ -74,15 +81,13 @@ image's index in its set. What a model found has ``scores`` (G,) beside, best fi
 
 def _moved(value: Any, device: object) -> Any:
     """Tensors in lists and mappings on another device."""
+    if value is None:
+        return None
     if isinstance(value, list):
         return [_moved(item, device) for item in value]
     if isinstance(value, dict):
         return {key: _moved(item, device) for key, item in value.items()}
     return value.to(device, non_blocking=True)
-
-
-Pyramid = dict[str, "Tensor"]
-"""Feature maps keyed by level: ``{"stride4": (B, C1, H/4, W/4), ...}``."""
 
 
 class Metric(Protocol):
@@ -96,28 +101,36 @@ class Metric(Protocol):
         """Everything this process has seen so far, as something that can be pickled."""
 
     def compute(self, parts: Sequence[Any]) -> Mapping[str, float]:
-        """Named figures from the parts of all processes, such as ``{"loss": 0.4, "top1": 0.91}``."""
+        """Values by metric name from the parts of all processes, such as ``{"loss": 0.4, "top1": 0.91}``."""
 
 
-class Task(Protocol):
-    """Predictions and labels to a loss and to figures. A task never builds a layer."""
+class Objective(Protocol):
+    """What a run optimizes and is measured by: model outputs and targets to a loss and to metrics.
+
+    One for each run (``tasks/NAME/objective.py``); the trainer knows no more of a task than this. It never builds a
+    layer.
+    """
 
     @property
-    def best(self) -> str:
-        """The figure that decides which weights are the best, larger is better (``"top1"``)."""
+    def metrics(self) -> tuple[MetricDef, ...]:
+        """What ``metric`` computes, in the order of a run's ``metrics.csv``; some may be absent."""
 
     @property
-    def figures(self) -> tuple[str, ...]:
-        """What its metric computes, by name and in the order of a run's ``metrics.csv``; some may be absent."""
+    def primary(self) -> MetricDef:
+        """The metric that decides which weights are the best."""
 
-    def outputs(self, model: Any, batch: Batch) -> Any:
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Names of the metrics that ``count`` gives while training."""
+
+    def forward(self, model: Any, batch: Batch) -> Any:
         """What the model says of a batch, in the mode it is in: the call itself, as this task's models want it."""
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         """The mean loss over the batch, a scalar, of what the model said in training mode."""
 
-    def correct(self, outputs: Any, batch: Batch) -> Tensor | None:
-        """How many of the batch are answered right, a scalar; None where that has no meaning."""
+    def count(self, outputs: Any, batch: Batch) -> Mapping[str, tuple[Tensor | float, float]]:
+        """Right answers and counted answers of the batch, by metric; empty where that has no meaning."""
 
     def metric(self) -> Metric:
         """A fresh accumulator."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import RunError
+from ..files import replace_file
 from ..run import folder as run_folder
-from ..weights.safetensors_io import replace_file
 from .lock import LOCK
 
 PLAN, JOURNAL, RUNS = "plan.json", "journal.jsonl", "runs"

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ..data.sets import ImageSplits
 from ..data.sources import open_source
-from ..errors import BrokeDownError, InputError, RunError
+from ..errors import DivergedError, InputError, RunError
 from ..recipe import DataConfig, Recipe
 from ..records import Record
 from ..run.folder import read_config, start_over
@@ -71,7 +71,7 @@ def carried_out(job: Job) -> Outcome:
     try:
         with locked(Path(job.folder), "another process is training here", PATIENCE):
             _train(job)
-    except BrokeDownError as error:
+    except DivergedError as error:
         event, reason = "broke down", str(error).split(". ")[0].removeprefix("training stopped: ")
     except InputError as error:
         event, reason = "failed", str(error)

@@ -22,9 +22,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..errors import MissingExtraError, RunError
+from ..files import replace_file
 from ..run import folder as run_folder
 from ..training.journal import METRICS
-from ..weights.safetensors_io import replace_file
 from .folder import PLAN, sweep_of
 from .job import Job, Outcome, carried_out
 

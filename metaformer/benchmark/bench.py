@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import torch
 
 from ..errors import InputError, did_you_mean
+from ..files import replace_file
 from ..recipe import Machine
 from ..training.device import chosen_device
-from ..weights.safetensors_io import replace_file
 from ..zoo.catalogue import find
 from .contenders import contenders
 from .growth import MIXERS, SIDES, grow

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import DataError
-from ..recipe import DataConfig
 from .annotated import IGNORED
-from .coco import CocoDataset, is_coco_folder, open_detection
+from .coco import CocoDataset
 from .decode import UnreadableImage, read_size
-from .label_maps import LabelMapDataset, is_label_map_folder, open_segmentation
+from .label_maps import LabelMapDataset
 from .sets import ArrayDataset, BadFile, ImageFileDataset, LabeledImages, Progress
-from .sources import open_source
 from .verify import Size
-
-TaskName = Literal["classification", "detection", "segmentation"]
 
 SMALL, MEDIUM = 32**2, 96**2
 """Pixels of an object's area below which COCO calls it small, and medium."""
@@ -64,90 +58,10 @@ class PartFigures:
     """Share of the pixels that belong to no class."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inspection:
-    """A data set, looked at from end to end."""
-
-    source: str
-    task: TaskName
-    classes: tuple[str, ...]
-    has_masks: bool
-    held_out_here: bool
-    """Whether the set came in one piece, and the parts are drawn."""
-    parts: tuple[PartFigures, ...]
-    broken: tuple[BadFile, ...]
-    """What cannot be right, and why."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
-
-
-def guessed_task(choice: DataConfig) -> TaskName:
-    """What a source is laid out for."""
-    root = Path(choice.source).expanduser()
-    if is_coco_folder(root):
-        return "detection"
-    return "segmentation" if is_label_map_folder(root) else "classification"
-
-
-LAYOUTS: dict[TaskName, str] = {
-    "classification": "a folder for each class",
-    "detection": "COCO's",
-    "segmentation": "ADE20K's",
-}
-"""How the folders of each task's sets are laid out."""
-
-
-def other_layout(choice: DataConfig, task: TaskName) -> str:
-    """What to give for a folder that is annotated for another task; None where it is not."""
-    found = guessed_task(choice)
-    if found in (task, "classification"):
-        return ""
-    return f"{choice.source} is in {LAYOUTS[found]} layout; give --task {found} or --recipe {found}"
-
-
-def inspected(choice: DataConfig, task: TaskName | None = None, progress: Progress | None = None) -> Inspection:
-    """Everything worth knowing of a data set before a model is trained on it; ``task`` is guessed where left out.
-
-    Faults are collected, whatever ``choice.on_bad_image`` says. Raises ``DataError`` where the set as a whole cannot be
-    opened.
-    """
-    task = task or guessed_task(choice)
-    opening: Callable[..., Any] = {
-        "classification": open_source,
-        "detection": open_detection,
-        "segmentation": open_segmentation,
-    }[task]
-    try:
-        sets = opening(replace(choice, on_bad_image="skip"), progress)
-    except DataError:
-        opening(replace(choice, on_bad_image="refuse"), None)  # says what is wrong one by one, where that is the reason
-        raise
-    broken = list(sets.skipped)
-    figures: dict[TaskName, Callable[..., PartFigures]] = {
-        "classification": _class_figures,
-        "detection": _object_figures,
-        "segmentation": _pixel_figures,
-    }
-    parts = tuple(
-        figures[task](name, images, len(sets.classes), broken, progress)
-        for name, images in (("train", sets.train), ("val", sets.val))
-    )
-    return Inspection(
-        source=choice.source,
-        task=task,
-        classes=sets.classes,
-        has_masks=getattr(sets, "has_masks", False),
-        held_out_here=sets.held_out_here,
-        parts=parts,
-        broken=tuple(broken),
-    )
-
-
-def _class_figures(
-    name: Literal["train", "val"], images: LabeledImages, classes: int, broken: list[BadFile], _: Progress | None
+def class_figures(
+    name: Literal["train", "val"], images: LabeledImages, classes: int, bad: list[BadFile], progress: Progress | None
 ) -> PartFigures:
+    """Images and their sizes, by class."""
     sizes: list[Size] = []
     if isinstance(images, ArrayDataset):
         sizes = [(images.pixels.shape[1], images.pixels.shape[2])] * len(images)
@@ -156,14 +70,15 @@ def _class_figures(
             try:
                 sizes.append(read_size(path))
             except UnreadableImage as error:
-                broken.append(BadFile(error.name, error.reason))
+                bad.append(BadFile(error.name, error.reason))
     counts = _counted(images.labels, classes)
     return PartFigures(name=name, images=len(images), counts=counts, occurs_in=counts, **_extremes(sizes))
 
 
-def _object_figures(
-    name: Literal["train", "val"], images: CocoDataset, classes: int, _: list[BadFile], __: Progress | None
+def object_figures(
+    name: Literal["train", "val"], images: CocoDataset, classes: int, bad: list[BadFile], progress: Progress | None
 ) -> PartFigures:
+    """Objects, by class, and their areas."""
     truth = images.ground_truth()["annotations"]
     objects = [annotation for annotation in truth if not annotation["iscrowd"]]
     labels = [annotation["category_id"] - 1 for annotation in objects]
@@ -190,20 +105,21 @@ def _object_figures(
     )
 
 
-def _pixel_figures(
+def pixel_figures(
     name: Literal["train", "val"],
     images: LabelMapDataset,
     classes: int,
-    broken: list[BadFile],
+    bad: list[BadFile],
     progress: Progress | None,
 ) -> PartFigures:
+    """Pixels, by class."""
     counts, occurs_in = np.zeros(IGNORED + 1, np.int64), np.zeros(IGNORED + 1, np.int64)
     sizes: list[Size] = []
     for index in range(len(images)):
         try:
             label_map = images.label_map(index).numpy()
         except UnreadableImage as error:
-            broken.append(BadFile(error.name, error.reason))
+            bad.append(BadFile(error.name, error.reason))
             continue
         here = np.bincount(label_map.ravel(), minlength=IGNORED + 1)
         counts, occurs_in = counts + here, occurs_in + (here > 0)

@@ -30,6 +30,7 @@ from ..data.transforms.image import evaluation_transform
 from ..data.transforms.paired import detector_input, segmenter_input
 from ..errors import DataError, InputError, RunError, did_you_mean
 from ..factory.classifier import create_model
+from ..files import replace_file
 from ..inference.loaded import LoadedModel, load_any, task_of
 from ..model.dense.detector import Detector
 from ..recipe import DataConfig
@@ -40,7 +41,7 @@ from ..tasks.task import work_of
 from ..version import __version__
 from ..weights.description import Description, describe
 from ..weights.hub import from_pretrained
-from ..weights.safetensors_io import read_tensors, replace_file, write_tensors
+from ..weights.safetensors_io import read_tensors, write_tensors
 from ..weights.save import load_model, save_weights
 from ..zoo.catalogue import CATALOGUE
 from .compile import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import WeightsError, did_you_mean
 from ..factory.classifier import create_model
 from ..model.build import Model
-from ..spec.dense import DenseSpec
+from ..tasks.task import TASKS
 from ..weights.description import Description
 from ..weights.hub import describe_source, from_pretrained
 from ..weights.load import load_weights
@@ -36,11 +36,9 @@ class LoadedModel:
 
 
 def task_of(source: str | Path | None) -> str:
-    """What a run's folder, a weights file or a hub id was trained for; ``classification`` where it does not say."""
+    """What a run's folder, a weights file or a hub id was trained for; the table's first task where it does not say."""
     description = None if source is None or str(source) in CATALOGUE else _description_or_none(source)
-    if description is None or not isinstance(description.spec, DenseSpec):
-        return "classification"
-    return "detection" if description.spec.finds_objects else "segmentation"
+    return next(iter(TASKS)) if description is None else description.task
 
 
 def load_any(

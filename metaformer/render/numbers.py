@@ -8,6 +8,8 @@ from math import isfinite
 from os.path import commonprefix
 from typing import Any, TypeGuard
 
+from ..metrics import MetricDef
+
 DASH = "–"
 
 
@@ -45,9 +47,16 @@ def compact(value: float) -> str:
     return f"{value:g}".replace("e-0", "e-")
 
 
-def figure(value: object) -> str:
+def number(value: object) -> str:
     """A loss or a rate with four significant digits."""
     return f"{value:.4g}".replace("e-0", "e-") if known(value) else DASH
+
+
+def metric_text(metric: MetricDef, value: object, digits: int = 2) -> str:
+    """A metric's value by its unit: shares in percent."""
+    if metric.unit == "share":
+        return percent(value, digits)
+    return count(value) if metric.unit == "count" else number(value)
 
 
 def duration(seconds: object) -> str:

@@ -1,92 +1,132 @@
-"""What ``config.json`` says of a run: everything that is known before the first update.
+"""``config.json`` of a run: everything that is known before the first update. No torch here.
 
-In: a model, the data and a recipe. Out: plain data, ready for JSON.
+Written when a run starts, read by whatever resumes, evaluates, exports or reports it, through the same record.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import subprocess
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
-import torch
-
-from ..data.sets import ImageSplits
-from ..model.build import Model
-from ..model.complexity import count_macs, count_parameters
+from ..errors import InputError, RunError
+from ..files import read_json, write_json
+from ..metrics import MetricDef
 from ..recipe import Recipe
-from ..training.device import chosen_device
-from ..version import __version__
-from ..weights.description import describe
-from ..weights.safetensors_io import replace_file
-from .folder import CONFIG
+from ..records import Record
+from ..spec.dense import DenseSpec
+from ..spec.model import AnySpec
+from ..tasks.task import Task, task_named
+from ..types import Preprocessing
+
+CONFIG = "config.json"
 
 
-def described(recipe: Recipe, model: Model, sets: ImageSplits, command: str) -> dict[str, Any]:
-    """The content of config.json."""
-    return {
-        "recipe": recipe.to_dict(),
-        "name": model.name,
-        "spec": describe(model).spec.to_dict(),
-        "preprocessing": model.preprocessing.to_dict(),
-        "classes": list(sets.classes),
-        "version": __version__,
-        "commit": commit(),
-        "command": command,
-        "data": {
-            "source": recipe.data.source,
-            "train": len(sets.train),
-            "val": len(sets.val),
-            "skipped": [{"path": bad.path, "reason": bad.reason} for bad in sets.skipped],
-        },
-        "parameters": count_parameters(model),
-        "macs": count_macs(model),
-        "machine": machine(recipe),
-    }
+@dataclass(frozen=True, kw_only=True)
+class _ConfigRecord(Record):
+    error: ClassVar[type[InputError]] = RunError
 
 
-@cache
-def commit() -> str | None:
-    """The commit of the checkout this library runs from, with a ``+`` where files differ from it; None elsewhere."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    asked = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        return None
+@dataclass(frozen=True, kw_only=True)
+class SkippedFile(_ConfigRecord):
+    """A file of the dataset that was left out."""
+
+    path: str
+    reason: str
 
 
-def machine(recipe: Recipe) -> dict[str, Any]:
-    """What it runs on."""
-    device = chosen_device(recipe.machine)
-    return {
-        "cpu": cpu_name(),
-        "threads": recipe.machine.threads or torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else device,
-        "processes": int(os.environ.get("WORLD_SIZE", 1)),
-    }
+@dataclass(frozen=True, kw_only=True)
+class DataSummary(_ConfigRecord):
+    """What a run is trained and evaluated on."""
+
+    source: str
+    train: int
+    """Training samples."""
+    val: int
+    """Validation samples."""
+    skipped: tuple[SkippedFile, ...] = ()
 
 
-def cpu_name() -> str:
-    """The processor's name as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+@dataclass(frozen=True, kw_only=True)
+class MachineSummary(_ConfigRecord):
+    """What a run is trained on."""
+
+    cpu: str = ""
+    threads: int | None = None
+    torch: str = ""
+    python: str = ""
+    device: str = ""
+    processes: int = 1
 
 
-def write_config(folder: Path, config: dict[str, Any]) -> Path:
-    """Write config.json, all or nothing."""
-    path = folder / CONFIG
-    replace_file(path, (json.dumps(config, indent=2) + "\n").encode())
-    return path
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(_ConfigRecord):
+    """A run before its first update."""
+
+    recipe: Recipe
+    name: str
+    """The model's."""
+    spec: AnySpec | DenseSpec
+    """The whole model; mixers that are Python objects by their names only."""
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    primary: str | None = None
+    """The metric that decides which epoch is the best; not in runs of 0.1.0."""
+    data: DataSummary
+    parameters: int
+    macs: int
+    """Multiply-adds of one sample."""
+    machine: MachineSummary = field(default_factory=MachineSummary)
+    version: str = ""
+    commit: str | None = None
+    command: str = ""
+
+    @property
+    def task(self) -> Task:
+        """The run's task."""
+        return task_named(self.recipe.task)
+
+    def primary_metric(self, measured: tuple[str, ...] = ()) -> MetricDef:
+        """The metric that decides; for runs of 0.1.0, which do not say, by what was measured."""
+        named = [metric for metric in self.task.metrics if metric.name == self.primary]
+        return named[0] if named else self.task.primary(measured)
+
+    def write(self, folder: Path) -> Path:
+        """Write config.json, all or nothing."""
+        return write_json(folder / CONFIG, self.to_dict())
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The config.json of a run's folder.
+
+        Raises:
+            RunError: it is not there, damaged, or not a run's; the message names it.
+        """
+        path = folder / CONFIG
+        data = read_json(path)
+        if not isinstance(data.get("recipe"), Mapping):
+            raise RunError(f"{path}: expected the config.json of a run, with a recipe in it")
+        try:
+            return cls.from_dict(_completed(data))
+        except InputError as error:
+            raise RunError(f"{path}: {error}") from None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run wrote this folder."""
+    return (folder / CONFIG).is_file()
+
+
+def run_of(source: str | Path | None) -> Path | None:
+    """The run's folder that weights belong to: the folder itself, or the one a file is in; None for other weights."""
+    folders = () if source is None else (Path(source).expanduser(), Path(source).expanduser().parent)
+    return next((folder for folder in folders if is_run(folder)), None)
+
+
+def _completed(data: dict[str, Any]) -> dict[str, Any]:
+    """Runs from before ``data.memory`` was a choice read their images one at a time, which draws differently."""
+    recipe = dict(data["recipe"])
+    if isinstance(recipe.get("data"), Mapping):
+        recipe["data"] = {"memory": "never", **recipe["data"]}
+    return data | {"recipe": recipe}

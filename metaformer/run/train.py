@@ -1,36 +1,41 @@
 """Where the rooms meet: a recipe in, a trained model and a run folder out.
 
-``train`` opens the images, builds the model for them, hands both to the trainer, and at the end evaluates and
-writes the report. What that means for a task is said in ``work/``. It prints what it decided by itself. Works alone and
-under ``torchrun``.
+``train`` opens the data, builds the model for it, hands both to the trainer, and at the end evaluates and writes the
+report. What that means for a task is up to the task's object (``tasks/``). It prints what it decided by itself. Works
+alone and under ``torchrun``.
 """
 
 from __future__ import annotations
 
+import os
+import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from ..data.loading.loader import MemoryLoader
-from ..recipe import DataConfig, Recipe
+from ..metrics import MetricDef
+from ..model.complexity import count_macs, count_parameters
+from ..recipe import Machine, Recipe
 from ..spec.model import AnySpec
-from ..tasks.task import Work, work_of
-from ..training.device import processes
+from ..tasks.task import EvaluationOptions, Loaders, Task, task_named
+from ..training.device import chosen_device, processes
 from ..training.journal import Events, MetricsFile
 from ..training.observer import Observer
 from ..training.progress import ProgressBars
 from ..training.trainer import BEST, LAST, Trainer
+from ..version import __version__
 from ..weights.description import describe
 from ..weights.safetensors_io import read_tensors
 from . import folder as run_folder
-from .config import described, write_config
-from .folder import EVALUATION
+from .config import DataSummary, MachineSummary, RunConfig, SkippedFile
+from .data import open_data, progress_bars
+from .evaluate import read_evaluation, write_evaluation
+from .provenance import commit, cpu_name
 
 if TYPE_CHECKING:
     from ..training.trainer import FitResult
@@ -41,14 +46,14 @@ class RunResult:
     """What a run came to."""
 
     folder: Path
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     """Of the evaluation in ``evaluation.json``."""
     last: Mapping[str, float]
     """Everything measured in the last epoch, as in ``metrics.csv``."""
-    figure: str
-    """The figure by which weights are the best, such as ``top1``."""
-    best: float
-    """The best of any epoch, a share."""
+    primary: MetricDef
+    """The metric by which weights are the best."""
+    best: float | None
+    """Its best value in any epoch; None where it was never measured."""
     best_epoch: int
     """The epoch it came from; the first is 1."""
     seconds: float
@@ -63,14 +68,14 @@ class RunResult:
 
 def train(
     recipe: Recipe | None,
-    folder: Path,
+    folder: str | Path,
     *,
     resume: bool = False,
     overwrite: bool = False,
     command: str = "",
     spec: AnySpec | None = None,
-    sets: Any = None,
-    judged: Literal["best", "last"] = "best",
+    splits: Any = None,
+    evaluated: Literal["best", "last"] = "best",
     title: str = "",
     page: bool = True,
     console: Console | None = None,
@@ -80,181 +85,182 @@ def train(
     Args:
         recipe: the run; None takes the folder's own, to resume it.
         folder: where everything is written; new, empty, or a run's with ``resume`` or ``overwrite``.
-        resume: go on from the folder's newest state, exactly.
+        resume: continue from the folder's newest state, exactly.
         overwrite: remove the run that is in the folder once this one is ready to start.
         command: the command line, kept in config.json.
-        spec: a model of your own in place of ``recipe.model.name``.
-        sets: images that are open already; opened from ``recipe.data`` when left out.
-        judged: which weights evaluation.json and the report show: those of the best epoch or of the last.
+        spec: a model of your own in place of ``recipe.model.name``; for dense tasks, its backbone.
+        splits: data that is open already; opened from ``recipe.data`` when left out.
+        evaluated: which weights evaluation.json and the report show: those of the best epoch or of the last.
         title: a word in front of the progress bars.
         page: whether the report is written at the end; ``metaformer report`` writes it later too.
         console: where to print; standard output when left out.
 
     Returns:
-        The result on the main process, nothing on the others of a ``torchrun``.
+        The result on the main process, None on the others of a ``torchrun``.
 
     Raises:
-        InputError: anything a person can mend, before the folder is touched where possible.
+        InputError: anything a person can fix, before the folder is touched where possible.
         RunInterrupted: after SIGTERM, SIGUSR1 or Ctrl-C, with the state saved.
     """
+    folder = Path(folder)
     is_main = processes()[0] == 0
     console = (console or Console()) if is_main else Console(quiet=True)
     if is_main:
-        run_folder.check(folder, resume=resume, overwrite=overwrite)
+        run_folder.RUN_FOLDER.check(folder, resume=resume, overwrite=overwrite)
     if resume:
-        recipe = run_folder.resumed(folder, recipe)
+        recipe = run_folder.recipe_to_resume(folder, recipe)
     recipe = recipe or Recipe()
-    work = work_of(recipe.task)
-    sets = sets or open_images(work, recipe.data, console)
+    task = task_named(recipe.task)
+    splits = splits or open_data(task, recipe.data, console)
     if resume:
-        run_folder.expect_same_data(folder, sets.classes, len(sets.train), len(sets.val))
-    model, notes = work.fitted_model(recipe, sets, spec)
+        run_folder.expect_same_data(folder, splits.classes, len(splits.train), len(splits.val))
+    model, notes = task.build(recipe, splits, spec)
     if spec is not None:
         model.name = title or "custom"
-    config = described(recipe, model, sets, command)
-    _introduce(console, title, folder, config, notes, resume)
+    objective = task.objective(recipe, splits, model)
+    config = _config(recipe, model, splits, objective.primary, command)
+    if not title:
+        _introduce(console, folder, config, notes, resume)
     opening = _Opening(folder, config, resume)
     observers = [opening, MetricsFile(), Events(), ProgressBars(title, console, lines=not title)]
     with progress_bars(console) as show:
-        equipment = work.equipment(recipe, sets, model, show)
+        loaders = task.loaders(recipe, splits, model, show)
     trainer = Trainer(
         model,
-        equipment.task,
+        objective,
         recipe,
-        equipment.train_loader,
-        equipment.val_loader,
+        loaders.train,
+        loaders.val,
         folder,
-        equipment.mixing,
+        loaders.mixing,
         observers,
-        describe(model, sets.classes).header,
+        describe(model, splits.classes).header,
     )
     try:
         fit = trainer.fit(resume=resume)
     finally:
-        for loader in (trainer.train_loader, trainer.val_loader):
-            loader.close()  # type: ignore[attr-defined]
+        for loader in (loaders.train, loaders.val):
+            loader.close()
     if not is_main:
         return None
-    return _closed(work, trainer, fit, opening, sets, judged, page, console)
+    return _finished(task, trainer, loaders, fit, opening, splits, evaluated, page, console)
 
 
-def open_images(work: Work, choice: DataConfig, console: Console) -> Any:
-    """Open a data set with a bar while its files are checked, and say what was left out."""
-    with progress_bars(console) as show:
-        sets = work.open(choice, show)
-    if sets.skipped:
-        console.print(f"{len(sets.skipped)} files left out, they cannot be used:", style="yellow", highlight=False)
-        for bad in sets.skipped[:5]:
-            console.print(f"  {bad.path}: {bad.reason}", markup=False, highlight=False)
-    return sets
+def _config(recipe: Recipe, model: Any, splits: Any, primary: MetricDef, command: str) -> RunConfig:
+    return RunConfig(
+        recipe=recipe,
+        name=model.name,
+        spec=describe(model).spec,
+        preprocessing=model.preprocessing,
+        classes=tuple(splits.classes),
+        primary=primary.name,
+        data=DataSummary(
+            source=recipe.data.source,
+            train=len(splits.train),
+            val=len(splits.val),
+            skipped=tuple(SkippedFile(path=bad.path, reason=bad.reason) for bad in splits.skipped),
+        ),
+        parameters=count_parameters(model),
+        macs=count_macs(model),
+        machine=_machine(recipe.machine),
+        version=__version__,
+        commit=commit(),
+        command=command,
+    )
 
 
-@contextmanager
-def progress_bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A function that is told what is done, how many of how many, and shows it on a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bars: dict[str, Any] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in bars:
-                bars[what] = progress.add_task(what, total=total)
-            progress.update(bars[what], completed=done, total=total)
-
-        yield show
+def _machine(machine: Machine) -> MachineSummary:
+    device = chosen_device(machine)
+    return MachineSummary(
+        cpu=cpu_name(),
+        threads=machine.threads or torch.get_num_threads(),
+        torch=torch.__version__,
+        python=platform.python_version(),
+        device=torch.cuda.get_device_name() if device == "cuda" else device,
+        processes=int(os.environ.get("WORLD_SIZE", 1)),
+    )
 
 
 class _Opening(Observer):
-    """Writes config.json, and clears away the run before, at the last moment before the first update."""
+    """Writes config.json, and removes the run before, at the last moment before the first update."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], resume: bool) -> None:
+    def __init__(self, folder: Path, config: RunConfig, resume: bool) -> None:
         self.folder, self.config, self.resume = folder, config, resume
         self.was_finished = False
         self.clock = time.perf_counter()
 
     def started(self, trainer: Trainer) -> None:
-        self.was_finished = trainer.position.epoch >= trainer.total_epochs
+        self.was_finished = trainer.state.epoch >= trainer.total_epochs
         if not self.resume:
-            run_folder.start_over(self.folder)
-            write_config(self.folder, self.config)
+            run_folder.RUN_FOLDER.clear(self.folder)
+            self.config.write(self.folder)
         self.clock = time.perf_counter()
 
 
-def _closed(
-    work: Work,
+def _finished(
+    task: Task,
     trainer: Trainer,
+    loaders: Loaders,
     fit: FitResult,
     opening: _Opening,
-    sets: Any,
-    judged: str,
+    splits: Any,
+    evaluated: str,
     page: bool,
     console: Console,
 ) -> RunResult:
     """Evaluate, write the report, sum up."""
-    from .report.files import read_evaluation
-
     folder = trainer.folder
     seconds = 0.0 if opening.was_finished else time.perf_counter() - opening.clock
-    kept = read_evaluation(folder) if opening.was_finished else None
-    if kept is None:
+    evaluation = read_evaluation(folder, task) if opening.was_finished else None
+    if evaluation is None:
         with console.status("evaluating"):
-            figures = _judge(work, trainer, sets, BEST if judged == "best" else LAST)
-    else:
-        figures = kept.figures
+            evaluation = _evaluate(task, trainer, loaders, splits, BEST if evaluated == "best" else LAST)
     return RunResult(
         folder=folder,
-        figures=figures,
-        last=fit.figures,
-        figure=trainer.task.best,
+        metrics=evaluation.metrics,
+        last=fit.metrics,
+        primary=trainer.objective.primary,
         best=fit.best,
         best_epoch=fit.best_epoch,
         seconds=seconds,
-        parameters=opening.config["parameters"],
-        macs=opening.config["macs"],
+        parameters=opening.config.parameters,
+        macs=opening.config.macs,
         report=_page(folder) if page else None,
         was_finished=opening.was_finished,
     )
 
 
 def _page(folder: Path) -> Path:
-    from .report.page import write_run_page
+    from .report.page import write_run_page  # matplotlib comes with it
 
     return write_run_page(folder)
 
 
-def _judge(work: Work, trainer: Trainer, sets: Any, name: str) -> Mapping[str, float]:
+def _evaluate(task: Task, trainer: Trainer, loaders: Loaders, splits: Any, weights: str) -> Any:
     """Evaluate the weights in one of the run's files and write evaluation.json."""
-    trainer.model.load_state_dict(read_tensors(trainer.folder / name)[0])
+    trainer.model.load_state_dict(read_tensors(trainer.folder / weights)[0])
     accelerator, recipe = trainer.engine.accelerator, trainer.recipe
-    result = work.score(
-        trainer.model,
-        sets.val,
-        sets.classes,
+    options = EvaluationOptions(
         batch_size=recipe.optimizer.batch_size // recipe.optimizer.accumulation,
         workers=recipe.data.workers,
-        memory=isinstance(trainer.val_loader, MemoryLoader),
+        cached=loaders.cached,
         device=accelerator.device,
         autocast=accelerator.autocast,
     )
-    result.write(trainer.folder / EVALUATION, weights=name)
-    return result.figures
+    evaluation = task.evaluate(trainer.model, splits.val, splits.classes, options).with_changes(weights=weights)
+    write_evaluation(trainer.folder, evaluation)
+    return evaluation
 
 
-def _introduce(
-    console: Console, title: str, folder: Path, config: Mapping[str, Any], notes: list[str], resume: bool
-) -> None:
+def _introduce(console: Console, folder: Path, config: RunConfig, notes: list[str], resume: bool) -> None:
     """What is about to run, and what was decided without being asked."""
-    if title:
-        return
-    data = config["data"]
+    classes = len(config.classes)
+    console.print(f"{config.name}: {config.parameters:,} parameters, {config.macs / 1e6:,.1f} M multiply-adds an image")
     console.print(
-        f"{config['name']}: {config['parameters']:,} parameters, {config['macs'] / 1e6:,.1f} M multiply-adds an image"
-    )
-    console.print(
-        f"{data['source']}: {data['train']:,} images to train on, {data['val']:,} to evaluate on, "
-        f"{len(config['classes'])} class{'es' if len(config['classes']) != 1 else ''}",
+        f"{config.data.source}: {config.data.train:,} images to train on, {config.data.val:,} to evaluate on, "
+        f"{classes} class{'es' if classes != 1 else ''}",
         markup=False,
     )
     for note in notes:
         console.print(f"  {note}", style="dim", soft_wrap=True)
-    console.print(f"{'going on in' if resume else 'writing to'} {folder}", markup=False)
+    console.print(f"{'resuming in' if resume else 'writing to'} {folder}", markup=False)

@@ -107,3 +107,11 @@ class DenseSpec(Record):
             side = changes.get("short_side", self.short_side)
             inner["img_size"] = (side, side)
         return super().with_changes(**changes, backbone=backbone.with_changes(**inner))
+
+    @property
+    def input_rows(self) -> list[tuple[str, str]]:
+        """The system and the sizes it sees, as rows for a report."""
+        size = f"short side {self.short_side}, long side at most {self.long_side} pixels"
+        if self.square:
+            size = f"{self.short_side} × {self.short_side} pixels"
+        return [("System", TITLES[self.system]), ("Input", size)]

@@ -1,71 +1,216 @@
-"""What a run is about, as seen from ``run.py``: which images, which model, which loaders, how the outcome is judged.
+"""What a task is: how its data is opened, its model built, trained, measured, asked and reported.
 
-A task is a module of this folder; ``work_of`` is the one table of them.
+A task is a folder of this one, and ``TASKS`` is the one table of them: whatever trains, evaluates, predicts, exports or
+reports asks the object found here and knows no task by its name. A task's object holds no state of a run, and its
+module imports PyTorch only inside its methods, so that the command line starts at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ..data.sets import Progress
-from ..recipe import DataConfig, Recipe
-from ..training.evaluation import Batches
-from ..types import Batch, Task
+from ..errors import InputError, RunError, did_you_mean
+from ..metrics import MetricDef
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from PIL import Image
+    from torch import Tensor
+
+    from ..data.inspection import PartFigures
+    from ..data.sets import BadFile, Progress
+    from ..evaluation import Evaluation
+    from ..recipe import DataConfig, Recipe
+    from ..spec.model import AnySpec
+    from ..training.evaluation import Batches
+    from ..types import Batch, Objective, Preprocessing
+
+TASKS: dict[str, str] = {
+    "classification": "metaformer.tasks.classification.task:Classification",
+    "detection": "metaformer.tasks.detection.task:Detection",
+    "segmentation": "metaformer.tasks.segmentation.task:Segmentation",
+}
+"""Where each task's object is defined. The first one takes whatever no other recognizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Equipment:
-    """What a trainer is given beside model and recipe."""
+class Loaders:
+    """What a trainer reads from."""
 
-    task: Task
-    train_loader: Batches
-    val_loader: Batches
+    train: Batches
+    val: Batches
     mixing: Callable[[Batch], Batch] | None = None
+    """Applied to training batches on their device."""
+    cached: bool = False
+    """Whether all images are kept decoded in memory."""
 
 
-class Work(Protocol):
-    """One kind of run."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """How a model is evaluated."""
 
-    def open(self, choice: DataConfig, progress: Progress | None = None) -> Any:
-        """A data set with ``train``, ``val``, ``classes``, ``skipped`` and ``held_out_here``; raises ``DataError``."""
+    batch_size: int = 64
+    workers: int = 0
+    cached: bool = False
+    """Whether this process keeps the images decoded already."""
+    device: Any = "cpu"
+    """A ``torch.device`` or its name."""
+    autocast: Callable[[], AbstractContextManager] = nullcontext
+    """Gives the context of the forward pass."""
+    each_batch: Callable[[], None] = lambda: None
+    """Called after each batch."""
 
-    def fitted_model(self, recipe: Recipe, sets: Any, spec: Any = None) -> tuple[Any, list[str]]:
-        """The recipe's model for this data set, and what was decided for it, in sentences."""
 
-    def equipment(self, recipe: Recipe, sets: Any, model: Any, progress: Progress | None = None) -> Equipment:
-        """Loaders of this process's share, and the task."""
+@dataclass(frozen=True, kw_only=True)
+class PredictionOptions:
+    """What is asked of a model; a task takes from it what it has a use for."""
 
-    def score(
-        self,
-        model: Any,
-        images: Any,
-        classes: Sequence[str],
-        *,
-        batch_size: int,
-        workers: int = 0,
-        memory: bool = False,
-        device: Any = "cpu",
-        autocast: Callable[[], AbstractContextManager] = nullcontext,
-        each_batch: Callable[[], None] = lambda: None,
-    ) -> Any:
-        """What a model comes to on one part of a data set: a record with ``figures`` and ``write(path, **more)``.
+    top: int = 5
+    """Most classes of a classifier's result."""
+    score: float = 0.5
+    """Least score of an object in a detector's result."""
+    device: Any = "cpu"
+    """A ``torch.device`` or its name."""
 
-        ``memory``: the images are kept decoded in this process already. ``each_batch`` is called after each batch.
+
+class Result(Protocol):
+    """What a model says of one image. It prints itself on a rich console."""
+
+    @property
+    def file(self) -> Path | None:
+        """Where the image came from; None for one that was given in memory."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+
+    def draw(self) -> Image.Image | None:
+        """The image with the result drawn on it; None where there is nothing to draw."""
+
+    def images(self) -> Mapping[str, Image.Image]:
+        """What is worth a file: images by the ending of their names, such as ``{".png": ...}``."""
+
+    def __rich__(self) -> Any:
+        """For a terminal."""
+
+
+class Task(Protocol):
+    """One kind of task."""
+
+    @property
+    def name(self) -> str:
+        """As in ``TASKS``."""
+
+    @property
+    def metrics(self) -> tuple[MetricDef, ...]:
+        """Every metric that its evaluations may have, in the order of files and tables."""
+
+    @property
+    def layout(self) -> str:
+        """How its data is laid out, such as "a folder for each class"."""
+
+    @property
+    def unit(self) -> str:
+        """What a class is counted in: images, objects or pixels."""
+
+    def primary(self, measured: Collection[str] = ()) -> MetricDef:
+        """The metric that decides, among those measured; of a whole run where none are given."""
+
+    def chance(self, classes: Sequence[str]) -> float | None:
+        """The primary metric of guessing; None where it has no such value."""
+
+    def recognizes(self, data: DataConfig) -> bool:
+        """Whether a source is laid out for this task."""
+
+    def open(self, data: DataConfig, progress: Progress | None = None) -> Any:
+        """The dataset's parts (``Splits``); raises ``DataError``."""
+
+    def inspect(
+        self, name: Literal["train", "val"], dataset: Any, classes: int, bad: list[BadFile], progress: Progress | None
+    ) -> PartFigures:
+        """What is in one part of a dataset; faults are added to ``bad``."""
+
+    def build(self, recipe: Recipe, splits: Any, spec: AnySpec | None = None) -> tuple[Any, list[str]]:
+        """The recipe's model for this data, and what was decided for it, in sentences.
+
+        ``spec`` is a model of the caller's in place of the recipe's name; for dense tasks, its backbone.
         """
 
+    def objective(self, recipe: Recipe, splits: Any, model: Any) -> Objective:
+        """What the run optimizes and is measured by."""
 
-_WORKS = {
-    "classification": ("classification.task", "ClassificationWork"),
-    "detection": ("dense.task", "DetectionWork"),
-    "segmentation": ("dense.task", "SegmentationWork"),
-}
+    def loaders(self, recipe: Recipe, splits: Any, model: Any, progress: Progress | None = None) -> Loaders:
+        """Loaders of this process's share."""
+
+    def evaluate(self, model: Any, dataset: Any, classes: Sequence[str], options: EvaluationOptions) -> Evaluation:
+        """What a model comes to on one part of a dataset; raises ``DataError``."""
+
+    def read_evaluation(self, data: Mapping[str, Any]) -> Evaluation:
+        """The inverse of the evaluation's ``to_dict``; reads what version 0.1.0 wrote too."""
+
+    def prepare(self, model: Any, image: Image.Image) -> Tensor:
+        """An image as the model is called with it, (C, H, W) float32."""
+
+    def random_inputs(self, model: Any, count: int) -> list[Tensor]:
+        """Up to so many made-up images as the model is called with them; always the same."""
+
+    def predict(
+        self, model: Any, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
+    ) -> Sequence[Any]:
+        """A result for each image; the model is in evaluation mode."""
+
+    def collect(self, results: Sequence[Any]) -> Mapping[str, Any]:
+        """Files over all results, as JSON documents by name, such as COCO's results; empty where there are none."""
+
+    def sections(self, evaluation: Any, folder: Path) -> list[Markup]:
+        """The parts of a report under headings of their own; drawings are saved to ``folder`` as well."""
+
+    def input_rows(self, spec: Any, preprocessing: Preprocessing) -> list[tuple[str, str]]:
+        """How images reach a model, as rows for a report."""
 
 
-def work_of(task: str) -> Work:
-    """The kind of run for a recipe's task, its room imported now."""
-    module, name = _WORKS[task]
-    return getattr(import_module(f"{__package__}.{module}"), name)()
+@cache
+def task_named(name: str) -> Task:
+    """The task of that name, its module imported now.
+
+    Raises:
+        RunError: there is no such task; the message names the nearest.
+    """
+    if name not in TASKS:
+        raise RunError(f"task: expected one of {', '.join(TASKS)}, got {name!r}. {did_you_mean(name, TASKS)}")
+    module, _, attribute = TASKS[name].partition(":")
+    return getattr(import_module(module), attribute)()
+
+
+def tasks() -> Iterator[Task]:
+    """All of them, in the order of the table."""
+    return map(task_named, TASKS)
+
+
+def recognized_task(data: DataConfig) -> Task:
+    """The task that a source is laid out for; the table's first where no other recognizes it."""
+    first, *others = tasks()
+    return next((task for task in others if task.recognizes(data)), first)
+
+
+def expect_layout(data: DataConfig, task: Task, problem: InputError | None = None) -> None:
+    """Raise ``problem``, or say that a source is laid out for another task, with the flag that takes it.
+
+    Raises:
+        InputError: of the kind of ``problem``.
+    """
+    found = recognized_task(data)
+    other = ""
+    if found.name not in (task.name, next(iter(TASKS))):
+        other = f"{data.source} is in {found.layout} layout; pass --task {found.name}"
+    if problem is not None:
+        raise type(problem)(f"{problem}. {other}" if other else str(problem)) from None
+    if other:
+        from ..errors import DataError
+
+        raise DataError(f"expected {task.layout}; {other}")

@@ -16,43 +16,42 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from ..model.lean.blocks import restore_blocks, use_lean_blocks
 from ..recipe import Recipe
-from ..types import Batch, Task
+from ..types import Batch, Objective
 from .averaging import AveragedWeights
 from .device import plain, start_accelerator
-from .evaluation import Batches, Evaluation, evaluate
+from .evaluation import Batches, Measured, measure
 from .optimizer import build_optimizer
 from .randomness import reseed
+from .state import Counts
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSums:
-    """What one window told, over all processes."""
+    """What one window came to, over all processes."""
 
     loss: float
-    """Mean over the window's images."""
-    images: float
-    correct: float
-    """Right answers among the ``counted`` images, which have one right answer."""
-    counted: float
+    """Mean over the window's samples."""
+    samples: float
+    counts: Counts
+    """Right answers and counted answers, by metric."""
 
 
 class Engine:
     """Built anew for each ``fit``: Accelerate keeps one state per process, and a run that starts takes it over."""
 
     def __init__(
-        self, model: nn.Module, task: Task, recipe: Recipe, mixing: Callable[[Batch], Batch] | None = None
+        self, model: nn.Module, objective: Objective, recipe: Recipe, mixing: Callable[[Batch], Batch] | None = None
     ) -> None:
-        self.task, self.recipe, self.mixing = task, recipe, mixing
+        self.objective, self.recipe, self.mixing = objective, recipe, mixing
         if recipe.machine.threads:
             torch.set_num_threads(recipe.machine.threads)
         if recipe.machine.grad_checkpointing:
             model.set_grad_checkpointing(True)  # type: ignore[operator]
-        if recipe.machine.lean_blocks and not use_lean_blocks(model):
-            log.warning("machine.lean_blocks: this model has no block of pooling and group norm; it trains as it is")
+        if recipe.machine.lean_blocks:
+            _use_lean_blocks(model)
         self.accelerator = start_accelerator(recipe.machine)
         optimizer = build_optimizer(model, recipe.optimizer, self.accelerator.device)
         self._wrapped, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
@@ -61,10 +60,13 @@ class Engine:
         self.average = AveragedWeights(self.module, decay) if decay else None
 
     def release(self) -> None:
-        """The modules as they were built: what was put in for training comes out again."""
-        restore_blocks(self.module)
-        if self.average:
-            restore_blocks(self.average.module)
+        """The modules as they were built: lean blocks, where training used them, become plain ones again."""
+        if self.recipe.machine.lean_blocks:
+            from ..model.lean.blocks import restore_blocks
+
+            for module in (self.module, self.average.module if self.average else None):
+                if module is not None:
+                    restore_blocks(module)
 
     @property
     def is_main(self) -> bool:
@@ -81,23 +83,25 @@ class Engine:
         return self._sum(torch.tensor(values, dtype=torch.float64)).tolist()
 
     def gradients(self, window: Sequence[Batch], update: int) -> WindowSums:
-        """Gradient of the mean loss over all images of the window, in every process.
+        """Gradient of the mean loss over all samples of the window, in every process.
 
-        Each micro-batch counts by its share of the images, so cutting a batch in parts, or sharing it among
-        processes, leaves the update as it was.
+        Each micro-batch counts by its share of the samples, so splitting a batch, or sharing it among processes, leaves
+        the update as it was.
         """
-        (images,) = self.joined([sum(len(batch) for batch in window)])
-        loss = correct = counted = 0.0
+        (samples,) = self.joined([sum(len(batch) for batch in window)])
+        loss, names = 0.0, self.objective.running
+        sums = torch.zeros(len(names), 2, dtype=torch.float64)
         for index, batch in enumerate(window):
             reseed(self.recipe.seed, update, index, self.accelerator.process_index)
             is_last = index + 1 == len(window)
             with nullcontext() if is_last else self.accelerator.no_sync(self._wrapped):
-                part, right = self._micro_batch(batch, share=len(batch) / images)
-            loss += float(part) * len(batch) / images
-            correct += 0.0 if right is None else float(right)
-            counted += 0.0 if right is None else len(batch)
-        loss, correct, counted = self.joined([loss, correct, counted])
-        return WindowSums(loss=loss, images=images, correct=correct, counted=counted)
+                part, counts = self._micro_batch(batch, share=len(batch) / samples)
+            loss += float(part) * len(batch) / samples
+            for row, name in zip(sums, names, strict=True):
+                row += torch.tensor([float(value) for value in counts.get(name, (0.0, 0.0))], dtype=torch.float64)
+        loss, *flat = self.joined([loss, *sums.flatten().tolist()])
+        joined = {name: (flat[2 * i], flat[2 * i + 1]) for i, name in enumerate(names)}
+        return WindowSums(loss=loss, samples=samples, counts=joined)
 
     def move(self, rate: float, update: int) -> None:
         """Clip, step, average: update number ``update`` (the first is 0) at learning rate ``rate``."""
@@ -110,14 +114,14 @@ class Engine:
         if self.average:
             self.average.update(self.module, update + 1)
 
-    def evaluated(self, module: nn.Module, loader: Batches, each_batch: Callable[[], None]) -> Evaluation:
-        """The task's figures of ``module`` over the whole set, all processes together."""
+    def evaluated(self, module: nn.Module, loader: Batches, each_batch: Callable[[], None]) -> Measured:
+        """The metrics of ``module`` over the whole set, all processes together."""
         if self.world > 1:
             for buffer in module.buffers():  # batch statistics differ between processes; the main one's are saved
                 torch.distributed.broadcast(buffer, src=0)
-        return evaluate(
+        return measure(
             module,
-            self.task,
+            self.objective,
             loader,
             device=self.accelerator.device,
             autocast=self.accelerator.autocast,
@@ -131,7 +135,7 @@ class Engine:
         return all(bool(tensor.isfinite().all()) for tensor in state if tensor.is_floating_point())
 
     def state(self) -> dict[str, Any]:
-        """Everything that has to be saved to go on exactly; live tensors, not copies."""
+        """Everything that has to be saved to resume exactly; live tensors, not copies."""
         scaler = self.accelerator.scaler
         return {
             "model": self.module.state_dict(),
@@ -143,22 +147,23 @@ class Engine:
     def restore(self, state: Mapping[str, Any]) -> None:
         """The inverse of ``state``; raises what PyTorch raises when it is the state of something else."""
         self.module.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        # 0.1.0 spelled it the British way
+        self.optimizer.load_state_dict(state["optimizer"] if "optimizer" in state else state["optimiser"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 
-    def _micro_batch(self, batch: Batch, share: float) -> tuple[Tensor, Tensor | None]:
-        """Forward and backward; the mean loss and, where the task counts them, the right answers."""
+    def _micro_batch(self, batch: Batch, share: float) -> tuple[Tensor, Mapping[str, tuple[Tensor | float, float]]]:
+        """Forward and backward; the mean loss and, by metric, the right answers where they are counted."""
         batch = batch.to(self.accelerator.device)
         if self.mixing is not None:
             batch = self.mixing(batch)
         with self.accelerator.autocast():
-            outputs = self.task.outputs(self._wrapped, batch)
-            loss = self.task.loss(outputs, batch)
+            outputs = self.objective.forward(self._wrapped, batch)
+            loss = self.objective.loss(outputs, batch)
         self.accelerator.backward(loss * (share * self.world))  # data parallelism averages over the processes
-        return loss.detach(), self.task.correct(outputs, batch)
+        return loss.detach(), self.objective.count(outputs, batch)
 
     def _gathered(self, part: Any) -> list[Any]:
         """The parts of all processes, in every process."""
@@ -168,3 +173,10 @@ class Engine:
         if self.world == 1:
             return total
         return self.accelerator.reduce(total.to(self.accelerator.device), "sum").cpu()
+
+
+def _use_lean_blocks(model: nn.Module) -> None:
+    from ..model.lean.blocks import use_lean_blocks  # only here: a plain training does without that room
+
+    if not use_lean_blocks(model):
+        log.warning("machine.lean_blocks: this model has no block of pooling and group norm; it is trained as it is")

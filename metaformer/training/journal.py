@@ -1,7 +1,7 @@
-"""A run's figures on the disk: ``metrics.csv`` with a row an epoch, and TensorBoard's events.
+"""A run's metrics on the disk: ``metrics.csv`` with a row an epoch, and TensorBoard's events.
 
-Both survive a kill: a row is on the disk before the state that counts its epoch, and a run that goes on first drops
-what the interrupted one wrote beyond the state it goes on from.
+Both survive a kill: a row is on the disk before the state that counts its epoch, and a resumed run first drops what the
+interrupted one wrote beyond the state it resumes from.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError
-from ..weights.safetensors_io import replace_file
+from ..files import replace_file
 from .observer import EpochRecord, Observer, StepRecord
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 METRICS = "metrics.csv"
-_TRAINED = ("epoch", "update", "lr", "seconds", "images_per_second", "train_loss", "train_top1")
-_EVALUATED = ("evaluation_images_per_second",)
+_TRAINED = ("epoch", "update", "lr", "seconds", "samples_per_second", "train_loss")
+_EVALUATED = ("evaluation_samples_per_second",)
+RENAMED = {"images_per_second": "samples_per_second", "evaluation_images_per_second": "evaluation_samples_per_second"}
+"""Columns of 0.1.0 and what they are called now."""
 
 
 class MetricsFile(Observer):
@@ -36,12 +38,13 @@ class MetricsFile(Observer):
 
     def started(self, trainer: Trainer) -> None:
         """Write the header, and the rows of the epochs that the state counts."""
-        figures = trainer.task.figures
-        self.columns = [*_TRAINED, *_EVALUATED, *figures, *(f"ema_{name}" for name in figures)]
+        running = [f"train_{name}" for name in trainer.objective.running]
+        names = [metric.name for metric in trainer.objective.metrics]
+        self.columns = [*_TRAINED, *running, *_EVALUATED, *names, *(f"ema_{name}" for name in names)]
         self.path = trainer.folder / METRICS
-        kept = [row for row in self._rows() if int(row["epoch"]) <= trainer.position.epoch]
+        kept = [row for row in self._rows() if int(row["epoch"]) <= trainer.state.epoch]
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(kept)
         replace_file(self.path, text.getvalue().encode())
@@ -49,9 +52,9 @@ class MetricsFile(Observer):
     def epoch_ended(self, epoch: EpochRecord) -> None:
         """Append a row and wait until it is on the disk."""
         text = io.StringIO()
-        figures = {name: _text(value) for name, value in epoch.figures.items()}
+        values = {name: _text(value) for name, value in epoch.metrics.items()}
         writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
-        writer.writerow({"epoch": epoch.epoch, **figures})
+        writer.writerow({"epoch": epoch.epoch, **values})
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(text.getvalue())
@@ -61,17 +64,17 @@ class MetricsFile(Observer):
             raise RunError(f"{self.path}: cannot be written ({error.strerror})") from None
 
     def _rows(self) -> list[dict[str, Any]]:
-        """The whole rows that are there; a row cut by a kill is not one. Earlier versions had a column less."""
+        """The whole rows in the file; a row that a kill truncated is not one. 0.1.0 had other names and columns."""
         if not self.path.exists():
             return []
         with self.path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        earlier = [name for name in self.columns if name not in _EVALUATED]
-        return [row for row in rows if list(row) in (self.columns, earlier) and None not in row.values()]
+        whole = [row for row in rows if None not in row and None not in row.values()]
+        return [{RENAMED.get(name, name): value for name, value in row.items()} for row in whole]
 
 
 class Events(Observer):
-    """TensorBoard's event file: the loss and the rate of the updates, the figures of the epochs."""
+    """TensorBoard's event file: the loss and the rate of the updates, the metrics of the epochs."""
 
     def __init__(self, most_steps: int = 5000) -> None:
         self.most_steps = most_steps
@@ -83,19 +86,19 @@ class Events(Observer):
         from torch.utils.tensorboard import SummaryWriter
 
         self._every = max(1, trainer.total_updates // self.most_steps)
-        purge = trainer.position.update + 1 if trainer.position.update else None
+        purge = trainer.state.update + 1 if trainer.state.update else None
         self._writer = SummaryWriter(str(trainer.folder), purge_step=purge)
 
     def stepped(self, step: StepRecord) -> None:
         """Loss, rate and speed, thinned out in a long run."""
         if step.update % self._every == 0:
-            figures = {"loss": step.loss, "lr": step.lr, "images_per_second": step.images_per_second}
-            self._write({f"train/{name}": value for name, value in figures.items()}, step.update)
+            values = {"loss": step.loss, "lr": step.lr, "samples_per_second": step.samples_per_second}
+            self._write({f"train/{name}": value for name, value in values.items()}, step.update)
 
     def epoch_ended(self, epoch: EpochRecord) -> None:
-        """All figures, over the updates so far."""
-        figures = {f"epoch/{name}": value for name, value in epoch.figures.items()}
-        self._write(figures, int(epoch.figures["update"]), flush=True)
+        """All metrics, over the updates so far."""
+        values = {f"epoch/{name}": value for name, value in epoch.metrics.items()}
+        self._write(values, int(epoch.metrics["update"]), flush=True)
 
     def finished(self) -> None:
         """Close the file; what ended the run matters more than what could not be flushed."""
@@ -103,9 +106,9 @@ class Events(Observer):
             with suppress(OSError):
                 self._writer.close()
 
-    def _write(self, figures: Mapping[str, float], update: int, flush: bool = False) -> None:
+    def _write(self, values: Mapping[str, float], update: int, flush: bool = False) -> None:
         try:
-            for name, value in figures.items():
+            for name, value in values.items():
                 self._writer.add_scalar(name, value, update)
             if flush:
                 self._writer.flush()

@@ -6,7 +6,7 @@ The trainer calls observers on the main process only, in the order in which they
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,13 @@ class StepRecord:
     updates_per_epoch: int
     total_updates: int
     loss: float
-    """Mean over the update's images, of all processes."""
+    """Mean over the update's samples, of all processes."""
     lr: float
     """The rate of this update, before each group's own scale."""
-    images_per_second: float
-    """Training images a second in this epoch so far, of all processes."""
-    top1: float | None = None
-    """Share of right answers in this epoch so far; None where images are mixed."""
+    samples_per_second: float
+    """Training samples a second in this epoch so far, of all processes."""
+    running: Mapping[str, float] = field(default_factory=dict)
+    """Shares of right answers in this epoch so far, by metric; empty where none are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,9 @@ class EpochRecord:
 
     epoch: int
     """The first is 1."""
-    figures: Mapping[str, float]
-    """``update``, ``lr``, ``seconds``, ``images_per_second``, ``train_loss``, ``train_top1``,
-    ``evaluation_images_per_second``, the task's figures on the validation images, and the same with ``ema_`` in front
+    metrics: Mapping[str, float]
+    """``update``, ``lr``, ``seconds``, ``samples_per_second``, ``train_loss``, the running metrics with ``train_`` in
+    front, ``evaluation_samples_per_second``, the metrics on the validation part, and the same with ``ema_`` in front
     for the averaged weights. What was not measured is left out."""
 
 

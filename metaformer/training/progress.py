@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ..metrics import figure_name
+from ..metrics import MetricDef
 from .observer import EpochRecord, Observer, StepRecord
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ProgressBars(Observer):
-    """One bar for the epoch and one for the run, with loss, accuracy, images/s and the time left.
+    """One bar for the epoch and one for the run, with loss, running metrics, samples/s and the time left.
 
     Where the output is no terminal only the lines are written. ``title`` names the run in front of both.
     """
@@ -27,28 +27,29 @@ class ProgressBars(Observer):
         self.lines = lines
         self._bars: Progress | None = None
         self._epochs = 0
+        self._metrics: Sequence[MetricDef] = ()
         self._epoch_bar = self._run_bar = TaskID(0)
 
     def started(self, trainer: Trainer) -> None:
         """Draw the bars where the run begins or goes on."""
-        self._epochs = trainer.total_epochs
+        self._epochs, self._metrics = trainer.total_epochs, trainer.objective.metrics
         if not self.console.is_terminal:
             return
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(compact=True),
             console=self.console,
             transient=True,
         )
-        position = trainer.position
+        state = trainer.state
         self._epoch_bar = self._bars.add_task(
-            f"{self.title}epoch", total=trainer.updates_per_epoch, completed=position.window, told=""
+            f"{self.title}epoch", total=trainer.updates_per_epoch, completed=state.window, text=""
         )
         self._run_bar = self._bars.add_task(
-            f"{self.title}run", total=trainer.total_updates, completed=position.update, told=""
+            f"{self.title}run", total=trainer.total_updates, completed=state.update, text=""
         )
         self._bars.start()
 
@@ -57,24 +58,26 @@ class ProgressBars(Observer):
         if self._bars is None:
             return
         done = step.update - (step.epoch - 1) * step.updates_per_epoch
-        accuracy = "" if step.top1 is None else f"  accuracy {step.top1:.1%}"
-        told = f"loss {step.loss:.3f}{accuracy}  {step.images_per_second:,.0f} images/s"
+        labels = {metric.name: metric.label for metric in self._metrics}
+        running = "".join(f"  {labels.get(name, name)} {share:.1%}" for name, share in step.running.items())
+        text = f"loss {step.loss:.3f}{running}  {step.samples_per_second:,.0f} samples/s"
         name = f"{self.title}epoch {step.epoch}/{self._epochs}"
         if done == 1:
             self._bars.reset(self._epoch_bar)
-        self._bars.update(self._epoch_bar, completed=done, description=name, told=told)
-        self._bars.update(self._run_bar, completed=step.update, told=f"lr {step.lr:.2e}")
+        self._bars.update(self._epoch_bar, completed=done, description=name, text=text)
+        self._bars.update(self._run_bar, completed=step.update, text=f"lr {step.lr:.2e}")
 
     def evaluating(self, batch: int, batches: int) -> None:
         """Show how far the evaluation is."""
         if self._bars is not None:
-            self._bars.update(self._run_bar, told=f"evaluating, batch {batch}/{batches}")
+            self._bars.update(self._run_bar, text=f"evaluating, batch {batch}/{batches}")
 
     def epoch_ended(self, epoch: EpochRecord) -> None:
         """One line that stays."""
         if self.lines:
+            number = f"{epoch.epoch:>{len(str(self._epochs))}}/{self._epochs}"
             self.console.print(
-                f"{self.title}epoch {epoch.epoch:>{len(str(self._epochs))}}/{self._epochs}  {_told(epoch.figures)}",
+                f"{self.title}epoch {number}  {_summary(epoch.metrics, self._metrics)}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -85,20 +88,15 @@ class ProgressBars(Observer):
             self._bars.stop()
 
 
-SHOWN = ("top1", "box_ap", "box_ap50", "mask_ap", "mask_ap50", "miou", "pixel_accuracy")
-"""Figures that an epoch's line has room for."""
-
-
-def _told(figures: Mapping[str, float]) -> str:
-    """``train loss 0.412  loss 0.380  top-1 91.2%  averaged 92.0%  1,234 images/s  12 s``, what there is of it."""
-    parts = [f"train loss {figures['train_loss']:.3f}"]
-    if "loss" in figures:
-        parts.append(f"loss {figures['loss']:.3f}")
-    for name in SHOWN:
-        if name in figures:
-            parts.append(f"{figure_name(name)} {figures[name]:.1%}")
-        if f"ema_{name}" in figures:
-            parts.append(f"averaged {figures[f'ema_{name}']:.1%}")
-    parts.append(f"{figures['images_per_second']:,.0f} images/s")
-    parts.append(f"{figures['seconds']:.1f} s")
+def _summary(values: Mapping[str, float], metrics: Sequence[MetricDef]) -> str:
+    """``train loss 0.412  loss 0.380  top-1 91.2%  averaged 92.0%  1,234 samples/s  12 s``, as far as measured."""
+    parts = [f"train loss {values['train_loss']:.3f}"]
+    for metric in metrics:
+        # averaged losses are left out: the line has room for one loss more, no two
+        for prefix, label in (("", metric.label), ("ema_", "averaged")):
+            value = values.get(prefix + metric.name)
+            if metric.shown and value is not None and (metric.unit == "share" or not prefix):
+                parts.append(f"{label} {value:.1%}" if metric.unit == "share" else f"{label} {value:.3f}")
+    parts.append(f"{values['samples_per_second']:,.0f} samples/s")
+    parts.append(f"{values['seconds']:.1f} s")
     return "  ".join(parts)

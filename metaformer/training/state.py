@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from math import inf
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from typing import Any
+
+from ..metrics import MetricDef
+
+Counts = Mapping[str, tuple[float, float]]
+"""By the name of a metric: right answers, and answers that were counted."""
 
 
 @dataclass(kw_only=True)
-class Position:
+class TrainState:
     """Saved with every checkpoint, as plain numbers."""
 
     epoch: int = 0
@@ -17,66 +24,85 @@ class Position:
     update: int = 0
     """Weight updates done in all."""
     loss: float = 0.0
-    """Sum of the loss over this epoch's images."""
-    images: float = 0.0
-    """Images of this epoch that were trained on."""
-    correct: float = 0.0
-    """Right answers among those that were counted."""
-    counted: float = 0.0
-    """Images with one right answer: all of them, or none while images are mixed."""
+    """Sum of the loss over this epoch's samples."""
+    samples: float = 0.0
+    """Samples of this epoch that were trained on."""
+    counts: dict[str, list[float]] = field(default_factory=dict)
+    """Right answers and counted answers of this epoch, by metric; none are counted while images are mixed."""
     seconds: float = 0.0
     """Time this epoch took so far."""
     lr: float = 0.0
     """The rate of the last update."""
-    best: float = -inf
-    """The best figure so far."""
+    best: float | None = None
+    """The best value of the primary metric so far."""
     best_epoch: int = 0
     """The epoch it came from; the first is 1."""
-    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     """Everything measured in the last whole epoch."""
 
     @property
-    def images_per_second(self) -> float:
+    def samples_per_second(self) -> float:
         """Training speed of this epoch so far."""
-        return self.images / self.seconds if self.seconds else 0.0
+        return self.samples / self.seconds if self.seconds else 0.0
 
     @property
-    def top1(self) -> float | None:
-        """Share of right answers while training, where they were counted."""
-        return self.correct / self.counted if self.counted else None
+    def running(self) -> dict[str, float]:
+        """Shares of right answers in this epoch so far, by metric, where any were counted."""
+        return {name: right / counted for name, (right, counted) in self.counts.items() if counted}
 
     def trained(self) -> dict[str, float]:
-        """The training figures of this epoch; ``train_top1`` only where answers were counted."""
-        figures = {
+        """The training metrics of this epoch; ``train_top1`` and the like only where answers were counted."""
+        return {
             "update": self.update,
             "lr": self.lr,
             "seconds": self.seconds,
-            "images_per_second": self.images_per_second,
-            "train_loss": self.loss / max(self.images, 1),
+            "samples_per_second": self.samples_per_second,
+            "train_loss": self.loss / max(self.samples, 1),
+            **{f"train_{name}": share for name, share in self.running.items()},
         }
-        return figures if self.top1 is None else {**figures, "train_top1": self.top1}
 
-    def add_step(self, loss: float, images: float, correct: float, counted: float, lr: float, seconds: float) -> None:
+    def add_step(self, loss: float, samples: float, counts: Counts, lr: float, seconds: float) -> None:
         """Add one update: its mean loss, its counts, its rate and its time."""
         self.window += 1
         self.update += 1
-        self.loss += loss * images
-        self.images += images
-        self.correct += correct
-        self.counted += counted
+        self.loss += loss * samples
+        self.samples += samples
+        for name, (right, counted) in counts.items():
+            before = self.counts.get(name, [0.0, 0.0])
+            self.counts[name] = [before[0] + right, before[1] + counted]
         self.lr = lr
         self.seconds += seconds
 
-    def end_epoch(self, figures: dict[str, float]) -> None:
+    def end_epoch(self, metrics: dict[str, float]) -> None:
         """Begin the next epoch's sums."""
         self.epoch += 1
-        self.figures = figures
+        self.metrics = metrics
         self.window = 0
-        self.loss = self.images = self.correct = self.counted = self.seconds = 0.0
+        self.loss = self.samples = self.seconds = 0.0
+        self.counts = {}
 
-    def is_best(self, figure: float) -> bool:
-        """Whether the epoch just ended beats all before it, which it then becomes the mark for."""
-        better = figure > self.best
+    def update_best(self, value: float, metric: MetricDef) -> bool:
+        """Whether the epoch just ended is better than all before it; it is the best then."""
+        better = metric.is_better(value, self.best)
         if better:
-            self.best, self.best_epoch = figure, self.epoch
+            self.best, self.best_epoch = value, self.epoch
         return better
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any], running: Sequence[str]) -> TrainState:
+        """The inverse of ``to_dict``; reads what version 0.1.0 saved too, which counted one metric, ``running[0]``."""
+        values = dict(saved)
+        if "figures" in values:
+            values = {_RENAMED.get(name, name): value for name, value in values.items()}
+            right, counted = values.pop("correct"), values.pop("counted")
+            values["counts"] = {running[0]: [right, counted]} if running and counted else {}
+            # 0.1.0 began with minus infinity
+            values["best"] = values["best"] if isfinite(values["best"]) else None
+        return cls(**values)
+
+
+_RENAMED = {"figures": "metrics", "images": "samples"}

@@ -15,17 +15,17 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count, islice
-from math import ceil, inf, isfinite
+from math import ceil, isfinite, nan
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ..errors import BrokeDownError, RunError
+from ..errors import DivergedError, RunError
 from ..recipe import Recipe
-from ..types import Batch, Task
+from ..types import Batch, Objective
 from ..weights.safetensors_io import write_tensors
 from .averaging import AveragedWeights
 from .checkpoint import Checkpoints
@@ -35,22 +35,23 @@ from .evaluation import Batches
 from .interrupt import Interrupts, RunInterrupted
 from .observer import EpochRecord, Observer, StepRecord
 from .schedule import learning_rate
-from .state import Position
+from .state import TrainState
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
-TIMING = ("seconds", "images_per_second", "evaluation_images_per_second")
-"""Figures that differ from one repetition of a run to the next; all others are the same to the last bit."""
+TIMING = ("seconds", "samples_per_second", "evaluation_samples_per_second")
+"""Values that differ from one repetition of a run to the next; all others are the same to the last bit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
     """What a run came to."""
 
-    figures: Mapping[str, float]
-    """Everything measured in the last epoch, as in ``EpochRecord.figures``."""
-    best: float
-    """The best figure of any epoch, of the trained or of the averaged weights."""
+    metrics: Mapping[str, float]
+    """Everything measured in the last epoch, as in ``EpochRecord.metrics``."""
+    best: float | None
+    """The best value of the primary metric, of the trained or of the averaged weights; None where it was never
+    measured."""
     best_epoch: int
     """The epoch it came from; the first is 1."""
 
@@ -66,7 +67,7 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        task: Task,
+        objective: Objective,
         recipe: Recipe,
         train_loader: Batches,
         val_loader: Batches,
@@ -80,7 +81,7 @@ class Trainer:
                 "optimizer.batch_size: expected at least one batch of training images, got none; "
                 f"take a batch smaller than {recipe.optimizer.batch_size} or more images"
             )
-        self.model, self.task, self.recipe = model, task, recipe
+        self.model, self.objective, self.recipe = model, objective, recipe
         self.train_loader, self.val_loader = train_loader, val_loader
         self.folder, self.mixing, self.observers = Path(folder), mixing, tuple(observers)
         self.metadata = dict(metadata or {})
@@ -88,7 +89,7 @@ class Trainer:
         updates = recipe.optimizer.updates
         self.total_updates = updates or self.updates_per_epoch * recipe.optimizer.total_epochs
         self.total_epochs = ceil(self.total_updates / self.updates_per_epoch)
-        self.position = Position()
+        self.state = TrainState()
         self.checkpoints = Checkpoints(self.folder)
 
     def fit(self, resume: bool = False) -> FitResult:
@@ -98,17 +99,17 @@ class Trainer:
         loss is not finite, the disk is full or the state in the folder is damaged or of another run.
         """
         with self._running(resume):
-            for epoch in range(self.position.epoch, self.total_epochs):
+            for epoch in range(self.state.epoch, self.total_epochs):
                 for window in self._windows(epoch):
-                    sums = self.engine.gradients(window, self.position.update)
+                    sums = self.engine.gradients(window, self.state.update)
                     self._stop_unless(isfinite(sums.loss), f"the loss is {sums.loss}")
-                    self.engine.move(self._rate(), self.position.update)
+                    self.engine.move(self._rate(), self.state.update)
                     self._report(sums)
                     self._save_if_due()
-                figures = self._evaluate()
-                self._end_epoch(figures)
+                metrics = self._evaluate()
+                self._end_epoch(metrics)
                 self._save()
-        return FitResult(figures=self.position.figures, best=self.position.best, best_epoch=self.position.best_epoch)
+        return FitResult(metrics=self.state.metrics, best=self.state.best, best_epoch=self.state.best_epoch)
 
     @property
     def average(self) -> AveragedWeights | None:
@@ -118,7 +119,7 @@ class Trainer:
     @contextmanager
     def _running(self, resume: bool) -> Iterator[None]:
         """What is open while a run goes on: the engine, the state it starts from, signals, observers."""
-        self.engine = Engine(self.model, self.task, self.recipe, self.mixing)
+        self.engine = Engine(self.model, self.objective, self.recipe, self.mixing)
         self._begin(resume)
         try:
             with denormals_flushed(self.engine.accelerator.device), Interrupts() as self._interrupts:
@@ -130,7 +131,7 @@ class Trainer:
             self._tell("finished")
 
     def _begin(self, resume: bool) -> None:
-        self.position = Position()
+        self.state = TrainState()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -147,61 +148,62 @@ class Trainer:
     def _windows(self, epoch: int) -> Iterator[list[Batch]]:
         """The rest of the epoch, ``accumulation`` micro-batches at a time; the last window may have fewer."""
         size = self.recipe.optimizer.accumulation
-        start = self.position.window * size
+        start = self.state.window * size
         if start < len(self.train_loader):
             batches = self.train_loader.batches(epoch, start)
-            while self.position.update < self.total_updates and (window := list(islice(batches, size))):
+            while self.state.update < self.total_updates and (window := list(islice(batches, size))):
                 yield window
 
     def _rate(self) -> float:
-        return learning_rate(self.position.update, self.recipe.optimizer, self.updates_per_epoch)
+        return learning_rate(self.state.update, self.recipe.optimizer, self.updates_per_epoch)
 
     def _report(self, sums: WindowSums) -> None:
         rate = self._rate()
-        self.position.add_step(sums.loss, sums.images, sums.correct, sums.counted, rate, self._lap())
+        self.state.add_step(sums.loss, sums.samples, sums.counts, rate, self._lap())
         record = StepRecord(
-            epoch=self.position.epoch + 1,
-            update=self.position.update,
+            epoch=self.state.epoch + 1,
+            update=self.state.update,
             updates_per_epoch=self.updates_per_epoch,
             total_updates=self.total_updates,
             loss=sums.loss,
             lr=rate,
-            images_per_second=self.position.images_per_second,
-            top1=self.position.top1,
+            samples_per_second=self.state.samples_per_second,
+            running=self.state.running,
         )
         self._tell("stepped", record)
 
     def _evaluate(self) -> dict[str, float]:
-        """The epoch's training figures, those of the trained weights, and under ``ema_`` the averaged weights'."""
+        """The epoch's training metrics, those of the trained weights, and under ``ema_`` the averaged weights'."""
         begun = time.perf_counter()
-        evaluation = self.engine.evaluated(self.engine.module, self.val_loader, self._evaluation_steps())
-        speed = evaluation.images / (time.perf_counter() - begun)
-        figures = {"evaluation_images_per_second": speed, **evaluation.figures}
+        measured = self.engine.evaluated(self.engine.module, self.val_loader, self._evaluation_steps())
+        speed = measured.samples / (time.perf_counter() - begun)
+        metrics = {"evaluation_samples_per_second": speed, **measured.metrics}
         if self.average:
             averaged = self.engine.evaluated(self.average.module, self.val_loader, self._evaluation_steps())
-            figures |= {f"ema_{name}": value for name, value in averaged.figures.items()}
-        trained = self.position.trained()
+            metrics |= {f"ema_{name}": value for name, value in averaged.metrics.items()}
+        trained = self.state.trained()
         trained["seconds"] += self._lap()
-        return trained | figures
+        return trained | metrics
 
-    def _end_epoch(self, figures: dict[str, float]) -> None:
+    def _end_epoch(self, metrics: dict[str, float]) -> None:
         """Write the weights and tell the observers; the state that says so is saved right after."""
         self._stop_unless(self.engine.is_finite(), "a weight is not finite")
-        trained = figures[self.task.best]
-        averaged = figures.get(f"ema_{self.task.best}", -inf)
-        self.position.end_epoch(figures)
-        self._write_weights(LAST, figures, averaged=False)
-        if self.position.is_best(max(trained, averaged)):
-            self._write_weights(BEST, figures, averaged=averaged > trained)
-        self._tell("epoch_ended", EpochRecord(epoch=self.position.epoch, figures=figures))
+        primary = self.objective.primary
+        trained, averaged = metrics[primary.name], metrics.get(f"ema_{primary.name}", nan)
+        by_average = primary.is_better(averaged, trained)
+        self.state.end_epoch(metrics)
+        self._write_weights(LAST, metrics, averaged=False)
+        if self.state.update_best(averaged if by_average else trained, primary):
+            self._write_weights(BEST, metrics, averaged=by_average)
+        self._tell("epoch_ended", EpochRecord(epoch=self.state.epoch, metrics=metrics))
 
-    def _write_weights(self, name: str, figures: Mapping[str, float], averaged: bool) -> None:
+    def _write_weights(self, name: str, metrics: Mapping[str, float], averaged: bool) -> None:
         if not self.engine.is_main:
             return
         module = self.average.module if averaged and self.average else self.engine.module
-        lasting = {key: value for key, value in figures.items() if key not in TIMING}
-        told = {"epoch": str(self.position.epoch), "averaged": json.dumps(averaged), "figures": json.dumps(lasting)}
-        write_tensors(self.folder / name, module.state_dict(), {**self.metadata, **told})
+        lasting = {key: value for key, value in metrics.items() if key not in TIMING}
+        header = {"epoch": str(self.state.epoch), "averaged": json.dumps(averaged), "metrics": json.dumps(lasting)}
+        write_tensors(self.folder / name, module.state_dict(), {**self.metadata, **header})
         self._tell("saved", self.folder / name)
 
     def _save_if_due(self) -> None:
@@ -209,7 +211,7 @@ class Trainer:
         machine = self.recipe.machine
         by_clock = self.engine.is_main and time.perf_counter() - self._saved_at >= 60 * machine.save_minutes
         clock, asked = self.engine.joined([by_clock, self._interrupts.received])
-        if clock or asked or (machine.save_steps and self.position.update % machine.save_steps == 0):
+        if clock or asked or (machine.save_steps and self.state.update % machine.save_steps == 0):
             self._save()
         if asked:
             raise RunInterrupted(self._interrupts.received or signal.SIGTERM, self.checkpoints.path)
@@ -234,13 +236,13 @@ class Trainer:
         self._stop_unless(self.engine.is_finite(), "a weight is not finite")
         if self.engine.is_main:
             path = self.checkpoints.save(
-                {"run": self._run_facts(), "position": asdict(self.position), **self.engine.state()}
+                {"run": self._run_facts(), "state": self.state.to_dict(), **self.engine.state()}
             )
             self._tell("saved", path)
         self._saved_at = time.perf_counter()
 
     def _run_facts(self) -> dict[str, Any]:
-        """What a position refers to: were it to change, update 7 of epoch 3 would be other images."""
+        """What a state refers to: were it to change, update 7 of epoch 3 would be other samples."""
         return {
             "seed": self.recipe.seed,
             "accumulation": self.recipe.optimizer.accumulation,
@@ -262,15 +264,16 @@ class Trainer:
                 f"{self.checkpoints.path}: the state of a run with another model, optimizer or moving average "
                 f"({str(error).splitlines()[0]}); resume it as it was begun, or start another in a new folder"
             ) from None
-        self.position = Position(**state["position"])
+        saved = state["state"] if "state" in state else state["position"]  # as 0.1.0 called it
+        self.state = TrainState.from_dict(saved, self.objective.running)
 
     def _stop_unless(self, finite: bool, problem: str) -> None:
-        """Numbers that are not finite never heal: stop before they are saved, and say where and what helps."""
+        """Stop on NaN or Inf before a bad state is saved, and say where and what helps."""
         if finite:
             return
         kept = self.checkpoints.path
-        raise BrokeDownError(
-            f"training stopped: {problem} in epoch {self.position.epoch + 1}, update {self.position.update + 1} of "
+        raise DivergedError(
+            f"training stopped: {problem} in epoch {self.state.epoch + 1}, update {self.state.update + 1} of "
             f"{self.total_updates}, learning rate {self._rate():.3g}. "
             + (f"The last good state is kept in {kept}. " if kept.exists() else "No state had been saved yet. ")
             + "What helps: a lower lr or a longer warm-up, clip_grad 1.0, precision bf16 or fp32 in place of fp16"

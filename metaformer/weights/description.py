@@ -57,6 +57,13 @@ class Description(Record):
         self.expect(right, "classes", f"{count} names", len(self.classes or ()))
 
     @property
+    def task(self) -> str:
+        """What it was trained for."""
+        if isinstance(self.spec, DenseSpec):
+            return "detection" if self.spec.finds_objects else "segmentation"
+        return "classification"
+
+    @property
     def header(self) -> dict[str, str]:
         """The text header of a safetensors file."""
         return {"format": "pt", HEADER_KEY: self.to_json(indent=None)}

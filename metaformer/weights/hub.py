@@ -12,11 +12,11 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError
 
 from ..errors import WeightsError
+from ..files import replace_file
 from ..spec.dense import DenseSpec
 from ..spec.model import AnySpec
 from .description import AnyModel, Description, describe, described_by
 from .load import load_weights, locate
-from .safetensors_io import replace_file
 from .save import read_description, save_weights
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"

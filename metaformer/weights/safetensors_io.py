@@ -6,16 +6,15 @@ then renamed. Reading never runs code from a file: safetensors holds numbers and
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import RunError, WeightsError
+from ..errors import WeightsError
+from ..files import replace_file
 
 
 def write_tensors(
@@ -55,32 +54,6 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise WeightsError(_unreadable(path, error)) from None
 
 
-def replace_file(path: Path, data: bytes, previous: Path | None = None) -> None:
-    """Put ``data`` at ``path`` atomically: at every instant the old or the new content is there, whole.
-
-    With ``previous`` the old file is renamed to it first; between the two renames it is the only named one, still
-    whole. Raises ``RunError`` when the disk refuses.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None and path.exists():
-            os.replace(path, previous)
-        os.replace(partial, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise RunError(
-            f"{path}: cannot be written ({error.strerror}). What was saved there before is untouched; "
-            f"free some space ({len(data) / 1e6:.1f} MB are needed) or choose another folder, then go on"
-        ) from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
 def _packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous CPU tensors that share no memory, as the format wants them (tied weights are stored twice)."""
     packed: dict[str, Tensor] = {}
@@ -91,16 +64,6 @@ def _packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         packed[name] = plain.clone() if storage in seen else plain
         seen.add(storage)
     return packed
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renames themselves durable; only POSIX systems can open a folder."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _expect_file(path: Path) -> None:

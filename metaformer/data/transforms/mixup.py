@@ -31,10 +31,10 @@ class Mixing:
         """
         even = len(batch) // 2 * 2
         if self._mixup is None or even == 0:
-            return Batch(batch.images, self._plain(batch.targets))
-        images, targets = self._mixup(batch.images[:even].clone(), batch.targets[:even])
+            return Batch(batch.inputs, self._plain(batch.targets))
+        images, targets = self._mixup(batch.inputs[:even].clone(), batch.targets[:even])
         return Batch(
-            torch.cat([images, batch.images[even:]]) if even < len(batch) else images,
+            torch.cat([images, batch.inputs[even:]]) if even < len(batch) else images,
             torch.cat([targets, self._plain(batch.targets[even:])]),
         )
 

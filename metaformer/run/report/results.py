@@ -6,175 +6,149 @@ from typing import Any
 
 import numpy as np
 
-from ...metrics import figure_name
-from ...render.numbers import capital, count, duration, figure, known, percent, short
-from .files import Best, Metrics, RunFiles, part
+from ...render.numbers import capital, count, duration, known, metric_text, number, short
+from ...training.journal import METRICS
+from ..config import CONFIG
+from ..folder import EVALUATION
+from .files import MetricsTable, RunFiles
 
 Row = tuple[str, str]
-
-_WORDS = {
-    "train_loss": "Training loss", "train_top1": "Training top-1", "loss": "Validation loss",
-    "top1": "Validation top-1", "top5": "Validation top-5", "ema_loss": "Validation loss (EMA)",
-    "ema_top1": "Validation top-1 (EMA)", "ema_top5": "Validation top-5 (EMA)",
-}  # fmt: skip
-_DENSE = (
-    "box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75", "miou", "pixel_accuracy", "mean_accuracy",
-)  # fmt: skip
-"""What the table of epochs shows of detectors and segmenters; the evaluation's table has all of it."""
-_SOURCES = ("config.json", "metrics.csv", "evaluation.json")
+_SOURCES = (CONFIG, METRICS, EVALUATION)
 
 
 def title(run: RunFiles) -> str:
     """``poolformer_s12 on digits``, or the folder's name where config.json is missing."""
-    name, source = run.config.get("name"), part(run.config, "data").get("source")
-    return f"{name} on {source}" if name and source else str(name or run.folder.resolve().name)
+    return f"{run.config.name} on {run.config.data.source}" if run.config else run.folder.resolve().name
 
 
 def verdict(run: RunFiles) -> str:
     """The result in one sentence."""
-    best = run.metrics.best
+    best, primary = run.best, run.primary
     if best is None:
-        measured = run.evaluation.figures.get(judged(run)) if run.evaluation else None
-        word = figure_name(judged(run))
-        return f"Evaluated at {percent(measured)} {word}." if known(measured) else "No accuracy was measured yet."
+        measured = run.evaluation.metrics.get(primary.name) if run.evaluation else None
+        if not known(measured):
+            return f"No {primary.label} was measured yet."
+        return f"Evaluated at {metric_text(primary, measured)} {primary.label}."
     which = ", with averaged weights (EMA)" if best.averaged else ""
-    size = [f"{short(run.config.get(key))} {word}" for key, word in _SIZES if known(run.config.get(key))]
-    cost = f"; {' and '.join(size)}" if size else ""
-    reached = f"{figure_name(best.figure)} {percent(best.share)} after epoch {best.epoch} of {_epochs(run)}"
-    return f"Best validation {reached}{which}{cost}."
-
-
-_SIZES = (("parameters", "parameters"), ("macs", "multiply-adds an image"))
-
-
-def judged(run: RunFiles) -> str:
-    """The figure that decides, by what was measured or, before that, by the task."""
-    if run.metrics.best is not None:
-        return run.metrics.best.figure
-    measured = run.evaluation.figures if run.evaluation else {}
-    task = str(part(run.config, "recipe").get("task"))
-    usual = {"detection": "box_ap", "segmentation": "miou"}.get(task, "top1")
-    return next((name for name in ("mask_ap", "box_ap", "miou") if name in measured), usual)
+    cost = ""
+    if run.config:
+        cost = f"; {short(run.config.parameters)} parameters and {short(run.config.macs)} multiply-adds an image"
+    value = f"{primary.label} {metric_text(primary, best.value)}"
+    return f"Best validation {value} after epoch {best.epoch} of {_epochs(run)}{which}{cost}."
 
 
 def _epochs(run: RunFiles) -> str:
     """Planned epochs, and how many are done where that is fewer."""
     done = int(run.metrics.epochs[-1])
-    optimizer = part(part(run.config, "recipe"), "optimizer")
-    planned = optimizer.get("epochs")
-    if not known(planned):
+    if run.config is None:
         return count(done)
-    planned += optimizer.get("cooldown_epochs") or 0
+    planned = run.config.recipe.optimizer.total_epochs
     return count(planned) if done >= planned else f"{count(planned)} ({count(done)} done)"
 
 
 def tiles(run: RunFiles) -> list[Row]:
-    """The few figures that people look for first."""
-    metrics, best = run.metrics, run.metrics.best
+    """The few numbers that people look for first."""
+    best, primary, config = run.best, run.primary, run.config
     return [
-        (f"Best {figure_name(judged(run))}", percent(best.share if best else None)),
+        (f"Best {primary.label}", metric_text(primary, best.value if best else None)),
         ("Best epoch", count(best.epoch if best else None)),
-        ("Parameters", short(run.config.get("parameters"))),
-        ("MACs an image", short(run.config.get("macs"))),
-        ("Training time", duration(training_seconds(metrics))),
-        ("Images a second", count(throughput(metrics))),
+        ("Parameters", short(config.parameters if config else None)),
+        ("MACs an image", short(config.macs if config else None)),
+        ("Training time", duration(training_seconds(run.metrics))),
+        ("Samples a second", count(throughput(run.metrics))),
     ]
 
 
-def training_seconds(metrics: Metrics) -> float | None:
+def training_seconds(metrics: MetricsTable) -> float | None:
     """Seconds of all epochs together."""
     return float(np.nansum(metrics.column("seconds"))) if metrics.has("seconds") else None
 
 
-def throughput(metrics: Metrics) -> float | None:
-    """The median epoch's training images a second."""
-    return float(np.nanmedian(metrics.column("images_per_second"))) if metrics.has("images_per_second") else None
+def throughput(metrics: MetricsTable) -> float | None:
+    """The median epoch's training samples a second."""
+    return float(np.nanmedian(metrics.column("samples_per_second"))) if metrics.has("samples_per_second") else None
 
 
 def notes(run: RunFiles) -> list[str]:
     """What is not there yet, and what it will bring."""
-    found = {name: (run.folder / name).is_file() for name in _SOURCES}
-    said = []
-    if not found["config.json"]:
-        said.append("config.json is missing: recipe, data, machine and model size are not known.")
+    found = []
+    if run.config is None:
+        found.append(f"{CONFIG} is missing: recipe, data, machine and model size are not known.")
     if not len(run.metrics):
-        said.append("metrics.csv has no epoch yet: learning curves come with the first finished epoch.")
+        found.append(f"{METRICS} has no epoch yet: learning curves come with the first finished epoch.")
     if run.evaluation is None:
-        what = "the confusion matrix and sample predictions"
-        if judged(run) != "top1":
-            what = "the table of classes and predictions beside the truth"
-        said.append(f"evaluation.json is not there yet: {what} come with the evaluation.")
+        found.append(f"{EVALUATION} is not there yet: tables and sample predictions come with the evaluation.")
     broken = _not_finite(run.metrics)
     if broken:
-        said.append(f"The loss was not finite after epoch {broken}.")
-    return said
+        found.append(f"The loss was not finite after epoch {broken}.")
+    return found
 
 
-def _not_finite(metrics: Metrics) -> str:
+def _not_finite(metrics: MetricsTable) -> str:
     """Epochs whose loss is missing while other epochs have it."""
     losses = metrics.column("loss") if metrics.has("loss") else metrics.column("train_loss")
     return ", ".join(f"{epoch:g}" for epoch in metrics.epochs[~np.isfinite(losses)])
 
 
-def figure_table(metrics: Metrics) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Heads and rows: each figure at the best and at the last epoch."""
+def metric_table(run: RunFiles) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Heads and rows: each metric at the best and at the last epoch."""
+    metrics, best = run.metrics, run.best
     if not len(metrics):
         return [], []
     last = len(metrics) - 1
     columns: list[tuple[str, int]] = [(f"Last epoch ({metrics.epochs[last]:g})", last)]
-    best: Best | None = metrics.best
     if best is not None:
         columns.insert(0, (f"Best epoch ({best.epoch})", best.row))
-    names = [*_WORDS, *(name for name in metrics.columns if name.removeprefix("ema_") in _DENSE)]
+    labels = column_labels(run)
     rows = [
-        (_word(name), [value_text(name, metrics.column(name)[row]) for _, row in columns])
-        for name in names
+        (label, [column_text(run, name, metrics.column(name)[row]) for _, row in columns])
+        for name, label in labels.items()
         if metrics.has(name)
     ]
     return [head for head, _ in columns], rows
 
 
-def _word(name: str) -> str:
-    if name in _WORDS:
-        return _WORDS[name]
-    averaged = " (EMA)" if name.startswith("ema_") else ""
-    return f"Validation {figure_name(name.removeprefix('ema_'))}{averaged}"
+def column_labels(run: RunFiles) -> dict[str, str]:
+    """What the metrics in metrics.csv are called, training before validation before averaged weights."""
+    defined = run.task.metrics
+    labels = {"train_loss": "Training loss"} | {f"train_{m.name}": f"Training {m.label}" for m in defined}
+    labels |= {m.name: f"Validation {m.label}" for m in defined}
+    return labels | {f"ema_{m.name}": f"Validation {m.label} (EMA)" for m in defined}
 
 
-def _is_dense(name: str) -> bool:
-    """Whether it is a share that detectors or segmenters are measured by."""
-    plain = name.removeprefix("ema_")
-    return plain.startswith(("box_", "mask_")) or plain in ("miou", "pixel_accuracy", "mean_accuracy")
+def column_text(run: RunFiles, name: str, value: float) -> str:
+    """A value of metrics.csv: a metric by its unit, counts whole, the rest with four digits."""
+    plain = name.removeprefix("ema_").removeprefix("train_")
+    metric = next((metric for metric in run.task.metrics if metric.name == plain), None)
+    if metric is not None:
+        return metric_text(metric, value)
+    if name in ("epoch", "update", "samples_per_second"):
+        return count(value)
+    return duration(value) if name == "seconds" else number(value)
 
 
-def epoch_table(metrics: Metrics) -> dict[str, list[Any]] | None:
+def epoch_table(run: RunFiles) -> dict[str, list[Any]] | None:
     """Every epoch with everything that was measured."""
+    metrics = run.metrics
     names = [name for name in metrics.columns if metrics.has(name)]
     if not len(metrics):
         return None
-    rows = [[value_text(name, metrics.column(name)[i]) for name in names] for i in range(len(metrics))]
+    rows = [[column_text(run, name, metrics.column(name)[i]) for name in names] for i in range(len(metrics))]
     return {"heads": [name.replace("_", " ") for name in names], "rows": rows}
 
 
 def evaluation_rows(run: RunFiles) -> list[Row]:
-    """The figures of evaluation.json and how many images they stand for."""
+    """The metrics of evaluation.json and how many images they are of."""
     if run.evaluation is None:
         return []
-    figures, images = run.evaluation.figures, run.evaluation.images
-    rows = [(capital(figure_name(name)), value_text(name, figures[name])) for name in figures]
-    rows += [("Images", count(images))] if images else []
+    defined = {metric.name: metric for metric in run.task.metrics}
+    rows = []
+    for name, value in run.evaluation.metrics.items():
+        metric = defined.get(name)
+        text = metric_text(metric, value) if metric else number(value)
+        rows.append((capital(metric.label if metric else name), text))
+    rows += [("Images", count(run.evaluation.images))] if run.evaluation.images else []
     return [*rows, ("Weights", run.evaluation.weights)] if run.evaluation.weights else rows
-
-
-def value_text(name: str, value: float) -> str:
-    """A figure by its name: shares in percent, counts whole, the rest with four digits."""
-    if "top" in name or "accuracy" in name or _is_dense(name):
-        return percent(value)
-    if name in ("epoch", "update"):
-        return count(value)
-    if name == "seconds":
-        return duration(value)
-    return count(value) if name == "images_per_second" else figure(value)
 
 
 def sources(run: RunFiles) -> str:

@@ -1,141 +1,104 @@
-"""A trained model and labeled images in; figures, a confusion matrix and a few images with answers out.
-
-What comes out is what ``evaluation.json`` holds and what the report shows. K classes, N images.
-"""
+"""A classifier and labeled images in; metrics, a confusion matrix and sample predictions out. K classes, N images."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 import random
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data.loading.loader import evaluation_loader
 from ...data.sets import LabeledImages
-from ...training.evaluation import evaluate
-from ...types import Batch, Preprocessing
-from ...weights.safetensors_io import replace_file
-from .objective import Classification, ClassificationMetric
+from ...training.evaluation import measure
+from ...types import Batch
+from ..task import EvaluationOptions
+from .evaluation import ClassificationEvaluation, Sample
+from .objective import ClassificationMetric, ClassificationObjective
 
 SAMPLES = 24
 _THUMBNAIL = 160  # pixels on the longer side; more would only make the page heavy
 
 
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """What a model came to on a set of images."""
+def evaluate(
+    model: Any, dataset: LabeledImages, classes: Sequence[str], options: EvaluationOptions
+) -> ClassificationEvaluation:
+    """Evaluate ``model``, with a ``spec`` and a ``preprocessing``, on all images, each once.
 
-    figures: Mapping[str, float]
-    """``loss``, ``top1``, ``top5``; shares in [0, 1]."""
-    classes: tuple[str, ...]
-    confusion: list[list[int]]
-    """(K, K) counts, rows are true classes and columns predicted ones; empty for very many classes."""
-    samples: list[dict[str, Any]]
-    """Images with their true class and the five likeliest: the surest mistakes, then others drawn by a seed."""
-    images: int
-    """N."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As ``evaluation.json`` has it."""
-        return {
-            "figures": dict(self.figures),
-            "classes": list(self.classes),
-            "confusion": self.confusion,
-            "samples": self.samples,
-            "images": self.images,
-        }
-
-    def write(self, path: Path, **more: Any) -> Path:
-        """Write ``evaluation.json``, all or nothing, with ``more`` fields beside."""
-        replace_file(path, json.dumps(self.to_dict() | more).encode())
-        return path
-
-
-def score(
-    model: nn.Module,
-    images: LabeledImages,
-    classes: Sequence[str],
-    preprocessing: Preprocessing,
-    *,
-    channels: int = 3,
-    batch_size: int = 64,
-    workers: int = 0,
-    memory: bool = False,
-    device: torch.device | str = "cpu",
-    autocast: Callable[[], AbstractContextManager] = nullcontext,
-    each_batch: Callable[[], None] = lambda: None,
-) -> Score:
-    """Evaluate ``model`` on all ``images``, each once.
-
-    ``channels`` is what the model takes. With ``memory`` the images come from where this process keeps them decoded.
     Raises ``DataError`` when labels do not fit the model's classes or an image cannot be read.
     """
-    task = _Remembering(len(classes))
+    objective = _KeepsPredictions(len(classes))
     loader = evaluation_loader(
-        images, preprocessing, channels, memory=memory, device=device, workers=workers, batch_size=batch_size
+        dataset,
+        model.preprocessing,
+        model.spec.in_chans,
+        memory=options.cached,
+        device=options.device,
+        workers=options.workers,
+        batch_size=options.batch_size,
     )
     try:
-        result = evaluate(model.to(device), task, loader, device=device, autocast=autocast, each_batch=each_batch)
+        measured = measure(
+            model.to(options.device),
+            objective,
+            loader,
+            device=options.device,
+            autocast=options.autocast,
+            each_batch=options.each_batch,
+        )
     finally:
         loader.close()
-    confusion = task.remembered.confusion(result.parts)
-    return Score(
-        figures=result.figures,
+    confusion = objective.kept.confusion(measured.parts)
+    return ClassificationEvaluation(
+        metrics=measured.metrics,
         classes=tuple(classes),
-        confusion=[] if confusion is None else confusion.tolist(),
-        samples=_samples(images, task.remembered),
-        images=len(images),
+        images=len(dataset),
+        confusion=() if confusion is None else confusion.tolist(),
+        samples=tuple(_samples(dataset, objective.kept.top)),
     )
 
 
-class _Remembering(Classification):
-    """Classification that keeps the five likeliest classes of each image."""
+class _KeepsPredictions(ClassificationObjective):
+    """Keeps the five likeliest classes of each image."""
 
-    def metric(self) -> _Answers:
-        self.remembered = _Answers(self.num_classes)
-        return self.remembered
+    def metric(self) -> _TopClasses:
+        self.kept = _TopClasses(self.num_classes)
+        return self.kept
 
 
-class _Answers(ClassificationMetric):
+class _TopClasses(ClassificationMetric):
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes)
         self.top: list[list[tuple[int, float]]] = []
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
         super().update(outputs, batch)
-        self.top += likeliest(outputs)
+        self.top += top_classes(outputs)
 
 
-def likeliest(logits: Tensor, count: int = 5) -> list[list[tuple[int, float]]]:
+def top_classes(logits: Tensor, count: int = 5) -> list[list[tuple[int, float]]]:
     """Logits (B, K) to (class index, probability) pairs for each image, most likely first."""
     shares, indices = logits.float().softmax(dim=1).cpu().topk(min(count, logits.shape[1]), dim=1)
     return [list(zip(i, s, strict=True)) for i, s in zip(indices.tolist(), shares.tolist(), strict=True)]
 
 
-def _samples(images: LabeledImages, answers: _Answers) -> list[dict[str, Any]]:
-    """Up to half the places go to the surest mistakes, the rest are drawn from all others."""
-    everyone = range(len(images))
-    wrong = [i for i in everyone if answers.top[i][0][0] != images.labels[i]]
-    shown = sorted(wrong, key=lambda i: -answers.top[i][0][1])[: SAMPLES // 2]
-    others = [i for i in everyone if i not in set(shown)]
-    shown += random.Random(0).sample(others, min(len(others), SAMPLES - len(shown)))
+def _samples(dataset: LabeledImages, top: Sequence[Sequence[tuple[int, float]]]) -> list[Sample]:
+    """Up to half the places go to the surest mistakes, the rest are a random sample of all others."""
+    wrong = [i for i in range(len(dataset)) if top[i][0][0] != dataset.labels[i]]
+    chosen = sorted(wrong, key=lambda i: -top[i][0][1])[: SAMPLES // 2]
+    others = [i for i in range(len(dataset)) if i not in set(chosen)]
+    chosen += random.Random(0).sample(others, min(len(others), SAMPLES - len(chosen)))
     return [
-        {
-            "name": images.name(i),
-            "label": images.labels[i],
-            "top": [[index, round(share, 6)] for index, share in answers.top[i]],
-            "thumbnail": thumbnail(images.load(i)),
-        }
-        for i in shown
+        Sample(
+            name=dataset.name(i),
+            label=dataset.labels[i],
+            top=tuple((index, round(share, 6)) for index, share in top[i]),
+            thumbnail=thumbnail(dataset.load(i)),
+        )
+        for i in chosen
     ]
 
 

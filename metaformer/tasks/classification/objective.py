@@ -7,7 +7,7 @@ Shapes: B batch, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,24 +16,26 @@ from torch.nn import functional as F
 
 from ...errors import DataError
 from ...types import Batch
+from .metrics import METRICS, TOP1
 
 CONFUSION_LIMIT = 2048
 """Most classes for which confusions are counted: K × K numbers would fill the memory for ImageNet-21K."""
 
 
-class Classification:
-    """The task of naming one class for each image; implements ``types.Task``."""
+class ClassificationObjective:
+    """A class for each image; implements ``types.Objective``."""
 
-    best = "top1"
-    figures = ("loss", "top1", "top5")
+    metrics = METRICS
+    primary = TOP1
+    running = (TOP1.name,)
 
     def __init__(self, num_classes: int, label_smoothing: float = 0.0) -> None:
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
 
-    def outputs(self, model: Any, batch: Batch) -> Tensor:
+    def forward(self, model: Any, batch: Batch) -> Tensor:
         """Logits (B, K) of images (B, C, H, W)."""
-        return model(batch.images)
+        return model(batch.inputs)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Mean cross entropy of logits (B, K) against class indices (B,), smoothed, or against probabilities (B, K).
@@ -45,11 +47,12 @@ class Classification:
         smoothing = self.label_smoothing if batch.targets.ndim == 1 else 0.0
         return F.cross_entropy(outputs.float(), batch.targets, label_smoothing=smoothing)
 
-    def correct(self, outputs: Tensor, batch: Batch) -> Tensor | None:
-        """How many images have their class on top, a scalar; None where the targets are probabilities."""
+    def count(self, outputs: Tensor, batch: Batch) -> Mapping[str, tuple[Tensor, float]]:
+        """How many images have their class on top; none are counted where the targets are probabilities."""
         if batch.targets.ndim != 1:
-            return None
-        return (outputs.detach().argmax(dim=1) == batch.targets).sum()
+            return {}
+        right = (outputs.detach().argmax(dim=1) == batch.targets).sum()
+        return {TOP1.name: (right, len(batch))}
 
     def metric(self) -> ClassificationMetric:
         """A fresh accumulator of loss, top-1, top-5 and confusions."""

@@ -1,14 +1,13 @@
 """A class for each pixel: logits and label maps to a loss, to mean IoU and to the IoU of each class.
 
 Shapes: B batch, K classes, H and W. A label map has classes 0 to K - 1 and ``IGNORED`` where there is nothing to learn
-and nothing to be judged. All figures follow from one matrix of confusions over the whole set, so a rare class counts by
+and nothing to be judged. All metrics follow from one matrix of confusions over the whole set, so a rare class counts by
 all its pixels together and not once an image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,27 +15,28 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import DataError
-from ...types import Batch
+from ...types import IGNORED, Batch
+from .evaluation import ClassRow
+from .metrics import METRICS, MIOU
 
-IGNORED = 255
-"""The label of pixels without a class."""
 
+class SegmentationObjective:
+    """A class for each pixel; implements ``types.Objective``."""
 
-class Segmentation:
-    """The task of naming the class of each pixel; implements ``types.Task``."""
-
-    best = "miou"
-    figures = ("loss", "miou", "pixel_accuracy", "mean_accuracy")
+    metrics = METRICS
+    primary = MIOU
+    running: tuple[str, ...] = ()
+    """An image is not right or wrong."""
 
     def __init__(self, num_classes: int, classes: Sequence[str] = ()) -> None:
         self.num_classes, self.classes = num_classes, tuple(classes)
 
-    def outputs(self, model: Any, batch: Batch) -> Tensor | list[Tensor]:
+    def forward(self, model: Any, batch: Batch) -> Tensor | list[Tensor]:
         """Logits (B, K, H, W) in training mode; in evaluation mode (K, H, W) of each image by itself, at its input's
         size: what it scores depends on no neighbor, and only one image at a time is held in its full size."""
         if model.training:
-            return model(batch.images)
-        return [model(image[None])[0] for image in batch.images]
+            return model(batch.inputs)
+        return [model(image[None])[0] for image in batch.inputs]
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Cross entropy of logits (B, K, H, W) against label maps (B, H, W), a mean over all pixels.
@@ -48,8 +48,9 @@ class Segmentation:
         total = F.cross_entropy(outputs.float(), batch.targets.long(), ignore_index=IGNORED, reduction="sum")
         return total / batch.targets.numel()
 
-    def correct(self, outputs: Any, batch: Batch) -> None:
-        """Nothing: an image is not right or wrong."""
+    def count(self, outputs: Any, batch: Batch) -> Mapping[str, tuple[float, float]]:
+        """None."""
+        return {}
 
     def metric(self) -> SegmentationMetric:
         """A fresh accumulator of loss and confusions."""
@@ -86,14 +87,14 @@ class SegmentationMetric:
     def compute(self, parts: Sequence[Tensor]) -> dict[str, float]:
         """``loss`` (nats a pixel), ``miou``, ``pixel_accuracy`` and ``mean_accuracy``, over the pixels not ignored.
 
-        The two means are over classes: mean IoU over those that occur in the truth or in the answers, mean accuracy
-        over those in the truth.
+        The two means are over classes: mean IoU over those that occur in the ground truth or in the predictions, mean
+        accuracy over those in the ground truth.
         """
         confusion = self.confusion(parts).double()
         if confusion.sum() == 0:
             raise DataError("expected at least one labeled pixel to evaluate, got none")
         loss = sum(float(part[0]) for part in parts) / float(confusion.sum())
-        rows = class_shares(confusion)
+        rows = class_rows(confusion)
         overlaps = [row.iou for row in rows if row.iou is not None]
         accuracies = [row.accuracy for row in rows if row.accuracy is not None]
         return {
@@ -104,37 +105,26 @@ class SegmentationMetric:
         }
 
     def confusion(self, parts: Sequence[Tensor]) -> Tensor:
-        """(K, K) pixels, rows are true classes and columns the answers."""
+        """(K, K) pixels, rows are true classes and columns predicted ones."""
         total = torch.stack(list(parts)).sum(dim=0)
         return total[1:].reshape(self.num_classes, self.num_classes).long()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassShare:
-    """How well the pixels of one class were found."""
-
-    label: int
-    pixels: int
-    """In the truth."""
-    answered: int
-    """Pixels that were given this class."""
-    iou: float | None
-    """Right pixels, of those that have the class or were given it; None where there are none."""
-    accuracy: float | None
-    """Right pixels, of those that have the class."""
-
-
-def class_shares(confusion: Tensor) -> list[ClassShare]:
+def class_rows(confusion: Tensor) -> list[ClassRow]:
     """A row for each class from the confusions (K, K)."""
     rows = []
-    right, truth, answers = confusion.diagonal().tolist(), confusion.sum(dim=1).tolist(), confusion.sum(dim=0).tolist()
-    for label, (hits, true, answered) in enumerate(zip(right, truth, answers, strict=True)):
-        union = true + answered - hits
+    right, truth, predictions = (
+        confusion.diagonal().tolist(),
+        confusion.sum(dim=1).tolist(),
+        confusion.sum(dim=0).tolist(),
+    )
+    for label, (hits, true, predicted) in enumerate(zip(right, truth, predictions, strict=True)):
+        union = true + predicted - hits
         rows.append(
-            ClassShare(
+            ClassRow(
                 label=label,
                 pixels=int(true),
-                answered=int(answered),
+                predicted=int(predicted),
                 iou=hits / union if union else None,
                 accuracy=hits / true if true else None,
             )

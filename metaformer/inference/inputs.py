@@ -1,0 +1,102 @@
+"""What a person names as images in, files or images out: paths, folders, patterns, arrays, PIL images."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..data.decode import Mode, as_mode, is_image_name, read_image
+from ..errors import DataError, did_you_mean
+
+ImageInput: TypeAlias = "str | Path | Image.Image | NDArray[np.uint8]"
+"""A file, a folder (all images below), a pattern such as ``photos/*.jpg``; a PIL image; uint8 (H, W) or (H, W, 3)."""
+
+
+def expand(paths: Sequence[str | Path]) -> list[Path]:
+    """Files, the images below folders, and what patterns match, each once, in the order given.
+
+    Raises:
+        DataError: a path that does not exist or has no image; the message suggests its neighbors.
+    """
+    if not paths:
+        raise DataError("no images given; pass files, folders or patterns such as 'photos/*.jpg'")
+    found: dict[Path, None] = {}
+    for path in paths:
+        found |= dict.fromkeys(_files(str(path)))
+    return list(found)
+
+
+def _files(text: str) -> list[Path]:
+    path = Path(text).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        inside = sorted(file for file in path.rglob("*") if file.is_file() and _is_image_below(file, path))
+        if not inside:
+            raise DataError(f"{path}: no images in this folder")
+        return inside
+    if glob.has_magic(text):
+        matches = (Path(match) for match in glob.glob(str(path), recursive=True))
+        files = sorted(match for match in matches if match.is_file() and is_image_name(match.name))
+        if not files:
+            raise DataError(f"{text}: no image matches")
+        return files
+    raise DataError(f"{path}: no such file or folder. {_near(path)}".rstrip())
+
+
+def _is_image_below(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return is_image_name(file.name) and not hidden
+
+
+def _near(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"There is no folder {path.parent} either."
+    hint = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
+    return hint if hint.startswith("Did you mean") else ""
+
+
+def sources(images: ImageInput | Iterable[ImageInput]) -> list[Path | Image.Image]:
+    """Files, and images that are in memory already, in the order given.
+
+    Raises:
+        DataError: a path that does not exist, or an array of another shape or type.
+    """
+    if isinstance(images, (str, Path, Image.Image, np.ndarray)):
+        images = [images]
+    found: list[Path | Image.Image] = []
+    for one in images:
+        if isinstance(one, (str, Path)):
+            found += expand([one])
+        elif isinstance(one, Image.Image):
+            found.append(one)
+        else:
+            found.append(_of_array(one))
+    if not found:
+        raise DataError("no images given; pass files, folders, PIL images or arrays")
+    return found
+
+
+def _of_array(array: object) -> Image.Image:
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim not in (2, 3):
+        came = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise DataError(f"images: expected a path, a PIL image, or an array (H, W) or (H, W, 3) of uint8, got {came}")
+    if array.ndim == 3 and array.shape[2] not in (1, 3):
+        raise DataError(f"images: expected an array (H, W) or (H, W, 3), channels last in RGB, got {array.shape}")
+    return Image.fromarray(array.squeeze(2) if array.ndim == 3 and array.shape[2] == 1 else array)
+
+
+def read(source: Path | Image.Image, mode: Mode) -> Image.Image:
+    """The image in ``mode``, upright; raises ``UnreadableImage``."""
+    return as_mode(source, mode) if isinstance(source, Image.Image) else read_image(source, mode)
+
+
+def batches(sources_: Sequence[Path | Image.Image], size: int) -> Iterator[Sequence[Path | Image.Image]]:
+    """``size`` at a time."""
+    return (sources_[start : start + size] for start in range(0, len(sources_), size))

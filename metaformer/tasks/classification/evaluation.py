@@ -1,0 +1,94 @@
+"""``evaluation.json`` of a classifier. No torch here: reports read it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ...errors import InputError, RunError
+from ...evaluation import Evaluation
+from ...records import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Record):
+    """One evaluated image with the classes the model found most likely."""
+
+    error: ClassVar[type[InputError]] = RunError
+    renamed: ClassVar[Mapping[str, str]] = {"picture": "thumbnail"}
+
+    name: str
+    label: int
+    top: tuple[tuple[int, float], ...] = ()
+    """Pairs of class index and probability, most likely first."""
+    thumbnail: str = ""
+    """PNG as base64."""
+
+    @property
+    def predicted(self) -> int:
+        """The most likely class; -1 where no class was recorded."""
+        return self.top[0][0] if self.top else -1
+
+    @property
+    def probability(self) -> float:
+        """That of the most likely class."""
+        return self.top[0][1] if self.top else 0.0
+
+    @property
+    def right(self) -> bool:
+        """Whether the most likely class is the true one."""
+        return self.predicted == self.label
+
+    @cached_property
+    def image(self) -> Image.Image | None:
+        """The thumbnail in RGB, or None when its bytes are not an image."""
+        try:
+            return Image.open(io.BytesIO(base64.b64decode(self.thumbnail, validate=True))).convert("RGB")
+        except (OSError, ValueError, binascii.Error):
+            return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationEvaluation(Evaluation):
+    """Metrics, confusions and samples of a classifier."""
+
+    task: str = "classification"
+    confusion: Sequence[Sequence[int]] = ()
+    """(K, K) counts, rows are true classes and columns predicted ones; empty for very many classes."""
+    samples: tuple[Sample, ...] = ()
+    """The surest mistakes, then a random sample of the rest."""
+
+    def check(self) -> None:
+        """The confusions are those of the classes."""
+        sides = {len(self.confusion), *map(len, self.confusion)}
+        square = not self.confusion or sides == {len(self.classes)}
+        self.expect(square, "confusion", f"{len(self.classes)} × {len(self.classes)} counts", f"{sorted(sides)}")
+
+    @property
+    def matrix(self) -> NDArray[np.int64]:
+        """``confusion`` as an array, (0, 0) where there is none."""
+        return np.asarray(self.confusion or np.zeros((0, 0)), dtype=np.int64)
+
+    @property
+    def wrong_first(self) -> list[Sample]:
+        """Samples with the surest mistakes first, then the right ones from unsure to sure."""
+        wrong = sorted((s for s in self.samples if not s.right), key=lambda s: -s.probability)
+        return wrong + sorted((s for s in self.samples if s.right), key=lambda s: s.probability)
+
+
+def read(data: Mapping[str, Any]) -> ClassificationEvaluation:
+    """From JSON; raises ``RunError`` with the path of a field that does not fit."""
+    current = ClassificationEvaluation.with_current_names(data)
+    if "images" not in current:  # not recorded by the first versions
+        rows = current.get("confusion") or ()
+        current["images"] = sum(map(sum, rows))
+    return ClassificationEvaluation.from_dict(current)

@@ -1,0 +1,60 @@
+"""What a report shows of a detector: precision and recall, a table of classes, predictions beside the ground truth."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from ...render.numbers import count, percent
+from ...render.page import drawing, rendered
+from .. import side_by_side
+from ..class_table import class_table
+from .evaluate import DRAWN_FROM
+from .evaluation import DetectionEvaluation
+from .plots import precision_recall, sparkline
+
+COLUMNS = {
+    "box_ap": "box AP",
+    "box_ap50": "box AP50",
+    "box_ar": "box AR",
+    "mask_ap": "mask AP",
+    "mask_ap50": "mask AP50",
+    "mask_ar": "mask AR",
+}
+
+
+def sections(evaluation: DetectionEvaluation, folder: Path) -> list[Markup]:
+    """HTML under headings of its own; precision_recall.png and predictions.png are written to ``folder``."""
+    found = []
+    if evaluation.curves:
+        figure = precision_recall(evaluation.curves, evaluation.classes)
+        curves = drawing(figure, "Precision and recall", folder / "precision_recall.png")
+        found.append(rendered(__package__, "curves.html.j2", {"curves": curves}))
+    found.append(class_table(*class_lines(evaluation)))
+    if evaluation.samples:
+        side_by_side.save(evaluation.samples, folder / "predictions.png")
+        note = f", objects with a score of at least {DRAWN_FROM:.0%}"
+        found.append(side_by_side.section(evaluation.samples, evaluation.classes, note))
+    return found
+
+
+def class_lines(evaluation: DetectionEvaluation) -> tuple[list[str], list[dict[str, Any]]]:
+    """Heads, and a line for each class, the most frequent first."""
+    rows = {row.label: asdict(row) for row in sorted(evaluation.table, key=lambda row: -row.objects)}
+    shown = [name for name in COLUMNS if any(row[name] is not None for row in rows.values())]
+    # of boxes, which come first in the list and so last in its reverse
+    lines = {curve.label: sparkline(curve) for curve in reversed(evaluation.curves)}
+    found = [
+        side_by_side.swatch(evaluation.classes, label)
+        | {
+            "amount": count(row["objects"]),
+            "values": [percent(row[name], 1) for name in shown],
+            "share": row[shown[0]] if shown else None,
+            "line": lines.get(label),
+        }
+        for label, row in rows.items()
+    ]
+    return ["Objects", *(COLUMNS[name] for name in shown)], found

@@ -1,0 +1,154 @@
+"""Boxes, and masks, of objects. Every method imports its half of the room when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ...errors import RunError
+from ...recipe import DataConfig, Recipe
+from ..task import EvaluationOptions, Loaders, PredictionOptions
+from .metrics import BOX_AP, MASK_AP, METRICS
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from PIL import Image
+    from torch import Tensor
+
+    from ...data.annotated import AnnotatedSplits
+    from ...data.coco import CocoDataset
+    from ...data.inspection import PartFigures
+    from ...data.sets import BadFile, Progress
+    from ...metrics import MetricDef
+    from ...spec.dense import DenseSpec
+    from ...spec.model import AnySpec
+    from ...types import Preprocessing
+    from .detections import Detections
+    from .evaluation import DetectionEvaluation
+    from .objective import DetectionObjective
+
+SIDES = (800, 1333)
+"""Short and long side of the paper's images (MetaFormer, section 4.2)."""
+
+
+class Detection:
+    """Implements ``tasks.task.Task``."""
+
+    name = "detection"
+    metrics = METRICS
+    layout = "COCO's"
+    unit = "objects"
+
+    def primary(self, measured: Collection[str] = ()) -> MetricDef:
+        """Mask AP where masks were measured, else box AP."""
+        return MASK_AP if MASK_AP.name in measured else BOX_AP
+
+    def chance(self, classes: Sequence[str]) -> float:
+        """A guess finds nothing."""
+        return 0.0
+
+    def recognizes(self, data: DataConfig) -> bool:
+        """Whether there are COCO's annotations in the folder."""
+        from ...data.coco import is_coco_folder
+
+        return is_coco_folder(Path(data.source).expanduser())
+
+    def open(self, data: DataConfig, progress: Progress | None = None) -> AnnotatedSplits:
+        """Images with objects; raises ``DataError``."""
+        from ...data.coco import open_detection
+        from ..dense import open_annotated
+
+        return open_annotated(lambda: open_detection(data, progress), data, self)
+
+    def inspect(
+        self,
+        name: Literal["train", "val"],
+        dataset: CocoDataset,
+        classes: int,
+        bad: list[BadFile],
+        progress: Progress | None = None,
+    ) -> PartFigures:
+        """Images, objects and their areas, by class."""
+        from ...data.inspection import object_figures
+
+        return object_figures(name, dataset, classes, bad, progress)
+
+    def build(self, recipe: Recipe, splits: AnnotatedSplits, spec: AnySpec | None = None) -> tuple[Any, list[str]]:
+        """A detector: the recipe's system, else Mask R-CNN where the objects have masks and RetinaNet where not."""
+        from ...factory.dense import create_detector
+        from ..dense import build_dense
+
+        notes, system = [], recipe.dense.system
+        if system is None:
+            system = "mask_rcnn" if splits.has_masks else "retinanet"
+            notes.append(f"{system}: the objects have {'masks' if splits.has_masks else 'boxes and no masks'}")
+        if system == "semantic_fpn":
+            raise RunError("dense.system: expected retinanet or mask_rcnn for detection, got semantic_fpn")
+        if system == "mask_rcnn" and not splits.has_masks:
+            raise RunError("dense.system: mask_rcnn needs masks, and these objects have boxes only; use retinanet")
+        return build_dense(create_detector, system, recipe, splits.classes, spec, SIDES), notes
+
+    def objective(self, recipe: Recipe, splits: AnnotatedSplits, model: Any) -> DetectionObjective:
+        """The detector's own losses, judged against the objects of the validation part."""
+        from .objective import DetectionObjective
+
+        val: Any = splits.val
+        return DetectionObjective(val.ground_truth(), len(splits.classes), masks=model.spec.finds_masks)
+
+    def loaders(self, recipe: Recipe, splits: AnnotatedSplits, model: Any, progress: Progress | None = None) -> Loaders:
+        """Lists of images and their objects."""
+        from ..dense import make_loaders
+
+        return make_loaders(recipe, splits, model)
+
+    def evaluate(
+        self, model: Any, dataset: CocoDataset, classes: Sequence[str], options: EvaluationOptions
+    ) -> DetectionEvaluation:
+        """COCO's metrics, a table of classes, curves and samples."""
+        from .evaluate import evaluate
+
+        return evaluate(model, dataset, classes, options)
+
+    def read_evaluation(self, data: Mapping[str, Any]) -> DetectionEvaluation:
+        """The inverse of the record's ``to_dict``."""
+        from .evaluation import read
+
+        return read(data)
+
+    def prepare(self, model: Any, image: Image.Image) -> Tensor:
+        """In [0, 1]; a detector resizes and normalizes inside."""
+        from ...data.transforms.paired import detector_input
+
+        return detector_input(image)
+
+    def random_inputs(self, model: Any, count: int) -> list[Tensor]:
+        """Smooth noise in [0, 1]; four at most, because each takes long."""
+        from ..made_up import smooth_noise
+
+        images = smooth_noise(min(count, 4), model.spec.in_chans, model.preprocessing.size)
+        return [image.sigmoid() for image in images]
+
+    def predict(
+        self, model: Any, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
+    ) -> list[Detections]:
+        """What the detector finds in each image, best first."""
+        from .predict import predict
+
+        return predict(model, images, classes, options)
+
+    def collect(self, results: Sequence[Detections]) -> Mapping[str, Any]:
+        """COCO's ``results.json``."""
+        from .predict import coco_results
+
+        return {"results.json": coco_results(results)}
+
+    def sections(self, evaluation: DetectionEvaluation, folder: Path) -> list[Markup]:
+        """Precision and recall, a table of classes, predictions beside the ground truth."""
+        from .report import sections
+
+        return sections(evaluation, folder)
+
+    def input_rows(self, spec: DenseSpec, preprocessing: Preprocessing) -> list[tuple[str, str]]:
+        """The system, and the sizes it sees."""
+        return spec.input_rows

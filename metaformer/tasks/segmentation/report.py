@@ -1,0 +1,71 @@
+"""What a report shows of a segmenter: a table of classes, confusions, predictions beside the ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from ...render.confusion import confusion_figure, row_shares
+from ...render.numbers import percent
+from ...render.page import drawing, rendered
+from .. import side_by_side
+from ..class_table import class_table
+from .evaluation import SegmentationEvaluation
+
+_PAIRS = 10
+
+
+def sections(evaluation: SegmentationEvaluation, folder: Path) -> list[Markup]:
+    """HTML under headings of its own; confusion.png and predictions.png are written to ``folder``."""
+    matrix, classes = evaluation.matrix, evaluation.classes
+    found = [class_table(["Of all pixels", "IoU", "Accuracy"], class_lines(evaluation))]
+    if matrix.size:
+        figure = confusion_figure(matrix, classes, pixels=True)
+        context = {
+            "confusion": drawing(figure, "Confusion matrix", folder / "confusion.png"),
+            "pairs": most_mistaken(matrix, classes),
+        }
+        found.append(rendered(__package__, "confusion.html.j2", context))
+    if evaluation.samples:
+        side_by_side.save(evaluation.samples, folder / "predictions.png")
+        found.append(side_by_side.section(evaluation.samples, classes))
+    return found
+
+
+def class_lines(evaluation: SegmentationEvaluation) -> list[dict[str, Any]]:
+    """A line for each class, the most frequent first."""
+    total = sum(row.pixels for row in evaluation.table) or 1
+    return [
+        side_by_side.swatch(evaluation.classes, row.label)
+        | {
+            "amount": percent(row.pixels / total, 2),
+            "values": [percent(row.iou, 1), percent(row.accuracy, 1)],
+            "share": row.iou,
+            "line": None,
+        }
+        for row in sorted(evaluation.table, key=lambda row: -row.pixels)
+    ]
+
+
+def most_mistaken(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, str]]:
+    """The pairs of classes with the most mistaken pixels."""
+    mistakes = confusion.copy()
+    np.fill_diagonal(mistakes, 0)
+    shares, total = row_shares(confusion), max(int(confusion.sum()), 1)
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:_PAIRS]
+    pairs = [(int(place) // len(mistakes), int(place) % len(mistakes)) for place in order]
+    return [
+        {
+            "true": classes[true],
+            "predicted": classes[predicted],
+            "of_class": percent(float(shares[true, predicted]), 1),
+            "of_all": percent(float(mistakes[true, predicted]) / total, 2),
+        }
+        for true, predicted in pairs
+        if mistakes[true, predicted]
+    ]

@@ -1,0 +1,145 @@
+"""A class for each pixel. Every method imports its half of the room when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ...errors import RunError
+from ...recipe import DataConfig, Recipe
+from ..task import EvaluationOptions, Loaders, PredictionOptions
+from .metrics import METRICS, MIOU
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from PIL import Image
+    from torch import Tensor
+
+    from ...data.annotated import AnnotatedSplits
+    from ...data.inspection import PartFigures
+    from ...data.label_maps import LabelMapDataset
+    from ...data.sets import BadFile, Progress
+    from ...metrics import MetricDef
+    from ...spec.dense import DenseSpec
+    from ...spec.model import AnySpec
+    from ...types import Preprocessing
+    from .evaluation import SegmentationEvaluation
+    from .objective import SegmentationObjective
+    from .predict import LabelMap
+
+SIDES = (512, 2048)
+"""Short and long side of the paper's images (MetaFormer, section 4.3)."""
+
+
+class Segmentation:
+    """Implements ``tasks.task.Task``."""
+
+    name = "segmentation"
+    metrics = METRICS
+    layout = "ADE20K's"
+    unit = "pixels"
+
+    def primary(self, measured: Collection[str] = ()) -> MetricDef:
+        """Mean IoU."""
+        return MIOU
+
+    def chance(self, classes: Sequence[str]) -> float:
+        """As good as nothing: a random class for each pixel has an IoU below one in twice the number of classes."""
+        return 0.0
+
+    def recognizes(self, data: DataConfig) -> bool:
+        """Whether there are label maps beside the images."""
+        from ...data.label_maps import is_label_map_folder
+
+        return is_label_map_folder(Path(data.source).expanduser())
+
+    def open(self, data: DataConfig, progress: Progress | None = None) -> AnnotatedSplits:
+        """Images with label maps; raises ``DataError``."""
+        from ...data.label_maps import open_segmentation
+        from ..dense import open_annotated
+
+        return open_annotated(lambda: open_segmentation(data, progress), data, self)
+
+    def inspect(
+        self,
+        name: Literal["train", "val"],
+        dataset: LabelMapDataset,
+        classes: int,
+        bad: list[BadFile],
+        progress: Progress | None = None,
+    ) -> PartFigures:
+        """Images and pixels, by class."""
+        from ...data.inspection import pixel_figures
+
+        return pixel_figures(name, dataset, classes, bad, progress)
+
+    def build(self, recipe: Recipe, splits: AnnotatedSplits, spec: AnySpec | None = None) -> tuple[Any, list[str]]:
+        """A Semantic FPN."""
+        from ...factory.dense import create_segmenter
+        from ..dense import build_dense
+
+        system = recipe.dense.system or "semantic_fpn"
+        if system != "semantic_fpn":
+            raise RunError(f"dense.system: expected semantic_fpn for segmentation, got {system}")
+        return build_dense(create_segmenter, system, recipe, splits.classes, spec, SIDES), []
+
+    def objective(self, recipe: Recipe, splits: AnnotatedSplits, model: Any) -> SegmentationObjective:
+        """Cross entropy of each pixel."""
+        from .objective import SegmentationObjective
+
+        return SegmentationObjective(len(splits.classes), splits.classes)
+
+    def loaders(self, recipe: Recipe, splits: AnnotatedSplits, model: Any, progress: Progress | None = None) -> Loaders:
+        """Crops of images and label maps."""
+        from ..dense import make_loaders
+
+        return make_loaders(recipe, splits, model)
+
+    def evaluate(
+        self, model: Any, dataset: LabelMapDataset, classes: Sequence[str], options: EvaluationOptions
+    ) -> SegmentationEvaluation:
+        """Mean IoU, the IoU of each class, confusions and samples."""
+        from .evaluate import evaluate
+
+        return evaluate(model, dataset, classes, options)
+
+    def read_evaluation(self, data: Mapping[str, Any]) -> SegmentationEvaluation:
+        """The inverse of the record's ``to_dict``."""
+        from .evaluation import read
+
+        return read(data)
+
+    def prepare(self, model: Any, image: Image.Image) -> Tensor:
+        """Resized as the model's spec says, and normalized."""
+        from ...data.transforms.paired import segmenter_input
+
+        return segmenter_input(image, model.spec, model.preprocessing)
+
+    def random_inputs(self, model: Any, count: int) -> list[Tensor]:
+        """Smooth noise; four images at most, because each takes long."""
+        from ..made_up import smooth_noise
+
+        return smooth_noise(min(count, 4), model.spec.in_chans, model.preprocessing.size)
+
+    def predict(
+        self, model: Any, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
+    ) -> list[LabelMap]:
+        """The likeliest class of each pixel."""
+        from .predict import predict
+
+        return predict(model, images, classes, options)
+
+    def collect(self, results: Sequence[LabelMap]) -> Mapping[str, Any]:
+        """None: a label map stands on its own."""
+        return {}
+
+    def sections(self, evaluation: SegmentationEvaluation, folder: Path) -> list[Markup]:
+        """A table of classes, confusions, predictions beside the ground truth."""
+        from .report import sections
+
+        return sections(evaluation, folder)
+
+    def input_rows(self, spec: DenseSpec, preprocessing: Preprocessing) -> list[tuple[str, str]]:
+        """The system, and the sizes it sees."""
+        return spec.input_rows
