@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .errors import DataError, InputError, MissingExtraError, RunError, SpecError, WeightsError
     from .factory.classifier import create_model
     from .factory.dense import create_detector, create_segmenter
+    from .inference.predictor import Predictor, predict
     from .model.build import MIXERS, build
     from .model.complexity import count_macs, count_parameters
     from .model.mixers.convolution import OnMap
@@ -61,6 +62,7 @@ _CONTENTS = {
         "SpecError",
         "WeightsError",
     ),
+    "inference.predictor": ("Predictor", "predict"),
     "factory.classifier": ("create_model",),
     "factory.dense": (
         "create_detector",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -167,6 +167,8 @@ def _fits(value: Any, annotation: Any) -> bool:
         )
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return isinstance(value, Mapping)
+    if origin is Sequence:  # of many numbers: what is in it is not looked at
+        return isinstance(value, (list, tuple))
     if annotation is Any:
         return True
     if annotation is Callable or origin is Callable:

@@ -23,10 +23,10 @@ from rich.console import Console
 from metaformer.inference.loaded import load_any
 from metaformer.model.dense import build, mask_rcnn, neck
 from metaformer.recipe import Augmentation, DataConfig, Dense, Machine, OptimizerConfig, Recipe
-from metaformer.run.folder import stored_recipe
+from metaformer.run.config import RunConfig
 from metaformer.run.train import RunResult, train
-from metaformer.tasks.detection.objective import Detection
-from metaformer.tasks.task import work_of
+from metaformer.tasks.detection.objective import DetectionObjective
+from metaformer.tasks.task import task_named
 from metaformer.training.engine import Engine
 from metaformer.training.trainer import BEST
 
@@ -75,27 +75,27 @@ def wait_in_batch(number: int, system: str, data: str, folder: str) -> None:
     """Train until a batch of training images, then say so and wait."""
     numbers = count(1)
 
-    class Waiting(Detection):
-        def outputs(self, model: Any, batch: Any) -> Any:
+    class Waiting(DetectionObjective):
+        def forward(self, model: Any, batch: Any) -> Any:
             if model.training and next(numbers) == number:
                 print("waiting", flush=True)
                 time.sleep(600)
-            return super().outputs(model, batch)
+            return super().forward(model, batch)
 
-    with patch("metaformer.tasks.dense.task.Detection", Waiting):
+    with patch("metaformer.tasks.detection.objective.DetectionObjective", Waiting):
         quick(recipe_for(system, data), Path(folder))
 
 
 def shared_figures(run: str) -> dict[str, float]:
     """A run's best weights, evaluated by all processes together."""
-    recipe = stored_recipe(Path(run))
-    work = work_of(recipe.task)
-    sets = work.open(recipe.data)
+    recipe = RunConfig.read(Path(run)).recipe
+    task = task_named(recipe.task)
+    splits = task.open(recipe.data)
     with narrow():
         model = load_any(Path(run) / BEST).model
-    equipment = work.equipment(recipe, sets, model)
-    engine = Engine(model, equipment.task, recipe)
-    return dict(engine.evaluated(engine.module, equipment.val_loader, lambda: None).figures)
+    objective, loaders = task.objective(recipe, splits, model), task.loaders(recipe, splits, model)
+    engine = Engine(model, objective, recipe)
+    return dict(engine.evaluated(engine.module, loaders.val, lambda: None).metrics)
 
 
 if __name__ == "__main__":
@@ -106,6 +106,6 @@ if __name__ == "__main__":
     elif command == "evaluated":
         print(json.dumps([shared_figures(run) for run in words]))
     else:
-        quick(recipe_for(*words[:2], epochs=1), Path(words[2]), judged="last")
+        quick(recipe_for(*words[:2], epochs=1), Path(words[2]), evaluated="last")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

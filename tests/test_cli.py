@@ -76,7 +76,7 @@ def test_train_resume_eval_predict_report(run: Path, images: Path, capsys: pytes
 
     status, out, _ = said(capsys, "eval", str(run), "--json")
     assert status == 0
-    assert json.loads(out)["figures"]["top1"] == json.loads((run / "evaluation.json").read_text())["figures"]["top1"]
+    assert json.loads(out)["metrics"]["top1"] == json.loads((run / "evaluation.json").read_text())["metrics"]["top1"]
 
     status, out, _ = said(capsys, "predict", "--weights", str(run), str(images / "dark"), "--json")
     assert status == 0

@@ -263,7 +263,7 @@ def test_a_run_from_images_to_an_answer(folder_of_images: Path, tmp_path: Path) 
     assert (run.folder / "report.html").is_file()
     trained = load_any(run.folder)
     assert trained.classes == ("blue", "red")
-    assert evaluate(run.folder, console=QUIET).figures["top1"] == run.figures["top1"]
+    assert evaluate(run.folder, console=QUIET).metrics["top1"] == run.metrics["top1"]
     answers = predict(trained, [folder_of_images / "val"]).answers
     assert len(answers) == 4
     assert {guess.name for guess in answers[0].top} == {"blue", "red"}

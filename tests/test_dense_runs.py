@@ -78,7 +78,7 @@ def run_of(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(autouse=True)
 def _small_heads() -> Any:
-    """LoadedModel weights are opened as they were built."""
+    """Trained weights are opened as they were built."""
     with narrow():
         yield
 
@@ -132,10 +132,10 @@ def test_metrics_and_evaluation_agree(system: str, run_of: Callable[[str], RunRe
     assert run.best == pytest.approx(max(reached.values()), rel=1e-5)
     epoch = rows[run.best_epoch - 1]
     averaged = "ema_" if float(epoch[f"ema_{figure}"]) > float(epoch[figure]) else ""
-    assert dict(written["figures"]) == dict(run.figures)
-    for name, value in run.figures.items():
+    assert dict(written["metrics"]) == dict(run.metrics)
+    for name, value in run.metrics.items():
         assert value == pytest.approx(float(epoch[averaged + name]), rel=1e-5), name
-    assert run.figures[figure] > 0, "a run that finds nothing says nothing"
+    assert run.metrics[figure] > 0, "a run that finds nothing says nothing"
     assert (written["images"], written["weights"]) == (4, "best.safetensors")
     assert len(written["samples"]) == 4
 
@@ -163,7 +163,7 @@ def test_the_report_shows_the_run(system: str, run_of: Callable[[str], RunResult
 def test_a_fresh_evaluation_gives_the_figures_of_the_run(system: str, run_of: Callable[[str], RunResult]) -> None:
     run = run_of(system)
     again = evaluate(run.folder, batch_size=3, console=QUIET)
-    assert dict(again.figures) == pytest.approx(dict(run.figures), rel=1e-4)
+    assert dict(again.metrics) == pytest.approx(dict(run.metrics), rel=1e-4)
     assert again.images == 4
 
 
@@ -173,7 +173,7 @@ def test_training_images_and_all_of_them_can_be_evaluated(system: str, run_of: C
     assert evaluate(run.folder, part="train", console=QUIET).images == 16
     everything = evaluate(run.folder, part="all", console=QUIET)
     assert everything.images == 20
-    assert 0 <= everything.figures[BEST[system]] <= 1
+    assert 0 <= everything.metrics[BEST[system]] <= 1
     assert {Path(one["name"]).stem >= "100" for one in everything.samples} == {True, False}
 
 
@@ -198,7 +198,7 @@ def test_predicted_objects_have_the_precision_that_the_run_tells(
         judged.accumulate()
         judged.summarize()
     prefix = "box" if kind == "bbox" else "mask"
-    told = [run.figures[f"{prefix}_{name}"] for name in ("ap", "ap50", "ap75", "ap_small")]
+    told = [run.metrics[f"{prefix}_{name}"] for name in ("ap", "ap50", "ap75", "ap_small")]
     assert told == pytest.approx(list(judged.stats[:4]), abs=1e-4)
 
 
@@ -216,8 +216,8 @@ def test_predicted_label_maps_have_the_overlap_that_the_run_tells(
         ((answers == label) & (truth == label)).sum() / ((answers == label) | (truth == label)).sum()
         for label in (1, 2, 3)
     ]
-    assert run.figures["miou"] == pytest.approx(np.mean(overlaps), abs=1e-4)
-    assert run.figures["pixel_accuracy"] == pytest.approx((answers == truth).mean(), abs=1e-4)
+    assert run.metrics["miou"] == pytest.approx(np.mean(overlaps), abs=1e-4)
+    assert run.metrics["pixel_accuracy"] == pytest.approx((answers == truth).mean(), abs=1e-4)
 
 
 # ---- going on exactly ----------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def expect_same_run(one: Path, two: Path) -> None:
     rows = [[{k: v for k, v in row.items() if k not in TIMING} for row in table(folder)] for folder in (one, two)]
     assert len(rows[0]) == 4
     assert rows[0] == rows[1]
-    assert evaluation(one)["figures"] == evaluation(two)["figures"]
+    assert evaluation(one)["metrics"] == evaluation(two)["metrics"]
 
 
 class Killed(BaseException):
@@ -308,7 +308,7 @@ def test_two_processes_evaluate_as_one(run_of: Callable[[str], RunResult]) -> No
     runs = [run_of(system) for system in SYSTEMS]
     for told in together("evaluated", *(run.folder for run in runs)):
         for run, figures in zip(runs, json.loads(told.splitlines()[-1]), strict=True):
-            assert figures == pytest.approx(dict(run.figures), rel=1e-5)
+            assert figures == pytest.approx(dict(run.metrics), rel=1e-5)
 
 
 @not_on_windows
@@ -320,7 +320,7 @@ def test_two_processes_train_together(system: str, folders: dict[str, Path], tmp
     (row,), written = table(tmp_path / "run"), evaluation(tmp_path / "run")
     assert int(row["update"]) == 4
     assert 0 < float(row["train_loss"]) < 6
-    for name, value in written["figures"].items():
+    for name, value in written["metrics"].items():
         assert float(row[name]) == pytest.approx(value, rel=1e-5), name
 
 
@@ -353,7 +353,7 @@ def test_a_batch_in_parts_moves_a_detector_as_a_whole_one_does(
 def test_averaged_weights_are_the_best_where_the_trained_ones_leave_their_way(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """LoadedModel weights whose classifier is turned round after each update name the wrong classes; the average of the
+    """Trained weights whose classifier is turned round after each update name the wrong classes; the average of the
     ways before does not follow them. What is judged and written is the average."""
     recipe = recipe_for("semantic_fpn", folders["semantic_fpn"], epochs=1, ema_decay=0.9)
     averaging, judged = AveragedWeights.update, []
@@ -370,7 +370,7 @@ def test_averaged_weights_are_the_best_where_the_trained_ones_leave_their_way(
     (row,) = table(run.folder)
     assert len(judged) == 4
     assert json.loads(read_tensors(run.folder / "best.safetensors")[1]["averaged"]) is True
-    assert run.figures["miou"] == pytest.approx(float(row["ema_miou"]), rel=1e-5)
+    assert run.metrics["miou"] == pytest.approx(float(row["ema_miou"]), rel=1e-5)
     assert float(row["miou"]) < float(row["ema_miou"])
 
 
@@ -430,11 +430,11 @@ def test_eval_tells_the_figures_of_the_run(
     run = run_of(system)
     status, out, _ = said(capsys, "eval", run.folder, "--json", "--out", tmp_path / "out")
     assert status == 0
-    assert json.loads(out)["figures"] == pytest.approx(dict(run.figures), rel=1e-4)
+    assert json.loads(out)["metrics"] == pytest.approx(dict(run.metrics), rel=1e-4)
     assert {"evaluation.json", "predictions.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
     status, out, _ = said(capsys, "eval", run.folder)
     assert status == 0
-    assert percent(run.figures[BEST[system]]) in out
+    assert percent(run.metrics[BEST[system]]) in out
 
 
 @pytest.mark.parametrize("system", FINDS_OBJECTS)
@@ -515,7 +515,7 @@ def test_train_and_resume_from_the_command_line(
     crop = ["--dense.crop", "64"] if task == "segmentation" else []
     status, out, _ = said(capsys, *words, *few, *crop)
     assert status == 0
-    assert percent(evaluation(tmp_path / "run")["figures"][BEST[system]]) in out
+    assert percent(evaluation(tmp_path / "run")["metrics"][BEST[system]]) in out
     assert load_any(tmp_path / "run").model.name == f"{system}_poolformer_s12"
     status, out, _ = said(capsys, "train", "--resume", "--out", tmp_path / "run")
     assert status == 0

@@ -360,4 +360,4 @@ def test_recipe_runs_for_two_updates(file: str, folders: dict[str, Path], tmp_pa
     assert 0 < float(epoch["train_loss"]) < (3 if recipe.task == "classification" else 6)
     figure = FIGURES[recipe.task]
     assert (epoch[f"ema_{figure}"] != "") == (recipe.optimizer.ema_decay is not None)
-    assert 0 <= result.figures[figure] <= 1
+    assert 0 <= result.metrics[figure] <= 1

@@ -20,7 +20,7 @@ from rich.console import Console
 from metaformer.recipe import Augmentation, DataConfig, Machine, OptimizerConfig, Recipe
 from metaformer.run.train import train
 from metaformer.spec.model import AnySpec, EmbeddingSpec, MLPSpec, ModelSpec, StageSpec
-from metaformer.tasks.task import work_of
+from metaformer.tasks.task import task_named
 from metaformer.training.observer import Observer, StepRecord
 from metaformer.training.trainer import Trainer
 
@@ -81,14 +81,12 @@ class Losses(Observer):
 def test_five_updates_give_the_losses_of_0_1_0(name: str, tmp_path: Path) -> None:
     recipe, spec = recipe_and_spec(name, tmp_path / "data")
     five = recipe.with_changes(optimizer=recipe.optimizer.with_changes(updates=5, epochs=100))
-    work, losses = work_of(five.task), Losses()
+    task, losses = task_named(five.task), Losses()
     with narrow():
-        sets = work.open(five.data)
-        model, _ = work.fitted_model(five, sets, spec)
-        given = work.equipment(five, sets, model)
-        Trainer(
-            model, given.task, five, given.train_loader, given.val_loader, tmp_path / "run", given.mixing, [losses]
-        ).fit()
+        splits = task.open(five.data)
+        model, _ = task.build(five, splits, spec)
+        loaders, objective = task.loaders(five, splits, model), task.objective(five, splits, model)
+        Trainer(model, objective, five, loaders.train, loaders.val, tmp_path / "run", loaders.mixing, [losses]).fit()
     assert losses.values == pytest.approx(PINS[name]["losses"], rel=CLOSE)
 
 
@@ -98,5 +96,5 @@ def test_a_run_comes_to_what_it_came_to_in_0_1_0(name: str, tmp_path: Path) -> N
     with narrow():
         result = train(recipe, tmp_path / "run", spec=spec, page=False, console=Console(quiet=True))
     assert result is not None
-    assert dict(result.figures) == pytest.approx(PINS[name]["figures"], rel=1e-3)
+    assert dict(result.metrics) == pytest.approx(PINS[name]["figures"], rel=1e-3)
     assert (result.best, result.best_epoch) == (pytest.approx(PINS[name]["best"], rel=1e-3), PINS[name]["best_epoch"])

@@ -115,16 +115,16 @@ def test_the_evaluation_is_that_of_the_weights_it_names(run: RunResult, images: 
     assert np.sum(written["confusion"]) == written["images"] == 6
     assert len(written["samples"]) == 6
     again = evaluate(run.folder / written["weights"], DataConfig(source=str(images)), console=QUIET)
-    assert again.figures == pytest.approx(written["figures"], rel=1e-5)
+    assert again.metrics == pytest.approx(written["metrics"], rel=1e-5)
     assert again.confusion == written["confusion"]
 
 
 def test_the_last_weights_can_be_judged_instead_of_the_best(tmp_path: Path, images: Path) -> None:
-    result = quick(plan(images), tmp_path / "run", judged="last")
+    result = quick(plan(images), tmp_path / "run", evaluated="last")
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert result.figures["top1"] == pytest.approx(float(rows[-1]["top1"]))
-    assert result.figures["loss"] == pytest.approx(float(rows[-1]["loss"]), rel=1e-4)
+    assert result.metrics["top1"] == pytest.approx(float(rows[-1]["top1"]))
+    assert result.metrics["loss"] == pytest.approx(float(rows[-1]["loss"]), rel=1e-4)
 
 
 def test_the_same_recipe_gives_the_same_weights(run: RunResult, tmp_path: Path, images: Path) -> None:
@@ -135,24 +135,24 @@ def test_the_same_recipe_gives_the_same_weights(run: RunResult, tmp_path: Path, 
 
 def test_images_from_memory_and_from_files_train_the_same_weights(run: RunResult, tmp_path: Path) -> None:
     """Without variation; the run itself kept them in memory, which its recipe leaves open."""
-    recipe = run_folder.stored_recipe(run.folder)
+    recipe = run_folder.RunConfig.read(run.folder).recipe
     assert recipe.data.memory == "auto"
     files = quick(recipe.with_changes(data=recipe.data.with_changes(memory="never")), tmp_path / "files")
     before, after = (read_tensors(folder / "last.safetensors")[0] for folder in (run.folder, files.folder))
     assert all(torch.equal(before[name], after[name]) for name in before | after)
-    assert files.figures == run.figures
+    assert files.metrics == run.metrics
 
 
 def test_images_that_are_open_are_not_opened_again_nor_read_twice(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets = open_source(DataConfig(source=str(images)))
-    first = quick(plan(images, epochs=1), tmp_path / "first", sets=sets)
+    first = quick(plan(images, epochs=1), tmp_path / "first", splits=sets)
     monkeypatch.setattr("metaformer.tasks.classification.task.open_source", None)
     read: list[object] = []
     monkeypatch.setattr("metaformer.data.loading.cached_images.readable", lambda *given: read.append(given))
-    second = quick(plan(images, epochs=1), tmp_path / "second", sets=sets)
-    assert second.figures == first.figures
+    second = quick(plan(images, epochs=1), tmp_path / "second", splits=sets)
+    assert second.metrics == first.metrics
     assert read == []
 
 
@@ -173,7 +173,7 @@ def test_resuming_a_finished_run_says_so_and_moves_nothing(tmp_path: Path, image
     again = quick(None, first.folder, resume=True)
     assert again.was_finished
     assert not first.was_finished
-    assert again.figures == pytest.approx(first.figures)
+    assert again.metrics == pytest.approx(first.metrics)
     after = contents(first.folder)
     for name in ("config.json", "metrics.csv", "best.safetensors", "last.safetensors", "evaluation.json"):
         assert after[name] == before[name], name

@@ -82,7 +82,7 @@ class SweepFolder:
         for name in self.planned_runs():
             folder = self.path / RUNS / name
             if folder.is_dir():
-                run_folder.start_over(folder)
+                run_folder.RUN_FOLDER.clear(folder)
                 _remove_empty(folder, self.path)
         for entry in self.path.iterdir():
             if entry.name != PLAN and entry.is_file() and any(fnmatchcase(entry.name, p) for p in _WRITTEN):
@@ -172,7 +172,7 @@ def _is_whole(path: Path) -> bool:
     """Whether a run's JSON file is there and can be read; an evaluation has to say the accuracy."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return path.name != run_folder.EVALUATION or isinstance(data["figures"]["top1"], float)
+        return path.name != run_folder.EVALUATION or isinstance(data["metrics"]["top1"], float)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

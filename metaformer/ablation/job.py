@@ -10,17 +10,18 @@ import traceback
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from ..data.sets import ImageSplits
-from ..data.sources import open_source
 from ..errors import DivergedError, InputError, RunError
 from ..recipe import DataConfig, Recipe
 from ..records import Record
-from ..run.folder import read_config, start_over
+from ..run.config import RunConfig
+from ..run.folder import RUN_FOLDER
 from ..run.recipe_files import executed
 from ..spec.model import AnySpec, MixerSpec
+from ..tasks.task import task_named
 from .lock import locked
 
 PATIENCE = 60.0
@@ -97,15 +98,15 @@ def _train(job: Job) -> None:
     folder = Path(job.folder)
     goes_on = _can_go_on(folder)
     if not goes_on:
-        start_over(folder)  # what is left of a run that lost its config.json cannot be gone on with
+        RUN_FOLDER.clear(folder)  # what is left of a run that lost its config.json cannot be gone on with
     train(
         job.recipe,
         folder,
         resume=goes_on,
         command=job.command,
         spec=_whole(job),
-        sets=_opened(job.recipe.data),
-        judged="last",
+        splits=_opened(job.recipe.task, job.recipe.data),
+        evaluated="last",
         title=job.title,
         page=False,
         console=Console(quiet=True),
@@ -114,16 +115,16 @@ def _train(job: Job) -> None:
 
 def _can_go_on(folder: Path) -> bool:
     try:
-        read_config(folder)
+        RunConfig.read(folder)
     except RunError:
         return False
     return True
 
 
 @lru_cache(maxsize=1)
-def _opened(choice: DataConfig) -> ImageSplits:
+def _opened(task: str, choice: DataConfig) -> Any:
     """The images, opened once for all runs of a process."""
-    return open_source(choice)
+    return task_named(task).open(choice)
 
 
 def _whole(job: Job) -> AnySpec:

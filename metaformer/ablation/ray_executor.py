@@ -241,6 +241,6 @@ def _mark(job: Job) -> str:
 
 def _put(files: Mapping[str, str], folder: Path) -> None:
     """The files of a run that was trained elsewhere, in place of what an earlier attempt left here."""
-    run_folder.start_over(folder)
+    run_folder.RUN_FOLDER.clear(folder)
     for name, text in files.items():
         replace_file(folder / name, text.encode())

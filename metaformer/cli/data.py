@@ -17,11 +17,11 @@ from ..recipe import DataConfig
 from .flags import nested, option, switch, with_flags
 
 if TYPE_CHECKING:
-    from ..data.inspection import Inspection, PartFigures
+    from ..data.inspection import PartFigures
+    from ..tasks.inspection import Inspection
 
 data = App(name="data", help="Look at data sets.", help_format="plaintext", result_action="return_value")
 
-_UNITS = {"classification": "images", "detection": "objects", "segmentation": "pixels"}
 _WIDTH = 16  # of a bar, in characters
 
 
@@ -42,7 +42,7 @@ def check(
     Its images, their sizes, a histogram of its classes, objects and their areas, ignored pixels. The exit status is 2
     where something is broken, unless it is to be left out (--on-bad-image skip).
     """
-    from ..data.inspection import inspected
+    from ..tasks.inspection import inspect_data
 
     choice = DataConfig.from_dict({**nested(flags).get("data", {}), "source": folder}, "data")
     told = Console(stderr=True)
@@ -51,15 +51,15 @@ def check(
         def progress(doing: str, done: int, total: int) -> None:
             status.update(f"{doing}: {done} of {total}")
 
-        found = inspected(choice, task, progress)
+        found = inspect_data(choice, task, progress)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     else:
         _print(found, choice)
-    if found.broken and choice.on_bad_image == "refuse":
-        faults = "fault" if len(found.broken) == 1 else "faults"
+    if found.bad and choice.on_bad_image == "refuse":
+        faults = "fault" if len(found.bad) == 1 else "faults"
         raise DataError(
-            f"{len(found.broken)} {faults} in {folder}, named above. Repair or remove them, or leave them out with "
+            f"{len(found.bad)} {faults} in {folder}, named above. Repair or remove them, or leave them out with "
             "--data.on-bad-image skip"
         )
 
@@ -72,18 +72,18 @@ def _print(found: Inspection, choice: DataConfig) -> None:
     console.print(" (val is held out here)" if found.held_out_here else "")
     console.print(_parts(found))
     console.print(_histogram(found))
-    if found.task == "segmentation" and choice.reduce_zero_label:
+    if any(part.ignored is not None for part in found.parts) and choice.reduce_zero_label:
         console.print("label 0 counts as no class here, as in ADE20K; --data.no-reduce-zero-label takes it as one")
     for part in found.parts:
         absent = [name for name, count in zip(found.classes, part.counts, strict=True) if count == 0]
         if absent:
             shown = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
             console.print(f"not in {part.name}: {shown}", style="yellow", markup=False)
-    if not found.broken:
+    if not found.bad:
         console.print("nothing is broken", style="green")
         return
-    console.print(f"broken: {len(found.broken)}", style="bold red")
-    for fault in found.broken:
+    console.print(f"broken: {len(found.bad)}", style="bold red")
+    for fault in found.bad:
         console.print(f"  {fault.path}: {fault.reason}", markup=False, soft_wrap=True)
 
 
@@ -129,9 +129,9 @@ def _size(size: tuple[int, int] | None) -> str:
 def _histogram(found: Inspection) -> Table:
     """The classes with bars of their counts in the training part, the commonest first."""
     from ..render.numbers import count, short
+    from ..tasks.task import task_named
 
-    units = _UNITS[found.task]
-    written = short if found.task == "segmentation" else count
+    units = task_named(found.task).unit
     table = Table(box=None, pad_edge=False)
     table.add_column("class", overflow="fold")
     for part in found.parts:
@@ -142,6 +142,6 @@ def _histogram(found: Inspection) -> Table:
         cells: list[Any] = []
         for part in found.parts:
             bar = ProgressBar(total=max(*part.counts, 1), completed=part.counts[label], width=_WIDTH, style="none")
-            cells += [written(part.counts[label]), bar]
+            cells += [short(part.counts[label]) if part.counts[label] > 99_999 else count(part.counts[label]), bar]
         table.add_row(Text(found.classes[label]), *cells)
     return table

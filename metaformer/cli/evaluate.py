@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from ..metrics import figure_name
 from ..recipe import DataConfig
 from .flags import Device, at_least_one, data_of, nested, option, switch, with_flags
 
@@ -38,15 +37,20 @@ def evaluate(
 
     choice = data_of(weights, nested(flags).get("data", {}))
     result = evaluation.evaluate(
-        weights, choice, name=model, part=part, batch_size=at_least_one(batch_size), device=device, out=out
+        weights, choice, model=model, part=part, batch_size=at_least_one(batch_size), device=device
     )
+    if out is not None:
+        evaluation.write_report(result, out)
     if as_json:
-        print(json.dumps({"figures": dict(result.figures), "images": result.images}))
+        print(json.dumps({"metrics": dict(result.metrics), "images": result.images}))
         return
-    from ..render.numbers import count, figure, percent
+    from ..render.numbers import count, metric_text
+    from ..tasks.task import task_named
+
+    defined = {metric.name: metric for metric in task_named(result.task).metrics}
 
     table = Table(show_header=False, box=None)
-    for name, value in result.figures.items():
-        table.add_row(figure_name(name), figure(value) if name == "loss" else percent(value))
+    for name, value in result.metrics.items():
+        table.add_row(defined[name].label, metric_text(defined[name], value))
     table.add_row("images", count(result.images))
     Console().print(table)

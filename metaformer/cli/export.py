@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from ..metrics import figure_name
 from ..recipe import DataConfig
 from .flags import data_of, nested, option, switch, with_flags
 
@@ -73,7 +72,7 @@ def _plain(result: Any) -> dict[str, Any]:
 
 
 def _print(result: Any) -> None:
-    from ..render.numbers import figure, percent
+    from ..render.numbers import metric_text
 
     console = Console(highlight=False)
     console.print(
@@ -81,12 +80,15 @@ def _print(result: Any) -> None:
         f"({result.images} images)"
     )
     if result.before:
+        from ..tasks.task import task_named
+
+        defined = {metric.name: metric for metric in task_named(result.task).metrics}
         table = Table(box=None, pad_edge=False)
         for column in ("", "before", "after"):
             table.add_column(column, justify="right" if column else "left")
         for name, before in result.before.items():
-            shown = figure if name == "loss" else lambda value: percent(value, 2)
-            table.add_row(figure_name(name), shown(before), shown(result.after[name]))
+            metric = defined[name]
+            table.add_row(metric.label, metric_text(metric, before), metric_text(metric, result.after[name]))
         console.print(table)
     console.print(f"written  {result.folder}", markup=False, soft_wrap=True)
     console.print(f"use it   metaformer.load_exported({str(result.folder)!r})", markup=False, soft_wrap=True)

@@ -205,10 +205,9 @@ def data_of(weights: str | None, said: dict[str, Any]) -> DataConfig | None:
     """The run's own choice of images with what was said over it; None where nothing was said."""
     if not said:
         return None
-    from ..run.folder import CONFIG, stored_recipe
+    from ..run.data import data_of_run
 
-    is_run = weights is not None and (Path(weights) / CONFIG).is_file()
-    own = _or_none(lambda: stored_recipe(Path(weights or "")).data) if is_run else None
+    own = data_of_run(weights)
     if own is None and "source" not in said:
         raise DataError("which images? Give --data a folder or the name of a data set")
     return (own or DataConfig()).updated(said, "data")

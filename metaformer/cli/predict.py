@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
+from rich.progress import Progress
 
 from ..errors import DataError
 from .flags import Device, at_least_one, option, switch
@@ -34,54 +35,37 @@ def predict(
     A classifier names the likeliest classes of each, with bars. A detector draws its boxes and masks on each and writes
     COCO's results.json, a segmenter its label maps as PNG, both into --out.
     """
-    from ..inference import predictor as prediction
-    from ..inference.loaded import load_any, task_of
-    from ..recipe import Machine
-    from ..training.device import chosen_device
+    from ..inference.inputs import expand
+    from ..inference.predictor import Predictor
+    from ..run.predictions import expect_free, write_predictions
 
     if top < 1:
         raise DataError(f"--top: expected at least 1, got {top}")
     if not 0 <= score <= 1:
         raise DataError(f"--score: expected a number from 0 to 1, got {score}")
-    prediction.expanded(images)  # a wrong path is told before weights are read or downloaded
-    trained = load_any(weights, model)
-    place = chosen_device(Machine(device=device))
-    if task_of(weights) == "classification":
-        answers: Any = prediction.predict(
-            trained, images, top=top, batch_size=at_least_one(batch_size), device=place, on_bad_image=on_bad_image
-        )
-        shown = prediction.bars
-    else:
-        answers, shown = _drawn(trained, images, out, score, place, on_bad_image)
+    files = expand(images)  # a wrong path is reported before weights are read or downloaded
+    predictor = Predictor(weights, model=model, device=device)
+    if predictor.task.draws:
+        expect_free(out, files)
+    results = predictor.stream(
+        files, top=top, score=score, batch_size=at_least_one(batch_size), on_bad_image=on_bad_image
+    )
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    documents = []
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        bar = progress.add_task("predicting", total=len(files))
+        for result, written in write_predictions(predictor.task, results, out):
+            progress.advance(bar)
+            paths = {ending.strip(".").replace(".", "_"): str(path) for ending, path in written.items()}
+            if as_json:
+                documents.append(result.to_dict() | ({"written": paths} if paths else {}))
+            else:
+                console.print(result)
+                for path in paths.values():
+                    console.print(f"  written to {path}", style="dim", markup=False, soft_wrap=True)
     if as_json:
-        print(json.dumps([answer.to_dict() for answer in answers.answers], indent=2, ensure_ascii=False))
-    else:
-        console = Console(highlight=False)
-        for answer in answers.answers:
-            console.print(shown(answer))
-    if answers.skipped:
-        told = Console(stderr=True, highlight=False)
-        told.print(f"{len(answers.skipped)} files left out, they are no readable images:", style="yellow")
-        for bad in answers.skipped:
-            told.print(f"  {bad.path}: {bad.reason}", markup=False, soft_wrap=True)
-
-
-def _drawn(trained: Any, images: Any, out: Path, score: float, device: str, on_bad_image: Any) -> tuple[Any, Any]:
-    """The answers of a detector or a segmenter, with a bar while they are drawn, and how one is shown."""
-    from rich.progress import Progress
-
-    from ..inference import draw_folder as dense_prediction
-
-    told = Console(stderr=True)
-    with Progress(console=told, transient=True, disable=not told.is_terminal) as progress:
-        bar = progress.add_task("drawing", total=None)
-        answers = dense_prediction.predict_dense(
-            trained,
-            images,
-            out,
-            score=score,
-            device=device,
-            on_bad_image=on_bad_image,
-            each_image=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
-    return answers, dense_prediction.lines
+        print(json.dumps(documents, indent=2, ensure_ascii=False))
+    if predictor.skipped:
+        errors.print(f"{len(predictor.skipped)} files left out:", style="yellow")
+        for bad in predictor.skipped:
+            errors.print(f"  {bad.name}: {bad.reason}", markup=False, soft_wrap=True)

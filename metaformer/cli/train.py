@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from rich.console import Console
 
-from ..metrics import figure_name
 from ..recipe import Recipe
 from ..run.recipes import assembled
 from .flags import command_line, nested, option, switch, with_flags
@@ -28,16 +27,16 @@ def train(
     A recipe file sets the start, a YAML file goes over it, flags go over both. Every field has a dotted flag; the
     everyday ones have a short one too.
     """
-    from ..run.folder import CONFIG, stored_recipe
+    from ..run.config import RunConfig, is_run
 
     said = nested(flags)
-    if resume and out is not None and (out / CONFIG).is_file():
-        chosen = assembled(stored_recipe(out), recipe=recipe, config=config, overrides=said)
+    if resume and out is not None and is_run(out):
+        chosen = assembled(RunConfig.read(out).recipe, recipe=recipe, config=config, overrides=said)
     else:
         chosen = assembled(None, recipe=recipe, config=config, overrides=said)
     folder = out or _usual_folder(chosen)
-    if resume and out is None and (folder / CONFIG).is_file():
-        chosen = assembled(stored_recipe(folder), recipe=recipe, config=config, overrides=said)
+    if resume and out is None and is_run(folder):
+        chosen = assembled(RunConfig.read(folder).recipe, recipe=recipe, config=config, overrides=said)
     _expect_model(chosen.model.name)
 
     from ..run import train as run
@@ -61,15 +60,15 @@ def _expect_model(name: str) -> None:
 
 
 def _print_result(result: Any) -> None:
-    from ..render.numbers import duration, percent
+    from ..render.numbers import duration, metric_text
 
     console = Console(highlight=False)
     if result.was_finished:
         console.print("this run was finished already; there is nothing left to train")
     time = f", {duration(result.seconds)}" if result.seconds else ""
     console.print(
-        f"[bold]best {figure_name(result.figure)} {percent(result.best)}[/] (epoch {result.best_epoch}), "
-        f"last {percent(result.last.get(result.figure))}{time}"
+        f"[bold]best {result.primary.label} {metric_text(result.primary, result.best)}[/] (epoch {result.best_epoch}), "
+        f"last {metric_text(result.primary, result.last.get(result.primary.name))}{time}"
     )
     console.print(f"report   {result.report}", markup=False, soft_wrap=True)
     console.print(f"predict  metaformer predict --weights {result.folder} IMAGES", markup=False, soft_wrap=True)

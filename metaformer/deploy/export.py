@@ -23,21 +23,17 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..data.decode import UnreadableImage
-from ..data.transforms.image import evaluation_transform
-from ..data.transforms.paired import detector_input, segmenter_input
 from ..errors import DataError, InputError, RunError, did_you_mean
 from ..factory.classifier import create_model
 from ..files import replace_file
 from ..inference.loaded import LoadedModel, load_any, task_of
 from ..model.dense.detector import Detector
 from ..recipe import DataConfig
-from ..run.folder import CONFIG, class_difference, stored_recipe
-from ..run.train import open_images
+from ..run.data import data_of_run, expect_classes, open_data
 from ..spec.dense import DenseSpec
-from ..tasks.task import work_of
+from ..tasks.task import EvaluationOptions, task_named
 from ..version import __version__
 from ..weights.description import Description, describe
 from ..weights.hub import from_pretrained
@@ -80,6 +76,8 @@ class Export:
 
     folder: Path
     format: str
+    task: str
+    """The model's."""
     precision: str
     """What is really in the files."""
     difference: float
@@ -246,55 +244,31 @@ def _opened(source: str | Path | None, name: str | None, size: tuple[int, int] |
 
 def _images(source: Any, trained: LoadedModel, data: DataConfig | None, console: Console) -> Any:
     """A data set whose classes are the model's, or None where none was named and the weights are no run's."""
-    choice = data or _of_run(source)
+    choice = data or data_of_run(source)
     if choice is None:
         return None
     try:
-        sets = open_images(work_of(task_of(source)), choice, console)
+        sets = open_data(task_named(task_of(source)), choice, console)
     except DataError as error:
         if data is not None:
             raise
         warnings.warn(f"the run's own images cannot be read: {error}", FellBackWarning, stacklevel=3)
         return None
-    if trained.classes is not None and trained.classes != sets.classes:
-        raise DataError(f"{trained.origin}: {class_difference(trained.classes, sets.classes)}")
-    if trained.model.num_classes != len(sets.classes):
-        raise DataError(
-            f"{trained.origin} tells {trained.model.num_classes} classes apart, the data has {len(sets.classes)}; give "
-            "the data it was trained on"
-        )
+    expect_classes(trained, sets.classes)
     return sets
-
-
-def _of_run(source: Any) -> DataConfig | None:
-    """The data of the run that a folder or a file in it belongs to."""
-    folders = () if source is None else (Path(source), Path(source).parent)
-    run = next((folder for folder in folders if (folder / CONFIG).is_file()), None)
-    try:
-        return None if run is None else stored_recipe(run).data
-    except InputError:  # a config.json of others
-        return None
 
 
 def _seen(model: Any, images: Any, count: int) -> list[Tensor]:
     """Up to so many images of a set, drawn by a seed, as the model is called with them: (C, H, W) each."""
     chosen = random.Random(0).sample(range(len(images)), min(len(images), count))
-    seen = []
+    task, seen = task_named(describe(model).task), []
     for index in sorted(chosen):
         try:
             loaded = images.load(index)
         except UnreadableImage:
             continue
-        seen.append(_prepared_image(model, loaded[0] if isinstance(loaded, tuple) else loaded))
+        seen.append(task.prepare(model, loaded[0] if isinstance(loaded, tuple) else loaded))
     return seen
-
-
-def _prepared_image(model: Any, image: Any) -> Tensor:
-    if not isinstance(model.spec, DenseSpec):
-        return evaluation_transform(model.preprocessing, model.spec.in_chans)(image)
-    if model.spec.finds_objects:
-        return detector_input(image)
-    return segmenter_input(image, model.spec, model.preprocessing)
 
 
 def _calibration(model: Any, sets: Any) -> list[Tensor]:
@@ -315,12 +289,8 @@ def _compared(model: Any, sets: Any, notes: list[str]) -> list[Tensor]:
     if sets is not None:
         return [core_inputs(model, one[None]) for one in _seen(model, sets.val, COMPARED)]
     notes += _told("no images are known, so the answers are compared on drawn ones; name real ones with --data")
-    draws = torch.Generator().manual_seed(0)
-    height, width = model.preprocessing.size
-    coarse = torch.randn(COMPARED, model.spec.in_chans, 8, 8, generator=draws)
-    drawn = F.interpolate(coarse, size=(height, width), mode="bicubic")
-    drawn = drawn.sigmoid() if isinstance(model, Detector) else drawn
-    return [core_inputs(model, one[None]) for one in drawn[: 4 if isinstance(model.spec, DenseSpec) else COMPARED]]
+    drawn = task_named(describe(model).task).random_inputs(model, COMPARED)
+    return [core_inputs(model, one[None]) for one in drawn]
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -396,6 +366,7 @@ def _judged(
     return Export(
         folder=place,
         format=format,
+        task=describe(trained.model).task,
         precision=precision,
         difference=difference,
         images=len(compared),
@@ -407,17 +378,12 @@ def _judged(
 
 def _figures(model: Any, again: Any, sets: Any, console: Console) -> Iterator[Mapping[str, float]]:
     """What the original, and then the export, come to on the images to judge on."""
-    work, batches = work_of(_task(model)), -(-len(sets.val) // BATCH)
+    task, batches = task_named(describe(model).task), -(-len(sets.val) // BATCH)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for when, one in (("before", model), ("after", again)):
             advance = partial(progress.advance, progress.add_task(f"measuring {when}", total=batches))
-            yield work.score(one, sets.val, sets.classes, batch_size=BATCH, each_batch=advance).figures
-
-
-def _task(model: Any) -> str:
-    if not isinstance(model.spec, DenseSpec):
-        return "classification"
-    return "detection" if model.spec.finds_objects else "segmentation"
+            options = EvaluationOptions(batch_size=BATCH, each_batch=advance)
+            yield task.evaluate(one, sets.val, sets.classes, options).metrics
 
 
 def _note_comparison(folder: Path, result: Export) -> None:

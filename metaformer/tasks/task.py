@@ -118,6 +118,10 @@ class Task(Protocol):
     def unit(self) -> str:
         """What a class is counted in: images, objects or pixels."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether its results have images to write."""
+
     def primary(self, measured: Collection[str] = ()) -> MetricDef:
         """The metric that decides, among those measured; of a whole run where none are given."""
 

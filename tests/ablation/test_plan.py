@@ -39,7 +39,7 @@ def shipped(name: str, side: int = 224) -> dict[str, Variant]:
 
 
 def counted(spec: Any) -> tuple[int, int]:
-    """LoadedModel and frozen parameters."""
+    """Trained and frozen parameters."""
     with torch.device("meta"):
         model = build(spec)
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]

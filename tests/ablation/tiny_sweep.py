@@ -122,5 +122,5 @@ def figures(folder: Path) -> dict[str, Any]:
         rows = [line.split(",") for line in (path / "metrics.csv").read_text().splitlines()]
         kept = [i for i, name in enumerate(rows[0]) if name not in TIMING]
         curve = [[row[i] for i in kept] for row in rows]
-        found[f"{path.parent.name}/{path.name}"] = (dict(run.evaluation.figures), curve)
+        found[f"{path.parent.name}/{path.name}"] = (dict(run.evaluation.metrics), curve)
     return found

@@ -123,7 +123,7 @@ def test_met_later_a_broken_image_is_refused_by_its_path(write_folder: Write, wo
 @pytest.mark.parametrize("workers", [0, 2])
 def test_met_later_it_is_replaced_by_the_next_good_one_and_named_once(write_folder: Write, workers: int) -> None:
     root = write_folder({"train/a": 4, "train/b": 4, "val/a": 1, "val/b": 1})
-    good = [batch.images for batch in loader(root, 0).batches(0)]
+    good = [batch.inputs for batch in loader(root, 0).batches(0)]
     for name in ("002.png", "003.png"):
         (root / "train" / "a" / name).write_bytes(truncated("PNG"))
     reader = loader(root, workers, verify="none", on_bad_image="skip")
@@ -132,7 +132,7 @@ def test_met_later_it_is_replaced_by_the_next_good_one_and_named_once(write_fold
         epochs = [list(reader.batches(epoch)) for epoch in range(2)]
     reader.close()
     first = epochs[0][0]
-    assert torch.equal(first.images, torch.cat([good[0][:2], good[1][:1], good[1][:1]]))
+    assert torch.equal(first.inputs, torch.cat([good[0][:2], good[1][:1], good[1][:1]]))
     assert first.targets.tolist() == [0, 0, 1, 1]
     told = [str(w.message) for w in caught if w.category is BadImageWarning]
     assert len(told) == 2

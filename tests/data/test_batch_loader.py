@@ -45,14 +45,14 @@ def seen(batches: Iterable[Batch]) -> list[int]:
 
 def equal(one: list[Batch], other: list[Batch]) -> bool:
     return len(one) == len(other) and all(
-        torch.equal(a.images, b.images) and torch.equal(a.targets, b.targets) for a, b in zip(one, other, strict=True)
+        torch.equal(a.inputs, b.inputs) and torch.equal(a.targets, b.targets) for a, b in zip(one, other, strict=True)
     )
 
 
 def test_a_batch_is_images_with_their_labels() -> None:
     batch = next(loader().batches(0))
-    assert (batch.images.shape, batch.images.dtype, batch.targets.dtype) == ((4, 1, 8, 8), torch.float32, torch.int64)
-    assert ((batch.images[:, 0, 0, 0] * 0.5 + 0.5) * 255).round().long().tolist() == batch.targets.tolist()
+    assert (batch.inputs.shape, batch.inputs.dtype, batch.targets.dtype) == ((4, 1, 8, 8), torch.float32, torch.int64)
+    assert ((batch.inputs[:, 0, 0, 0] * 0.5 + 0.5) * 255).round().long().tolist() == batch.targets.tolist()
 
 
 def test_the_order_follows_from_seed_and_epoch() -> None:
@@ -134,7 +134,7 @@ def test_processes_together_see_what_one_sees(shuffle: bool, count: int, world: 
         assert sorted(seen(batch for part in parts for batch in part)) == list(range(count))
     for index in range(ranks[0].plan.global_batches):
         slices = [part[index] for part in parts if index < len(part)]
-        joined = Batch(torch.cat([b.images for b in slices]), torch.cat([b.targets for b in slices]))
+        joined = Batch(torch.cat([b.inputs for b in slices]), torch.cat([b.targets for b in slices]))
         assert equal([joined], [one[index]])
         assert len(joined) == ranks[0].plan.global_size(index)
 

@@ -58,9 +58,9 @@ def test_the_same_draws_give_the_same_batch_and_the_given_one_is_untouched() -> 
     first = mixing(given)
     np.random.seed(3)
     second = mixing(given)
-    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.inputs, second.inputs)
     assert torch.equal(first.targets, second.targets)
-    assert torch.equal(given.images, batch(6).images)
+    assert torch.equal(given.inputs, batch(6).images)
 
 
 def test_off_is_smoothing_alone() -> None:

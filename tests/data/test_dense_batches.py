@@ -53,7 +53,7 @@ def same(one: Any, other: Any) -> bool:
 
 def equal(batches: list[Batch], others: list[Batch]) -> bool:
     pairs = list(zip(batches, others, strict=True))
-    return all(same(a.images, b.images) and same(a.targets, b.targets) for a, b in pairs)
+    return all(same(a.inputs, b.inputs) and same(a.targets, b.targets) for a, b in pairs)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -81,15 +81,15 @@ def test_processes_share_what_one_would_see(tmp_path: Path, system: str) -> None
     parts = [list(training(sets, system, rank=rank, world=2).batches(0)) for rank in range(2)]
     assert [len(part) for part in parts] == [2, 2], "a last batch of one image would leave a process without"
     for batch, one, other in zip(whole, *parts, strict=False):
-        assert same(list(batch.images), [*one.images, *other.images])
+        assert same(list(batch.inputs), [*one.inputs, *other.inputs])
         assert same(list(batch.targets), [*one.targets, *other.targets])
 
 
 def test_detectors_get_lists_and_masks_only_where_they_use_them(tmp_path: Path) -> None:
     sets = opened(tmp_path, "mask_rcnn")
     (batch,) = islice(training(sets, "mask_rcnn", Dense()).batches(0), 1)
-    assert [tuple(image.shape) for image in batch.images] == [(3, 16, 20)] * 3
-    assert all(float(image.min()) >= 0 and float(image.max()) <= 1 for image in batch.images)
+    assert [tuple(image.shape) for image in batch.inputs] == [(3, 16, 20)] * 3
+    assert all(float(image.min()) >= 0 and float(image.max()) <= 1 for image in batch.inputs)
     assert all(target["masks"].shape == (len(target["labels"]), 16, 20) for target in batch.targets)
     (boxes,) = islice(training(sets, "retinanet", Dense()).batches(0), 1)
     assert all("masks" not in target for target in boxes.targets)
@@ -97,8 +97,8 @@ def test_detectors_get_lists_and_masks_only_where_they_use_them(tmp_path: Path) 
 
 def test_segmenters_get_tensors(tmp_path: Path) -> None:
     (batch,) = islice(training(opened(tmp_path, "semantic_fpn"), "semantic_fpn", Dense()).batches(0), 1)
-    assert (batch.images.shape, batch.targets.shape) == ((3, 3, 32, 32), (3, 32, 32))
-    assert (batch.images.dtype, batch.targets.dtype) == (torch.float32, torch.int64)
+    assert (batch.inputs.shape, batch.targets.shape) == ((3, 3, 32, 32), (3, 32, 32))
+    assert (batch.inputs.dtype, batch.targets.dtype) == (torch.float32, torch.int64)
     assert int(batch.targets[batch.targets != 255].max()) <= 2
 
 
@@ -117,7 +117,7 @@ def test_evaluation_has_every_image_once_in_order(tmp_path: Path) -> None:
 
     maps = opened(tmp_path / "maps", "semantic_fpn")
     (batch, _) = dense_evaluation_loader(maps.val, spec("semantic_fpn"), Preprocessing(), batch_size=2).batches(0)
-    assert [tuple(image.shape) for image in batch.images] == [(3, 32, 64)] * 2, "40 up to a multiple of 32"
+    assert [tuple(image.shape) for image in batch.inputs] == [(3, 32, 64)] * 2, "40 up to a multiple of 32"
     assert [tuple(target.shape) for target in batch.targets] == [(16, 20)] * 2
     stored = torch.from_numpy(labels_of(100)).long()
     assert torch.equal(batch.targets[0], torch.where(stored == 0, 255, stored - 1))

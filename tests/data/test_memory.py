@@ -46,11 +46,11 @@ def training(images: ArrayDataset, augmentation: Augmentation = SHIFTED, **more:
 def whole(loader: MemoryLoader, epoch: int = 0) -> Batch:
     """An epoch as one batch."""
     batches = list(loader.batches(epoch))
-    return Batch(torch.cat([b.images for b in batches]), torch.cat([b.targets for b in batches]))
+    return Batch(torch.cat([b.inputs for b in batches]), torch.cat([b.targets for b in batches]))
 
 
 def by_image(batch: Batch) -> Tensor:
-    return batch.images[batch.targets.argsort()]
+    return batch.inputs[batch.targets.argsort()]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -141,7 +141,7 @@ def test_erasing_follows_timms_law() -> None:
     told = []
     for memory in (True, False):
         loader = training_loader(images, pixels, erasing, 1, memory=memory, batch_size=1000, seed=3)
-        images = torch.cat([batch.images for batch in loader.batches(0)])[:, 0]
+        images = torch.cat([batch.inputs for batch in loader.batches(0)])[:, 0]
         inner = images[:, 2:-2, 3:-3]  # where a shift brings no black
         changed = inner != 0
         erased = changed.flatten(1).any(1)
@@ -181,7 +181,7 @@ def test_processes_together_see_what_one_sees(world: int) -> None:
     assert len({len(part) for part in parts}) == 1
     for index, expected in enumerate(one):
         slices = [part[index] for part in parts]
-        joined = Batch(torch.cat([b.images for b in slices]), torch.cat([b.targets for b in slices]))
+        joined = Batch(torch.cat([b.inputs for b in slices]), torch.cat([b.targets for b in slices]))
         assert equal([joined], [expected])
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from metaformer.errors import DataError
-from metaformer.tasks.classification.objective import CONFUSION_LIMIT, Classification
+from metaformer.tasks.classification.objective import CONFUSION_LIMIT, ClassificationObjective
 from metaformer.types import Batch
 
 
@@ -18,24 +18,24 @@ def some(count: int = 12, classes: int = 7) -> tuple[torch.Tensor, Batch]:
 
 def test_one_hot_probabilities_give_the_loss_of_the_indices() -> None:
     logits, batch = some()
-    mixed = Batch(batch.images, F.one_hot(batch.targets, 7).float())
-    task = Classification(7)
+    mixed = Batch(batch.inputs, F.one_hot(batch.targets, 7).float())
+    task = ClassificationObjective(7)
     torch.testing.assert_close(task.loss(logits, batch), task.loss(logits, mixed))
 
 
 def test_smoothing_is_mixing_with_the_uniform_distribution() -> None:
     logits, batch = some()
     smooth = 0.9 * F.one_hot(batch.targets, 7).float() + 0.1 / 7
-    smoothed = Classification(7, label_smoothing=0.1)
-    expected = Classification(7).loss(logits, Batch(batch.images, smooth))
+    smoothed = ClassificationObjective(7, label_smoothing=0.1)
+    expected = ClassificationObjective(7).loss(logits, Batch(batch.inputs, smooth))
     torch.testing.assert_close(smoothed.loss(logits, batch), expected)
     # probabilities are not smoothed a second time
-    torch.testing.assert_close(smoothed.loss(logits, Batch(batch.images, smooth)), expected)
+    torch.testing.assert_close(smoothed.loss(logits, Batch(batch.inputs, smooth)), expected)
 
 
 def test_the_evaluation_loss_is_not_smoothed() -> None:
     logits, batch = some()
-    metric = Classification(7, label_smoothing=0.3).metric()
+    metric = ClassificationObjective(7, label_smoothing=0.3).metric()
     metric.update(logits, batch)
     assert metric.compute([metric.part])["loss"] == pytest.approx(F.cross_entropy(logits, batch.targets).item())
 
@@ -43,11 +43,11 @@ def test_the_evaluation_loss_is_not_smoothed() -> None:
 @pytest.mark.parametrize("cut", [1, 5, 11])
 def test_totals_of_parts_add_up_to_the_total_of_the_whole(cut: int) -> None:
     logits, batch = some()
-    task = Classification(7)
+    task = ClassificationObjective(7)
     whole, first, rest = task.metric(), task.metric(), task.metric()
     whole.update(logits, batch)
-    first.update(logits[:cut], Batch(batch.images[:cut], batch.targets[:cut]))
-    rest.update(logits[cut:], Batch(batch.images[cut:], batch.targets[cut:]))
+    first.update(logits[:cut], Batch(batch.inputs[:cut], batch.targets[:cut]))
+    rest.update(logits[cut:], Batch(batch.inputs[cut:], batch.targets[cut:]))
     torch.testing.assert_close(first.part + rest.part, whole.part)
     assert whole.part.dtype == torch.float64
 
@@ -55,7 +55,7 @@ def test_totals_of_parts_add_up_to_the_total_of_the_whole(cut: int) -> None:
 def test_figures_and_confusions_of_known_answers() -> None:
     logits = torch.eye(6)[[0, 1, 1, 5]] * 10
     batch = Batch(torch.zeros(4, 1, 1, 1), torch.tensor([0, 1, 2, 4]))
-    task = Classification(6)
+    task = ClassificationObjective(6)
     metric = task.metric()
     metric.update(logits, batch)
     figures = metric.compute([metric.part])
@@ -65,33 +65,33 @@ def test_figures_and_confusions_of_known_answers() -> None:
     assert confusion is not None
     assert confusion.sum() == 4
     assert confusion[2, 1] == confusion[4, 5] == confusion[0, 0] == confusion[1, 1] == 1
-    assert int(task.correct(logits, batch)) == 2
+    assert int(task.count(logits, batch)["top1"][0]) == 2
 
 
 def test_top5_is_top_k_below_five_classes() -> None:
     logits, batch = some(classes=3)
-    metric = Classification(3).metric()
+    metric = ClassificationObjective(3).metric()
     metric.update(logits, batch)
     assert metric.compute([metric.part])["top5"] == 1
 
 
 def test_half_precision_logits_lose_only_their_own_digits() -> None:
     logits, batch = some()
-    loss = Classification(7).loss(logits.bfloat16(), batch)
+    loss = ClassificationObjective(7).loss(logits.bfloat16(), batch)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, F.cross_entropy(logits, batch.targets), rtol=2e-2, atol=0)
 
 
 def test_right_answers_are_not_counted_in_mixed_images() -> None:
     logits, batch = some()
-    assert Classification(7).correct(logits, Batch(batch.images, logits.softmax(1))) is None
+    assert ClassificationObjective(7).count(logits, Batch(batch.inputs, logits.softmax(1))) == {}
 
 
 @pytest.mark.parametrize("wrong", [7, 40, -1])
 def test_a_label_without_a_class_is_said(wrong: int) -> None:
     logits, batch = some()
     batch.targets[3] = wrong
-    task = Classification(7)
+    task = ClassificationObjective(7)
     with pytest.raises(DataError, match=f"from 0 to 6 for a model with 7 classes, got {wrong}"):
         task.loss(logits, batch)
     with pytest.raises(DataError, match="num_classes"):
@@ -101,18 +101,18 @@ def test_a_label_without_a_class_is_said(wrong: int) -> None:
 def test_probabilities_over_another_number_of_classes_are_said() -> None:
     logits, batch = some()
     with pytest.raises(DataError, match="over 7 classes, got 5"):
-        Classification(7).loss(logits, Batch(batch.images, torch.ones(12, 5) / 5))
+        ClassificationObjective(7).loss(logits, Batch(batch.inputs, torch.ones(12, 5) / 5))
 
 
 def test_an_empty_evaluation_is_said() -> None:
-    metric = Classification(7).metric()
+    metric = ClassificationObjective(7).metric()
     with pytest.raises(DataError, match="at least one image"):
         metric.compute([metric.part])
 
 
 def test_very_many_classes_are_counted_without_confusions() -> None:
     classes = CONFUSION_LIMIT + 1
-    metric = Classification(classes).metric()
+    metric = ClassificationObjective(classes).metric()
     metric.update(torch.zeros(2, classes), Batch(torch.zeros(2, 1, 1, 1), torch.tensor([0, 1])))
     assert len(metric.part) == 4
     assert metric.confusion([metric.part]) is None

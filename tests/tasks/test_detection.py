@@ -20,7 +20,7 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 
 from metaformer.errors import DataError, MissingExtraError
 from metaformer.tasks.detection.average_precision import decoded, encoded, found_in
-from metaformer.tasks.detection.objective import Detection, DetectionMetric
+from metaformer.tasks.detection.objective import DetectionMetric, DetectionObjective
 from metaformer.types import Batch, Objects
 
 NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100", "ar_small", "ar_medium",
@@ -52,7 +52,7 @@ def pycocotools(truth: dict[str, Any], said: list[Objects], kind: str) -> COCOev
 
 
 def measured(truth: dict[str, Any], said: list[Objects], step: int = 3) -> DetectionMetric:
-    metric = Detection(truth, fake.CLASSES, masks=True).metric()
+    metric = DetectionObjective(truth, fake.CLASSES, masks=True).metric()
     for start in range(0, len(said), step):
         part = said[start : start + step]
         metric.update(part, fake.batch(range(start, start + len(part))))
@@ -67,7 +67,7 @@ def test_the_twelve_figures_of_boxes_and_of_masks_are_pycocotools(seed: int) -> 
     said = fake.answers(truth, seed + 1)
     metric = measured(truth, said)
     figures = metric.compute([metric.part])
-    assert tuple(figures) == Detection(truth, fake.CLASSES, masks=True).figures
+    assert tuple(figures) == DetectionObjective(truth, fake.CLASSES, masks=True).figures
     assert len(figures) == 24
     assert all(0 <= value <= 1 for value in figures.values())
     for kind in ("box", "mask"):
@@ -100,7 +100,7 @@ def test_tables_and_curves_are_pycocotools_too() -> None:
 def test_processes_together_give_the_same_bits() -> None:
     truth = fake.ground_truth()
     said = fake.answers(truth)
-    task = Detection(truth, fake.CLASSES, masks=True)
+    task = DetectionObjective(truth, fake.CLASSES, masks=True)
     whole, parts = task.metric(), [task.metric() for _ in range(3)]
     whole.update(said, fake.batch(range(len(said))))
     for rank, part in enumerate(parts):
@@ -113,7 +113,7 @@ def test_processes_together_give_the_same_bits() -> None:
 def test_a_perfect_answer_scores_one_and_silence_nothing() -> None:
     truth = fake.ground_truth()
     truth["annotations"] = [entry for entry in truth["annotations"] if not entry["iscrowd"]]
-    task = Detection(truth, fake.CLASSES, masks=True)
+    task = DetectionObjective(truth, fake.CLASSES, masks=True)
     perfect, silent = task.metric(), task.metric()
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long), "scores": torch.zeros(0)}
     for image in range(len(truth["images"])):
@@ -160,12 +160,12 @@ def test_the_ground_truth_is_left_as_it_was_and_may_number_its_objects_as_it_lik
 def test_an_image_that_broke_since_is_left_out_of_the_truth() -> None:
     truth = fake.ground_truth()
     said = fake.answers(truth)
-    metric = Detection(truth, fake.CLASSES, masks=False).metric()
+    metric = DetectionObjective(truth, fake.CLASSES, masks=False).metric()
     metric.update(said[1:], fake.batch(range(1, len(said))))
     rest = copy.deepcopy(truth)
     rest["images"] = rest["images"][1:]
     rest["annotations"] = [entry for entry in rest["annotations"] if entry["image_id"] > 0]
-    other = Detection(rest, fake.CLASSES, masks=False).metric()
+    other = DetectionObjective(rest, fake.CLASSES, masks=False).metric()
     other.update(said[1:], fake.batch(range(1, len(said))))
     assert metric.compute([metric.part]) == other.compute([other.part])
 
@@ -200,13 +200,13 @@ class Losses(nn.Module):
 
 
 def test_the_loss_is_the_sum_of_the_detectors_losses() -> None:
-    task = Detection(None, 3, masks=False)
+    task = DetectionObjective(None, 3, masks=False)
     targets = [{"boxes": torch.zeros(0, 4), "labels": torch.tensor(labels)} for labels in ([0, 2], [1])]
     batch = Batch([torch.zeros(3, 4, 4)] * 2, targets)
-    outputs = task.outputs(Losses(), batch)
+    outputs = task.forward(Losses(), batch)
     assert isinstance(outputs, dict)
     assert float(task.loss(outputs, batch)) == 3.5
-    assert len(task.outputs(Losses().eval(), batch)) == 2
+    assert len(task.forward(Losses().eval(), batch)) == 2
 
 
 def test_torchvisions_own_detector_trains_and_is_evaluated() -> None:
@@ -216,15 +216,15 @@ def test_torchvisions_own_detector_trains_and_is_evaluated() -> None:
         "annotations": [{"image_id": 0, "category_id": 1, "bbox": [2, 3, 20, 22], "area": 440, "iscrowd": 0}],
         "categories": [{"id": 1, "name": "thing"}],
     }
-    task = Detection(truth, 2, masks=False)
+    task = DetectionObjective(truth, 2, masks=False)
     target = {"boxes": torch.tensor([[2.0, 3, 22, 25]]), "labels": torch.tensor([0]), "image_id": torch.tensor(0)}
     batch = Batch([torch.rand(3, 32, 32)], [target])
-    loss = task.loss(task.outputs(model, batch), batch)
+    loss = task.loss(task.forward(model, batch), batch)
     assert loss.requires_grad
     assert torch.isfinite(loss)
     metric = task.metric()
     with torch.no_grad():
-        metric.update(task.outputs(model.eval(), batch), batch)
+        metric.update(task.forward(model.eval(), batch), batch)
     assert 0 <= metric.compute([metric.part])["box_ap"] <= 1
 
 
@@ -232,13 +232,17 @@ def test_torchvisions_own_detector_trains_and_is_evaluated() -> None:
 def test_a_label_without_a_class_is_said(wrong: int) -> None:
     batch = Batch([torch.zeros(3, 4, 4)], [{"boxes": torch.zeros(1, 4), "labels": torch.tensor([wrong])}])
     with pytest.raises(DataError, match=f"from 0 to 2 for a model with 3 classes, got {wrong}"):
-        Detection(None, 3, masks=False).outputs(Losses(), batch)
+        DetectionObjective(None, 3, masks=False).forward(Losses(), batch)
 
 
 def test_the_best_figure_is_the_masks_where_there_are_any() -> None:
-    assert Detection(None, 3, masks=False).best == "box_ap"
-    assert Detection(None, 3, masks=True).best == "mask_ap"
-    assert {"box_ap"} < set(Detection(None, 3, masks=False).figures) < set(Detection(None, 3, masks=True).figures)
+    assert DetectionObjective(None, 3, masks=False).best == "box_ap"
+    assert DetectionObjective(None, 3, masks=True).best == "mask_ap"
+    assert (
+        {"box_ap"}
+        < set(DetectionObjective(None, 3, masks=False).figures)
+        < set(DetectionObjective(None, 3, masks=True).figures)
+    )
 
 
 def spoiled(**changes: Any) -> Mapping[str, Any]:
@@ -247,18 +251,18 @@ def spoiled(**changes: Any) -> Mapping[str, Any]:
 
 def test_a_ground_truth_that_cannot_be_measured_is_refused_before_training() -> None:
     with pytest.raises(DataError, match="at least one object"):
-        Detection(spoiled(annotations=[]), fake.CLASSES, masks=False)
+        DetectionObjective(spoiled(annotations=[]), fake.CLASSES, masks=False)
     with pytest.raises(DataError, match="from 0 to 1 for a model with 2 classes, got 2"):
-        Detection(spoiled(), 2, masks=False)
+        DetectionObjective(spoiled(), 2, masks=False)
     bare = [{k: v for k, v in entry.items() if k != "segmentation"} for entry in spoiled()["annotations"]]
     with pytest.raises(DataError, match=f"{len(bare)} of {len(bare)} have none"):
-        Detection(spoiled(annotations=bare), fake.CLASSES, masks=True)
+        DetectionObjective(spoiled(annotations=bare), fake.CLASSES, masks=True)
     with pytest.raises(DataError, match="no ground truth"):
-        Detection(None, 3, masks=False).metric()
+        DetectionObjective(None, 3, masks=False).metric()
 
 
 def test_answers_for_images_of_another_set_are_said() -> None:
-    metric = Detection(fake.ground_truth(), fake.CLASSES, masks=False).metric()
+    metric = DetectionObjective(fake.ground_truth(), fake.CLASSES, masks=False).metric()
     metric.update(fake.answers(fake.ground_truth())[:1], fake.batch([77]))
     with pytest.raises(DataError, match="no image 77"):
         metric.compute([metric.part])
@@ -269,4 +273,4 @@ def test_answers_for_images_of_another_set_are_said() -> None:
 def test_without_the_evaluator_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     with pytest.raises(MissingExtraError, match=r"metaformer\[dense\]"):
-        Detection(fake.ground_truth(), fake.CLASSES, masks=False)
+        DetectionObjective(fake.ground_truth(), fake.CLASSES, masks=False)

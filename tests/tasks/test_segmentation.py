@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from metaformer.errors import DataError
-from metaformer.tasks.segmentation.objective import IGNORED, Segmentation, class_shares, resized
+from metaformer.tasks.segmentation.objective import IGNORED, SegmentationObjective, class_rows, resized
 from metaformer.types import Batch
 
 K = 6
@@ -32,10 +32,10 @@ def random_images(count: int = 5, classes: int = K - 1) -> tuple[list[torch.Tens
 
 def test_the_figures_are_torchmetrics_pooled_over_the_set() -> None:
     logits, batch = random_images()
-    metric = Segmentation(K).metric()
+    metric = SegmentationObjective(K).metric()
     metric.update(logits, batch)
     figures = metric.compute([metric.part])
-    assert tuple(figures) == Segmentation.figures
+    assert tuple(figures) == tuple(metric.name for metric in SegmentationObjective.metrics)
     full = [F.interpolate(x[None], t.shape, mode="bilinear") for x, t in zip(logits, batch.targets, strict=True)]
     for name, reference in {
         "miou": MulticlassJaccardIndex(K, ignore_index=IGNORED),
@@ -52,7 +52,7 @@ def test_the_figures_are_torchmetrics_pooled_over_the_set() -> None:
 
 def test_the_evaluation_loss_is_the_mean_over_labelled_pixels() -> None:
     logits, batch = random_images()
-    metric = Segmentation(K).metric()
+    metric = SegmentationObjective(K).metric()
     metric.update(logits, batch)
     flat = [resized(x, (t.shape[0], t.shape[1])).flatten(1).T for x, t in zip(logits, batch.targets, strict=True)]
     labels = torch.cat([target.flatten() for target in batch.targets])
@@ -63,34 +63,34 @@ def test_the_evaluation_loss_is_the_mean_over_labelled_pixels() -> None:
 def test_a_mean_over_classes_leaves_out_what_occurs_nowhere() -> None:
     confusion = torch.zeros(4, 4, dtype=torch.long)
     confusion[0, 0], confusion[0, 1], confusion[1, 1] = 6, 2, 4
-    rows = class_shares(confusion)
+    rows = class_rows(confusion)
     assert [row.iou for row in rows] == [6 / 8, 4 / 6, None, None]
     assert [row.accuracy for row in rows] == [6 / 8, 1.0, None, None]
-    assert [(row.pixels, row.answered) for row in rows] == [(8, 6), (4, 6), (0, 0), (0, 0)]
+    assert [(row.pixels, row.predicted) for row in rows] == [(8, 6), (4, 6), (0, 0), (0, 0)]
     target = torch.tensor([[0] * 8 + [1] * 4])
     answers = F.one_hot(torch.tensor([[0] * 6 + [1] * 6]), 4).permute(2, 0, 1).float()
-    metric = Segmentation(4).metric()
+    metric = SegmentationObjective(4).metric()
     metric.update([answers], Batch([torch.zeros(3, 1, 12)], [target]))
     torch.testing.assert_close(metric.confusion([metric.part]), confusion)
     assert metric.compute([metric.part])["miou"] == pytest.approx((6 / 8 + 4 / 6) / 2)
 
 
 def test_an_answer_that_never_is_right_still_counts() -> None:
-    """A class that is answered but in no truth has an IoU of nothing, not no IoU."""
+    """A class that is predicted but in no truth has an IoU of nothing, not no IoU."""
     target = torch.zeros(1, 4, dtype=torch.long)
     answers = F.one_hot(torch.tensor([[0, 0, 0, 2]]), 4).permute(2, 0, 1).float()
-    metric = Segmentation(4).metric()
+    metric = SegmentationObjective(4).metric()
     metric.update([answers], Batch([torch.zeros(3, 1, 4)], [target]))
     assert metric.compute([metric.part])["miou"] == pytest.approx((3 / 4 + 0) / 2)
 
 
 def test_processes_together_give_the_same_matrix() -> None:
     logits, batch = random_images()
-    task = Segmentation(K)
+    task = SegmentationObjective(K)
     whole, parts = task.metric(), [task.metric() for _ in range(2)]
     whole.update(logits, batch)
     for rank, part in enumerate(parts):
-        part.update(logits[rank::2], Batch(batch.images[rank::2], batch.targets[rank::2]))
+        part.update(logits[rank::2], Batch(batch.inputs[rank::2], batch.targets[rank::2]))
     joined = [part.part for part in parts]
     torch.testing.assert_close(whole.confusion(joined), whole.confusion([whole.part]), rtol=0, atol=0)
     assert whole.part.dtype == torch.float64
@@ -102,7 +102,7 @@ def test_parts_of_a_batch_add_up_to_the_batch() -> None:
     logits, targets = torch.randn(4, K, 6, 5, generator=generator), torch.randint(K, (4, 6, 5), generator=generator)
     targets[0] = IGNORED
     targets[1, :3] = IGNORED
-    task = Segmentation(K)
+    task = SegmentationObjective(K)
     whole = task.loss(logits, Batch(logits, targets))
     halves = [task.loss(logits[part], Batch(logits[part], targets[part])) for part in (slice(2), slice(2, 4))]
     torch.testing.assert_close(whole, sum(halves) / 2)
@@ -112,7 +112,7 @@ def test_parts_of_a_batch_add_up_to_the_batch() -> None:
 
 def test_a_batch_without_any_label_has_no_loss() -> None:
     logits = torch.randn(2, K, 4, 4, requires_grad=True)
-    loss = Segmentation(K).loss(logits, Batch(logits, torch.full((2, 4, 4), IGNORED)))
+    loss = SegmentationObjective(K).loss(logits, Batch(logits, torch.full((2, 4, 4), IGNORED)))
     loss.backward()
     assert loss.item() == 0
     assert logits.grad is not None
@@ -131,13 +131,13 @@ class Flat(nn.Module):
 
 
 def test_a_batch_is_trained_on_together_and_evaluated_one_by_one() -> None:
-    task, model = Segmentation(K), Flat()
-    together = task.outputs(model, Batch(torch.rand(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)))
+    task, model = SegmentationObjective(K), Flat()
+    together = task.forward(model, Batch(torch.rand(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)))
     assert isinstance(together, torch.Tensor)
     assert together.shape == (2, K, 8, 8)
     sizes = [(8, 12), (16, 4)]
     images, targets = [torch.rand(3, *size) for size in sizes], [torch.zeros(9, 9).long(), torch.zeros(5, 7).long()]
-    outputs = task.outputs(model.eval(), Batch(images, targets))
+    outputs = task.forward(model.eval(), Batch(images, targets))
     assert [tuple(output.shape) for output in outputs] == [(K, *size) for size in sizes]
     metric = task.metric()
     metric.update(outputs, Batch(images, targets))
@@ -146,7 +146,7 @@ def test_a_batch_is_trained_on_together_and_evaluated_one_by_one() -> None:
 
 @pytest.mark.parametrize("wrong", [K, 254, -1])
 def test_a_label_without_a_class_is_said(wrong: int) -> None:
-    task, logits = Segmentation(K), torch.zeros(1, K, 3, 3)
+    task, logits = SegmentationObjective(K), torch.zeros(1, K, 3, 3)
     targets = torch.zeros(1, 3, 3, dtype=torch.long)
     targets[0, 1, 1] = wrong
     with pytest.raises(DataError, match=f"from 0 to {K - 1}.*got {wrong}"):
@@ -156,7 +156,7 @@ def test_a_label_without_a_class_is_said(wrong: int) -> None:
 
 
 def test_an_evaluation_without_labels_is_said() -> None:
-    metric = Segmentation(K).metric()
+    metric = SegmentationObjective(K).metric()
     with pytest.raises(DataError, match="at least one labeled pixel"):
         metric.compute([metric.part])
     metric.update([torch.zeros(K, 3, 3)], Batch([torch.zeros(3, 3, 3)], [torch.full((3, 3), IGNORED)]))

@@ -20,7 +20,7 @@ from metaformer.errors import RunError
 from metaformer.model.build import build
 from metaformer.recipe import Augmentation, DataConfig, Machine, OptimizerConfig, Recipe
 from metaformer.spec.model import EmbeddingSpec, HeadSpec, MLPSpec, ModelSpec, StageSpec
-from metaformer.tasks.classification.objective import Classification
+from metaformer.tasks.classification.objective import ClassificationObjective
 from metaformer.training.interrupt import RunInterrupted
 from metaformer.training.journal import Events, MetricsFile
 from metaformer.training.observer import Observer
@@ -104,7 +104,7 @@ def run(folder: Path, resume: bool, room: int | None, hangs_at: int | None, even
 
     trainer = Trainer(
         build(SPEC),
-        Classification(10),
+        ClassificationObjective(10),
         RECIPE,
         Loader(
             First(sets.train, 330),  # 11 micro-batches, the last one small: the last update has one micro-batch

@@ -42,7 +42,7 @@ def train(folder: Path, breaks: bool = False) -> list[float]:
     )
     result = trainer.fit()
     write_tensors(folder / f"weights{rank}.safetensors", weights_of(trainer))
-    return [*(step.loss for step in told.steps), *(result.figures[name] for name in ("loss", "top1", "ema_loss"))]
+    return [*(step.loss for step in told.steps), *(result.metrics[name] for name in ("loss", "top1", "ema_loss"))]
 
 
 def one_of(folder: Path, rank: int, world: int, port: int, breaks: bool, events: Connection) -> None:

@@ -4,17 +4,17 @@ import pytest
 import torch
 from tiny_training import CLASSES, TinyLoader, TinyNet
 
-from metaformer.tasks.classification.objective import Classification
-from metaformer.training.evaluation import evaluate
+from metaformer.tasks.classification.objective import ClassificationObjective
+from metaformer.training.evaluation import measure
 
 
 def test_figures_do_not_depend_on_the_batch_size() -> None:
     torch.manual_seed(0)
     model = TinyNet(drop=0.5, norm=True)
-    task = Classification(CLASSES)
-    results = [evaluate(model, task, TinyLoader(15, size)) for size in (1, 4, 15)]
+    task = ClassificationObjective(CLASSES)
+    results = [measure(model, task, TinyLoader(15, size)) for size in (1, 4, 15)]
     for result in results:
-        assert result.figures == pytest.approx(results[0].figures, rel=1e-6)
+        assert result.metrics == pytest.approx(results[0].metrics, rel=1e-6)
         assert result.parts[0][3] == result.images == 15
 
 
@@ -23,15 +23,15 @@ def test_the_model_keeps_its_mode_and_its_numbers() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for training in (True, False):
         model.train(training)
-        evaluate(model, Classification(CLASSES), TinyLoader(6, 3))
+        measure(model, ClassificationObjective(CLASSES), TinyLoader(6, 3))
         assert model.training is training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_shares_of_two_processes_add_up() -> None:
-    model, task = TinyNet(), Classification(CLASSES)
-    whole = evaluate(model, task, TinyLoader(15, 4))
-    parts = [evaluate(model, task, TinyLoader(15, 4, rank=rank, world=2)) for rank in range(2)]
+    model, task = TinyNet(), ClassificationObjective(CLASSES)
+    whole = measure(model, task, TinyLoader(15, 4))
+    parts = [measure(model, task, TinyLoader(15, 4, rank=rank, world=2)) for rank in range(2)]
     torch.testing.assert_close(parts[0].parts[0] + parts[1].parts[0], whole.parts[0])
-    assert sum(part.images for part in parts) == whole.images == 15
+    assert sum(part.samples for part in parts) == whole.samples == 15

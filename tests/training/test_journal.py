@@ -23,13 +23,13 @@ def test_a_row_an_epoch_with_every_column(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, ema_decay=0.9, observers=[MetricsFile()])
     result = trainer.fit()
     first, second = rows_of(tmp_path)
-    columns = ["epoch", "update", "lr", "seconds", "images_per_second", "train_loss", "train_top1"]
-    columns.append("evaluation_images_per_second")
+    columns = ["epoch", "update", "lr", "seconds", "samples_per_second", "train_loss", "train_top1"]
+    columns.append("evaluation_samples_per_second")
     assert list(first) == [*columns, "loss", "top1", "top5", "ema_loss", "ema_top1", "ema_top5"]
     assert (first["epoch"], first["update"], second["epoch"], second["update"]) == ("1", "3", "2", "6")
-    assert float(second["top1"]) == pytest.approx(result.figures["top1"], rel=1e-5)
+    assert float(second["top1"]) == pytest.approx(result.metrics["top1"], rel=1e-5)
     assert all(second.values())
-    assert float(second["evaluation_images_per_second"]) > 15 / float(second["seconds"])  # it is part of the epoch
+    assert float(second["evaluation_samples_per_second"]) > 15 / float(second["seconds"])  # it is part of the epoch
 
 
 def test_what_is_not_measured_stays_empty(tmp_path: Path) -> None:
@@ -45,10 +45,10 @@ def test_rows_beyond_the_state_are_dropped_on_resume(tmp_path: Path) -> None:
     whole = path.read_text()
     path.write_text(whole + "4,12,0.1\n")  # a row cut by a kill
     again = MetricsFile()
-    trainer.position.epoch = 2
+    trainer.state.epoch = 2
     again.started(trainer)
     assert path.read_text() == "".join(whole.splitlines(keepends=True)[:3])
-    trainer.position.epoch = 0
+    trainer.state.epoch = 0
     again.started(trainer)
     assert rows_of(tmp_path) == []
 
@@ -58,24 +58,24 @@ def test_a_run_of_an_earlier_version_keeps_its_rows(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, epochs=2, observers=[MetricsFile()])
     trainer.fit()
     before = rows_of(tmp_path)
-    earlier = [{name: row[name] for name in row if name != "evaluation_images_per_second"} for row in before]
+    earlier = [{name: row[name] for name in row if name != "evaluation_samples_per_second"} for row in before]
     with (tmp_path / "metrics.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(earlier[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(earlier)
     journal = MetricsFile()
     journal.started(trainer)
-    journal.epoch_ended(EpochRecord(epoch=3, figures={"loss": 1.0, "evaluation_images_per_second": 7.5}))
+    journal.epoch_ended(EpochRecord(epoch=3, metrics={"loss": 1.0, "evaluation_samples_per_second": 7.5}))
     kept = rows_of(tmp_path)
-    assert kept[:2] == [row | {"evaluation_images_per_second": ""} for row in before]
-    assert (kept[2]["epoch"], kept[2]["evaluation_images_per_second"]) == ("3", "7.5")
+    assert kept[:2] == [row | {"evaluation_samples_per_second": ""} for row in before]
+    assert (kept[2]["epoch"], kept[2]["evaluation_samples_per_second"]) == ("3", "7.5")
 
 
 def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     journal = MetricsFile()
     journal.path = tmp_path / "gone" / "metrics.csv"
     with pytest.raises(RunError, match=r"metrics\.csv: cannot be written"):
-        journal.epoch_ended(EpochRecord(epoch=1, figures={"loss": 1.0}))
+        journal.epoch_ended(EpochRecord(epoch=1, metrics={"loss": 1.0}))
 
 
 def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
     seen = EventAccumulator(str(tmp_path)).Reload()
     assert len(seen.Scalars("train/loss")) == 6
     assert [event.step for event in seen.Scalars("epoch/top1")] == [3, 6]
-    assert seen.Scalars("epoch/top1")[-1].value == pytest.approx(result.figures["top1"])
+    assert seen.Scalars("epoch/top1")[-1].value == pytest.approx(result.metrics["top1"])
 
 
 def test_without_a_terminal_there_is_one_line_an_epoch(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from metaformer.model.build import build
 from metaformer.model.lean.blocks import KernelBlock
 from metaformer.recipe import Machine, Recipe
 from metaformer.spec.model import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
-from metaformer.tasks.classification.objective import Classification
+from metaformer.tasks.classification.objective import ClassificationObjective
 from metaformer.training.checkpoint import read_tree
 from metaformer.training.observer import Observer, StepRecord
 from metaformer.training.trainer import BEST, LAST, TIMING, Trainer
@@ -51,9 +51,9 @@ def test_it_learns_and_tells_about_it(tmp_path: Path) -> None:
     told = Losses()
     result = tiny_trainer(tmp_path, epochs=8, lr=3e-2, ema_decay=0.9, observers=[told]).fit()
     assert result.best > 0.9
-    assert result.figures["ema_top1"] > 0.9
+    assert result.metrics["ema_top1"] > 0.9
     assert told.steps[-1].loss < 0.7 * told.steps[0].loss
-    assert told.epochs[result.best_epoch - 1].figures["top1"] <= result.best
+    assert told.epochs[result.best_epoch - 1].metrics["top1"] <= result.best
     assert [epoch.epoch for epoch in told.epochs] == list(range(1, 9))
     assert told.calls[0] == "started"
     assert told.calls[-1] == "finished"
@@ -108,10 +108,10 @@ def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path: Path, optimizer
     resumed.model.load_state_dict(first)
     torch.manual_seed(99)
     result = resumed.fit(resume=True)
-    assert resumed.position.update == unbroken.position.update
+    assert resumed.state.update == unbroken.state.update
     assert same_bits(weights_of(resumed), weights_of(unbroken))
-    before = {name: value for name, value in unbroken.position.figures.items() if name not in TIMING}
-    assert {name: value for name, value in result.figures.items() if name not in TIMING} == before
+    before = {name: value for name, value in unbroken.state.metrics.items() if name not in TIMING}
+    assert {name: value for name, value in result.metrics.items() if name not in TIMING} == before
 
 
 class Denormals(Losses):
@@ -177,9 +177,9 @@ def test_weights_files_hold_the_better_weights_and_the_metadata(tmp_path: Path) 
     best, header = read_tensors(tmp_path / BEST)
     model = TinyNet()
     model.load_state_dict(best)
-    metric = Classification(CLASSES).metric()
+    metric = ClassificationObjective(CLASSES).metric()
     for batch in trainer.val_loader.batches(0):
-        metric.update(model.eval()(batch.images), batch)
+        metric.update(model.eval()(batch.inputs), batch)
     assert metric.compute([metric.part])["top1"] == pytest.approx(result.best)
     assert int(header["epoch"]) == result.best_epoch
 
@@ -231,14 +231,14 @@ def test_mixing_is_for_training_only_and_leaves_top1_out(tmp_path: Path) -> None
 
     def mixing(batch: Batch) -> Batch:
         seen.append(len(batch))
-        return Batch(batch.images.flip(0), torch.nn.functional.one_hot(batch.targets.flip(0), CLASSES).float())
+        return Batch(batch.inputs.flip(0), torch.nn.functional.one_hot(batch.targets.flip(0), CLASSES).float())
 
     trainer = tiny_trainer(tmp_path, epochs=1)
     trainer.mixing = mixing
     result = trainer.fit()
     assert seen == [12, 12, 12]
-    assert "train_top1" not in result.figures
-    assert "top1" in result.figures
+    assert "train_top1" not in result.metrics
+    assert "top1" in result.metrics
 
 
 def test_the_schedule_and_the_layer_scale_reach_the_optimizer(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_what_the_machine_cannot_do_is_said(tmp_path: Path) -> None:
 
 def test_a_set_smaller_than_a_batch_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="at least one batch"):
-        Trainer(TinyNet(), Classification(CLASSES), Recipe(), TinyLoader(0, 4), TinyLoader(4, 4), tmp_path)
+        Trainer(TinyNet(), ClassificationObjective(CLASSES), Recipe(), TinyLoader(0, 4), TinyLoader(4, 4), tmp_path)
 
 
 def test_states_are_saved_by_the_clock(tmp_path: Path) -> None:
@@ -343,9 +343,9 @@ def test_a_run_counted_in_updates_ends_in_the_middle_of_an_epoch_and_resumes_the
     trainer = tiny_trainer(tmp_path / "whole", updates=5, observers=[seen])  # three an epoch
     result = trainer.fit()
     assert seen.steps == [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5)]
-    assert trainer.total_epochs == trainer.position.epoch == 2
-    assert result.figures["update"] == 5
+    assert trainer.total_epochs == trainer.state.epoch == 2
+    assert result.metrics["update"] == 5
     again = tiny_trainer(tmp_path / "whole", updates=5)
     again.fit(resume=True)  # nothing is left
-    assert again.position.update == 5
+    assert again.state.update == 5
     assert same_bits(weights_of(trainer), weights_of(again))

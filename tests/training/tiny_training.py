@@ -9,7 +9,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from metaformer.recipe import Machine, OptimizerConfig, Recipe
-from metaformer.tasks.classification.objective import Classification
+from metaformer.tasks.classification.objective import ClassificationObjective
 from metaformer.training.observer import Observer
 from metaformer.training.trainer import Trainer
 from metaformer.types import Batch
@@ -77,7 +77,7 @@ def tiny_trainer(
     size = recipe.optimizer.batch_size // accumulation
     return Trainer(
         model,
-        Classification(CLASSES, recipe.optimizer.label_smoothing),
+        ClassificationObjective(CLASSES, recipe.optimizer.label_smoothing),
         recipe,
         TinyLoader(images, size, shuffle=True, rank=rank, world=world),
         TinyLoader(15, 4, rank=rank, world=world),

@@ -17,8 +17,7 @@ from typing import Any
 from ...errors import RunError
 from ...render.numbers import DASH
 from ...render.page import drawing, write_page
-from ...run.report.files import part
-from .files import is_sweep, read_sweep
+from .files import is_sweep, part, read_sweep
 from .formatting import accuracy, correlation, interval, listed, plural, points
 from .plots import side_by_side
 from .results import SweepResults, SweepRow, gathered

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from ...render.axes import accuracy_axis, series_colors
 from ...render.numbers import shorten
 from ...render.style import MUTED, blank, house_style
-from ...run.report.files import Figures
-from ...run.report.plots import accuracy_axis, series_colors
+from ...run.report.files import Values
 from .results import SweepResults, SweepRow
 
 _ACROSS = 3
@@ -64,7 +64,7 @@ def _panels(sweep: SweepResults) -> list[tuple[str, list[SweepRow]]]:
 
 
 def _panel(
-    axes: Axes, title: str, rows: Sequence[SweepRow], base: tuple[Figures, Figures, Figures, Figures] | None, name: str
+    axes: Axes, title: str, rows: Sequence[SweepRow], base: tuple[Values, Values, Values, Values] | None, name: str
 ) -> None:
     axes.set_title(shorten(title, 34))
     axes.tick_params(labelbottom=True)
@@ -81,14 +81,14 @@ def _panel(
     )  # fmt: skip
 
 
-def _line(axes: Axes, curve: tuple[Figures, Figures, Figures, Figures], color: str, name: str) -> None:
+def _line(axes: Axes, curve: tuple[Values, Values, Values, Values], color: str, name: str) -> None:
     epochs, mean, low, high = curve
     axes.fill_between(epochs, low, high, color=color, alpha=0.16, linewidth=0)
     dots = {"marker": "o", "markersize": 3.5} if len(epochs) == 1 else {}
     axes.plot(epochs, mean, color=color, linewidth=1.5, label=shorten(name, 22), **dots)  # type: ignore[arg-type]
 
 
-def curve_of(row: SweepRow) -> tuple[Figures, Figures, Figures, Figures] | None:
+def curve_of(row: SweepRow) -> tuple[Values, Values, Values, Values] | None:
     """Epochs, mean, lowest and highest accuracy of the seeds that reached them; None without an epoch."""
     values = _values(row)
     reached = np.isfinite(values).any(axis=0)
@@ -100,7 +100,7 @@ def curve_of(row: SweepRow) -> tuple[Figures, Figures, Figures, Figures] | None:
     return epochs, mean, np.nanmin(seen, axis=0), np.nanmax(seen, axis=0)
 
 
-def _values(row: SweepRow) -> Figures:
+def _values(row: SweepRow) -> Values:
     """(seeds, epochs) accuracies in percent, NaN where a seed did not get."""
     runs = [files.metrics for files in row.files if len(files.metrics)]
     longest = max((int(run.epochs.max()) for run in runs), default=0)

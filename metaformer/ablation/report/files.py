@@ -16,7 +16,7 @@ from typing import Any
 
 from ...errors import RunError
 from ...render.numbers import known
-from ...run.report.files import RunFiles, part, read_run
+from ...run.report.files import RunFiles, read_run
 
 PLAN = "plan.json"
 JOURNAL = "journal.jsonl"
@@ -240,7 +240,7 @@ def _run(
 def _accuracy(files: RunFiles | None) -> float | None:
     if files is None or files.evaluation is None:
         return None
-    top1 = files.evaluation.figures.get("top1")
+    top1 = files.evaluation.metrics.get("top1")
     if not known(top1):
         raise RunError(f"{files.folder / 'evaluation.json'}: expected figures with a top1; evaluate the run again")
     return 100 * top1
@@ -251,3 +251,9 @@ def _session(events: tuple[Mapping[str, Any], ...]) -> Session:
     seconds = end["seconds"] if end else events[-1]["time"] - first["time"]
     workers = first.get("workers")
     return Session(int(workers) if known(workers) else 1, str(first.get("where") or ""), float(seconds))
+
+
+def part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of a JSON object, empty where it is not there."""
+    section = content.get(name)
+    return section if isinstance(section, Mapping) else {}

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from ...errors import RunError
+from ...recipe import Recipe
 from ...render.numbers import DASH, count, known, short
 from ...render.page import drawing, write_page
 from ...run.report.setting import recipe_sections
@@ -79,7 +80,7 @@ def _context(sweep: SweepResults) -> dict[str, Any]:
         "reading": _reading(sweep),
         "seeds": len(sweep.files.seeds),
         "command": plan.get("command"),
-        "recipe": recipe_sections(sweep.base.variant.recipe),
+        "recipe": recipe_sections(Recipe.from_dict(sweep.base.variant.recipe)),
         "base": sweep.base.name,
         "data": setting.data(sweep),
         "machine": setting.machines(sweep),

@@ -13,10 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...render.numbers import known
-from ...run.report.files import RunFiles, part
+from ...run.report.files import RunFiles
 from ...run.report.results import training_seconds
-from .files import SweepFiles, SweepRun, SweepVariant
+from .files import SweepFiles, SweepRun, SweepVariant, part
 from .statistics import Difference, RankCorrelation, Summary, holm, paired, rank_correlation, summary
 
 Kind = Literal["base", "mixer", "without", "other"]
@@ -74,7 +73,7 @@ class SweepRow:
 
     @property
     def parameters(self) -> int | None:
-        """LoadedModel and frozen ones, as config.json counts them."""
+        """Trained and frozen ones, as config.json counts them."""
         return self._count("parameters")
 
     @property
@@ -83,18 +82,18 @@ class SweepRow:
         return self._count("macs")
 
     def _count(self, name: str) -> int | None:
-        found = [files.config[name] for files in self.files if known(files.config.get(name))]
+        found = [getattr(files.config, name) for files in self.files if files.config is not None]
         return int(found[0]) if found else None
 
     @property
     def training_speed(self) -> float | None:
         """Training images a second: the median over epochs and seeds."""
-        return self._median("images_per_second")
+        return self._median("samples_per_second")
 
     @property
     def inference_speed(self) -> float | None:
         """Evaluated images a second, likewise; None where that was not recorded."""
-        return self._median("evaluation_images_per_second")
+        return self._median("evaluation_samples_per_second")
 
     def _median(self, column: str) -> float | None:
         values = np.concatenate([np.empty(0), *(files.metrics.column(column) for files in self.files)])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...render.numbers import count, duration, percent, plain
-from ...run.report.files import part
 from ...run.report.setting import data_rows, machine_rows
+from .files import part
 from .formatting import plural, share
 from .results import SweepResults
 from .table import seen
@@ -59,16 +59,20 @@ def cost_rows(sweep: SweepResults) -> list[Row]:
 def data(sweep: SweepResults) -> list[Row]:
     """Images and their preparation, as the first run there found them; before any, as the plan has them."""
     plan = part(sweep.files.plan, "data")
-    config: dict[str, Any] = next((dict(run.files.config) for run in sweep.files.runs if run.files is not None), {})
-    rows = data_rows(config | {"data": part(config, "data") or plan, "classes": plan["classes"]})
+    config = next((run.files.config for run in sweep.files.runs if run.files and run.files.config), None)
+    if config is None:
+        rows = [("Source", plain(plan.get("source"))), ("Classes", count(len(plan["classes"])))]
+    else:
+        rows = data_rows(config)
     return [*rows, ("Chance", percent(sweep.files.chance / 100))]
 
 
 def machines(sweep: SweepResults) -> list[Row]:
     """Version, commit and hardware of the runs; each that occurs."""
     rows: list[Row] = []
-    for machine in seen(sweep, "machine") or [{}]:
-        rows += machine_rows({"machine": machine, "version": plain(seen(sweep, "version"))})
+    for run in sweep.files.runs:
+        if run.files is not None and run.files.config is not None:
+            rows += machine_rows(run.files.config)
     # The version stands in every machine's rows; once is enough.
     unique = list(dict.fromkeys(rows))
     commits = seen(sweep, "commit")

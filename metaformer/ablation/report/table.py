@@ -17,9 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ...render.numbers import DASH, count, short
-from ...run.report.files import part
 from ...zoo.tables.model_table import markdown_line
-from .files import SweepRun
+from .files import SweepRun, part
 from .formatting import accuracy, correlation, interval, points, probability
 from .results import SweepResults, SweepRow, results
 from .statistics import SIGNIFICANCE
@@ -112,7 +111,8 @@ def seen(sweep: SweepResults, name: str) -> list[Any]:
     """The different values that the runs' config.json have under a name, in the order of the runs."""
     found: list[Any] = []
     for run in sweep.files.runs:
-        value = run.files.config.get(name) if run.files is not None else None
+        config = run.files.config if run.files is not None else None
+        value = None if config is None else config.to_dict().get(name)
         if value and value not in found:
             found.append(value)
     return found

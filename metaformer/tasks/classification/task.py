@@ -34,6 +34,7 @@ class Classification:
     metrics = METRICS
     layout = "a folder for each class"
     unit = "images"
+    draws = False
 
     def primary(self, measured: Collection[str] = ()) -> MetricDef:
         """Top-1."""

@@ -39,6 +39,7 @@ class Detection:
     metrics = METRICS
     layout = "COCO's"
     unit = "objects"
+    draws = True
 
     def primary(self, measured: Collection[str] = ()) -> MetricDef:
         """Mask AP where masks were measured, else box AP."""

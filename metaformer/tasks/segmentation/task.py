@@ -39,6 +39,7 @@ class Segmentation:
     metrics = METRICS
     layout = "ADE20K's"
     unit = "pixels"
+    draws = True
 
     def primary(self, measured: Collection[str] = ()) -> MetricDef:
         """Mean IoU."""

@@ -11,6 +11,8 @@ from typing import Any
 import fabricated as fake
 import pytest
 import scenes as made
+from metaformer.tasks.dense.evaluate import DenseScore, score_detection, score_segmentation
+from metaformer.tasks.dense.report import WHOLE_TABLE
 from pages import read, undrawn  # noqa: F401 a fixture
 from PIL import Image
 
@@ -20,8 +22,6 @@ from metaformer.render.annotate import class_color, hexadecimal
 from metaformer.render.page import evaluation_parts
 from metaformer.run.report.files import read_evaluation, read_metrics, read_run
 from metaformer.run.report.page import write_run_page
-from metaformer.tasks.dense.evaluate import DenseScore, score_detection, score_segmentation
-from metaformer.tasks.dense.report import WHOLE_TABLE
 
 
 def detected(masks: bool = True) -> DenseScore:

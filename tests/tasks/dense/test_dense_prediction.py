@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import scenes as made
+from metaformer.inference.draw_folder import DensePredictions, predict_dense
 from PIL import Image
 from pycocotools import mask as reference
 
 from metaformer.errors import DataError
-from metaformer.inference.draw_folder import DensePredictions, predict_dense
 from metaformer.inference.loaded import LoadedModel
 from metaformer.render.annotate import class_color
 

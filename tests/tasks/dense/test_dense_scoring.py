@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import scenes as made
 import torch
+from metaformer.tasks.dense.evaluate import SAMPLES, label_map, matches, score_detection, score_segmentation
 from PIL import Image
 
 from metaformer.data.decode import UnreadableImage
-from metaformer.tasks.dense.evaluate import SAMPLES, label_map, matches, score_detection, score_segmentation
 from metaformer.tasks.detection.objective import Detection
 from metaformer.training.evaluation import evaluate
 
