@@ -19,6 +19,8 @@ LAYERS = {
     "records": 0,
     "types": 0,
     "metrics": 0,
+    "evaluation": 0,
+    "files": 0,
     "spec": 0,
     "recipe": 0,
     "model": 1,
