@@ -1,54 +1,78 @@
-"""Typed records: frozen dataclasses that check themselves and travel through JSON and YAML.
+"""Typed records: frozen dataclasses that check their fields and convert to and from JSON and YAML.
 
-A record is a ``@dataclass(frozen=True, kw_only=True)`` that inherits from ``Record``. Its annotations are its
-schema: they are checked when it is made, and ``from_dict`` reads them to rebuild nested records. Every message
-starts with the path of the field, such as ``stages[2].mixer.name``. No torch here.
+A record is a ``@dataclass(frozen=True, kw_only=True)`` that inherits from ``Record``. Its annotations are its schema:
+values are checked against them when a record is made, and ``from_dict`` rebuilds nested records from them. Every
+message starts with the path of the field, such as ``stages[2].mixer.name``. No torch here.
 """
 
 from __future__ import annotations
 
 import json
 import types
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from .errors import InputError, did_you_mean
 
 
+class _RecordType(type):
+    """Type of the record classes: a field's former name is accepted as a keyword, with a warning."""
+
+    if not TYPE_CHECKING:  # type checkers see the dataclass's own signature
+
+        def __call__(cls, *args, **fields):
+            for name in cls.renamed.keys() & fields.keys():
+                _warn_of_former_name(cls, name)
+                fields[cls.renamed[name]] = fields.pop(name)
+            return super().__call__(*args, **fields)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class Record(metaclass=_RecordType):
     """Base of all records: type-checked when made, ``to_dict``/``from_dict``, ``to_json``/``from_json``."""
 
     error: ClassVar[type[InputError]] = InputError
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Names that fields had in earlier versions, and what they are called now: files that have them are read still."""
+    """Former names of fields and their present ones. Files and Python code of earlier versions use the former."""
 
     def __post_init__(self) -> None:
         for name, annotation in _schema(type(self)).items():
             value = getattr(self, name)
-            if isinstance(value, list):  # a list is as good, but could be changed later
+            if isinstance(value, list):  # a frozen record keeps tuples: a list could be changed later
                 value = _rebuilt(value, annotation, name)
                 object.__setattr__(self, name, value)
-            problem = mismatch(value, annotation)
-            if problem:
-                raise self.error(f"{name}: {problem}")
+            if problem := _problem(value, annotation, name):
+                raise self.error(problem)
         self.check()
+
+    if not TYPE_CHECKING:  # type checkers still report attributes that do not exist
+
+        def __getattr__(self, name):
+            """The value of a field by its former name, with a warning."""
+            if name not in type(self).renamed:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            _warn_of_former_name(type(self), name)
+            return getattr(self, type(self).renamed[name])
 
     def check(self) -> None:
         """Rules beyond the types; records override it and call ``expect``."""
 
-    def expect(self, condition: bool, field: str, expected: str, came: object) -> None:
-        """Refuse the record unless ``condition`` holds, naming the field, what was expected and what came."""
+    def expect(self, condition: bool, field: str, expected: str, got: object) -> None:
+        """Refuse the record unless ``condition`` holds; the message has the field, what was expected and ``got``."""
         if not condition:
-            raise self.error(f"{field}: expected {expected}, got {came!r}")
+            raise self.error(f"{field}: expected {expected}, got {got!r}")
 
-    def with_changes(self, **changes: Any) -> Self:
+    def with_changes(self, **changes: object) -> Self:
         """A copy with some fields replaced, checked again."""
         return replace(self, **changes)
 
-    def updated(self, fields: Mapping[str, Any], path: str = "") -> Self:
-        """A copy with the fields of a nested mapping, as a YAML file or flags give them, in place of its own."""
+    def updated(self, fields: Mapping[str, object], path: str = "") -> Self:
+        """A copy with some fields replaced from a nested mapping, as a YAML file or flags give them.
+
+        Nested records are updated field by field; ``path`` is put before the field in messages.
+        """
         return self.from_dict(merged(self.to_dict(), self.with_current_names(fields)), path)
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,7 +85,16 @@ class Record:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], path: str = "") -> Self:
-        """Rebuild a record; an unknown key or a wrong type is refused with its path and the nearest name."""
+        """Rebuild a record from what ``to_dict`` returns; fields with defaults may be missing.
+
+        Args:
+            data: values by field name, present or former.
+            path: put before the field in messages, such as ``recipe.model``.
+
+        Raises:
+            InputError: of the kind ``cls.error``: an unknown field (with the nearest name), a missing one, or a value
+                of a wrong type.
+        """
         if not isinstance(data, Mapping):
             raise cls.error(f"{path or cls.__name__}: expected a mapping of fields, got {data!r}")
         schema = _schema(cls)
@@ -70,9 +103,9 @@ class Record:
             if key not in schema:
                 raise cls.error(f"{_join(path, str(key))}: no such field. {did_you_mean(str(key), schema)}")
             values[key] = _rebuilt(value, schema[key], _join(path, key))
-        missing = [f.name for f in fields(cls) if f.name not in values and _required(f)]
-        if missing:
-            raise cls.error(f"{_join(path, missing[0])}: this field is required")
+        for field in fields(cls):
+            if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
+                raise cls.error(f"{_join(path, field.name)}: this field is required")
         try:
             return cls(**values)
         except InputError as error:
@@ -80,20 +113,32 @@ class Record:
 
     @classmethod
     def with_current_names(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """A mapping of fields with today's names in place of those of earlier versions, in nested records too.
+        """``data`` with the present names of its fields, in nested records too.
 
-        Needed by itself where two mappings are merged before a record is made of them.
+        Call it before two mappings are merged, so that a former and a present name meet.
         """
-        schema, found = _schema(cls), dict[str, Any]()
+        current: dict[str, Any] = {}
         for key, value in data.items():
             name = cls.renamed.get(key, key)
-            inner = _record_of(_options(schema[name]), value) if name in schema and isinstance(value, Mapping) else None
-            found[name] = inner.with_current_names(value) if inner else value
+            inner = _inner_record(cls, name, value)
+            current[name] = inner.with_current_names(value) if inner else value
+        return current
+
+    @classmethod
+    def former_names(cls, data: Mapping[str, Any]) -> dict[str, str]:
+        """The former names used in ``data`` and their present ones, both dotted paths; empty where there are none."""
+        found: dict[str, str] = {}
+        for key, value in data.items():
+            name = cls.renamed.get(key, key)
+            if name != key:
+                found[key] = name
+            if inner := _inner_record(cls, name, value):
+                found |= {f"{key}.{old}": f"{name}.{new}" for old, new in inner.former_names(value).items()}
         return found
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of ``to_json``."""
+        """Rebuild a record from what ``to_json`` returns."""
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
@@ -101,19 +146,20 @@ class Record:
         return cls.from_dict(data)
 
 
-_SCHEMAS: dict[type, dict[str, Any]] = {}
+_SCHEMAS: dict[type[Record], dict[str, Any]] = {}
 
 
 def _schema(cls: type[Record]) -> dict[str, Any]:
-    """Field names and resolved annotations, worked out once a class."""
+    """Field names and resolved annotations, computed once per class."""
     if cls not in _SCHEMAS:
         hints = get_type_hints(cls)
         _SCHEMAS[cls] = {f.name: hints[f.name] for f in fields(cls)}
     return _SCHEMAS[cls]
 
 
-def _required(field: Any) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
+def _warn_of_former_name(cls: type[Record], name: str) -> None:
+    message = f"{cls.__name__}.{name} is now called {cls.__name__}.{cls.renamed[name]}"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)  # the line that has the former name in it
 
 
 def _join(path: str, name: str) -> str:
@@ -125,59 +171,61 @@ def _options(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
-_MANY = {int: "whole numbers", float: "numbers", str: "texts"}
+_ONE = {int: "an integer", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
+_MANY = {int: "integers", float: "numbers", str: "strings"}
 
 
 def _describe(annotation: Any) -> str:
-    names = []
-    for option in _options(annotation):
-        if get_origin(option) is Literal:
-            names.append(" or ".join(repr(value) for value in get_args(option)))
-        elif option is type(None):
-            names.append("nothing")
-        elif get_origin(option) is tuple:
-            inner = get_args(option)
-            length = "" if inner[-1] is Ellipsis else f"{len(inner)} "
-            names.append(f"a list of {length}{_MANY.get(inner[0], _describe(inner[0]))}")
-        elif get_origin(option) is Mapping:
-            names.append("a mapping of fields")
-        elif isinstance(option, type) and issubclass(option, Record):
-            names.append(f"a mapping such as {{{next(iter(_schema(option)))}: ...}}")
-        else:
-            names.append(
-                {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(
-                    option, getattr(option, "__name__", str(option))
-                )
-            )
-    return " or ".join(names)
+    """An annotation in words, such as ``a list of strings or null``."""
+    return _either([words for option in _options(annotation) for words in _describe_option(option)])
+
+
+def _either(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _describe_option(option: Any) -> list[str]:
+    origin, inner = get_origin(option), get_args(option)
+    if origin is Literal:
+        return [repr(value) for value in inner]
+    if origin is tuple:
+        length = "" if inner[-1] is Ellipsis else f"{len(inner)} "
+        return [f"a list of {length}{_MANY.get(inner[0]) or _describe(inner[0])}"]
+    if origin is Mapping:
+        return ["a mapping of fields"]
+    if origin is Sequence:
+        return ["a list"]
+    if isinstance(option, type) and issubclass(option, Record):
+        return [f"a mapping such as {{{next(iter(_schema(option)))}: ...}}"]
+    return [_ONE.get(option) or str(getattr(option, "__name__", option))]
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    origin = get_origin(annotation)
-    if origin is Literal:
-        return value in get_args(annotation)
-    if origin is tuple:
-        inner = get_args(annotation)
-        if not isinstance(value, tuple):
-            return False
-        if len(inner) == 2 and inner[1] is Ellipsis:
-            return all(mismatch(item, inner[0]) is None for item in value)
-        return len(value) == len(inner) and all(
-            mismatch(item, one) is None for item, one in zip(value, inner, strict=True)
-        )
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping)
-    if origin is Sequence:  # of many numbers: what is in it is not looked at
-        return isinstance(value, (list, tuple))
+    """Whether a value is of one type; ``annotation`` is no union."""
+    origin, inner = get_origin(annotation), get_args(annotation)
     if annotation is Any:
         return True
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if inner[-1] is Ellipsis:
+            return all(mismatch(item, inner[0]) is None for item in value)
+        return len(value) == len(inner) and all(map(_agrees, value, inner))
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_agrees(item, inner[1]) for item in value.values())
+    if origin is Sequence:  # long lists of numbers, such as a confusion matrix: their items are not checked
+        return isinstance(value, (list, tuple))
     if annotation is Callable or origin is Callable:
         return callable(value)
-    if annotation in (int, float):
-        if isinstance(value, bool):
-            return False
-        return isinstance(value, int) or (annotation is float and isinstance(value, float))
+    if annotation in (int, float):  # Python counts booleans as integers, a recipe does not
+        return isinstance(value, (int, annotation)) and not isinstance(value, bool)
     return isinstance(value, annotation) if isinstance(annotation, type) else callable(value)
+
+
+def _agrees(value: Any, annotation: Any) -> bool:
+    return mismatch(value, annotation) is None
 
 
 def mismatch(value: Any, annotation: Any) -> str | None:
@@ -187,8 +235,19 @@ def mismatch(value: Any, annotation: Any) -> str | None:
     return f"expected {_describe(annotation)}, got {value!r}"
 
 
+def _problem(value: Any, annotation: Any, path: str) -> str | None:
+    """The first mismatch with its path; in a mapping that of the item."""
+    for option in _options(annotation):
+        if get_origin(option) is Mapping and isinstance(value, Mapping):
+            item_type = get_args(option)[1]
+            found = (_problem(item, item_type, f"{path}.{key}") for key, item in value.items())
+            return next((problem for problem in found if problem), None)
+    problem = mismatch(value, annotation)
+    return f"{path}: {problem}" if problem else None
+
+
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """``below`` with the values of ``above`` over it, mappings field by field."""
+    """``below`` with its values replaced by those of ``above``; nested mappings are merged key by key."""
     result = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
@@ -205,30 +264,36 @@ def _plain(value: Any, path: str, error: type[InputError]) -> Any:
         return [_plain(item, f"{path}[{i}]", error) for i, item in enumerate(value)]
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
-    raise error(f"{path}: {value!r} is a Python object and cannot be written as JSON; only named parts can be saved")
+    raise error(f"{path}: cannot save {value!r} as JSON: it is a Python object; only parts with a name can be saved")
+
+
+def _inner_record(cls: type[Record], field: str, value: Any) -> type[Record] | None:
+    """The record that a field's value is read as; None where it is none."""
+    schema = _schema(cls)
+    return _record_of(_options(schema[field]), value) if field in schema and isinstance(value, Mapping) else None
 
 
 def _record_of(options: tuple[Any, ...], value: Mapping[str, Any]) -> type[Record] | None:
-    """The record that a mapping is meant for: of several kinds the one that knows most of its fields."""
+    """The record that a mapping is read as: of several kinds the one that has most of its fields."""
     records = [option for option in options if isinstance(option, type) and issubclass(option, Record)]
     return max(records, key=lambda record: len(_schema(record).keys() & value.keys()), default=None)
 
 
 def _rebuilt(value: Any, annotation: Any, path: str) -> Any:
-    """``value`` from JSON or YAML as the annotation wants it: lists to tuples, mappings to records."""
-    if isinstance(value, Mapping) and (record := _record_of(_options(annotation), value)):
+    """``value`` from JSON or YAML as the annotation has it: lists to tuples, mappings to records."""
+    options = _options(annotation)
+    if isinstance(value, Mapping) and (record := _record_of(options, value)):
         return record.from_dict(value, path)
-    for option in _options(annotation):
-        if get_origin(option) is tuple and isinstance(value, (list, tuple)):
-            inner = get_args(option)
+    for option in options:
+        origin, inner = get_origin(option), get_args(option)
+        if origin is tuple and isinstance(value, (list, tuple)):
             kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
             if len(kinds) == len(value):
-                return tuple(
-                    _rebuilt(item, kind, f"{path}[{i}]")
-                    for i, (item, kind) in enumerate(zip(value, kinds, strict=True))
-                )
-        if option is float and isinstance(value, str) and mismatch(value, annotation):
-            try:  # YAML 1.1 reads 1e-3 as a text
+                return tuple(_rebuilt(item, kinds[i], f"{path}[{i}]") for i, item in enumerate(value))
+        if origin is Mapping and isinstance(value, Mapping):
+            return {key: _rebuilt(item, inner[1], f"{path}.{key}") for key, item in value.items()}
+        if option is float and isinstance(value, str) and not _agrees(value, annotation):
+            try:  # YAML 1.1 reads 1e-3 as a string
                 return float(value)
             except ValueError:
                 continue

@@ -385,7 +385,7 @@ def test_every_recipe_survives_yaml(tmp_path: Path) -> None:
         ("optimizer: adamw", "optimizer: expected a mapping"),
         ("optimizer: {epochs: [1}", "not valid YAML"),
         ("- a\n- b", "expected fields"),
-        ("optimizer: {epochs: three}", "optimizer.epochs: expected a whole number, got 'three'"),
+        ("optimizer: {epochs: three}", "optimizer.epochs: expected an integer, got 'three'"),
         ("model: {mixers: pooling}", "model.mixers"),
     ],
 )

@@ -348,11 +348,11 @@ def test_a_change_that_cannot_be_made_is_told_with_its_name(
     [
         ({"name": "?"}, "name: expected letters"),
         ({"name": "x" * 81}, "name: expected at most 80 letters"),
-        ({"name": 5}, "name: expected a text, got 5"),
+        ({"name": 5}, "name: expected a string, got 5"),
         ({"stage": {0: {}}}, "stage: expected numbers of stages from 1 on, got 0"),
         ({"stage": {"²": {}}}, "stage: expected numbers"),
         ({"stage": {"last": {}}}, "stage: expected numbers"),
-        ({"stage": {1: None}}, r"stage\.1: expected fields"),
+        ({"stage": {1: None}}, r"stage\.1: expected a mapping of fields"),
         ({"stages": 5}, "stages: expected a mapping of fields, got 5"),
         ({"recipe": {"seed": 3}}, r"recipe\.seed: every row.*--seeds"),
         ({"recipe": {"data": {"source": "CIFAR10"}}}, r"recipe\.data: all rows see the same images"),

@@ -195,7 +195,7 @@ def test_unknown_names(words: dict[str, str], said: str) -> None:
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "two"])
 def test_threads_are_a_number(threads: Any) -> None:
-    with pytest.raises(InputError, match="threads: expected a whole number"):
+    with pytest.raises(InputError, match="threads: expected an integer"):
         metaformer.compile(model_of(MAPS), threads=threads)
 
 

@@ -147,7 +147,7 @@ class Blind(Attention):
         ("window(mixer='attention(head_dim=8)', window=3, padding=False)", r"mixer.window: 3 does not divide the grid"),
         ("window(mixer='attention(head_dim=8)', window=9, padding=False)", r"window: 9 does not divide the grid 8×8"),
         ("window(mixer='attention', widow=7)", r"window has no argument 'widow'. Did you mean 'window'"),
-        ("window(mixer='attention', window=(4, 2))", r"mixer.window: expected a whole number, got \(4, 2\)"),
+        ("window(mixer='attention', window=(4, 2))", r"mixer.window: expected an integer, got \(4, 2\)"),
         ("window(mixer=3)", r"mixer.mixer: expected a mixer's name"),
     ],
 )

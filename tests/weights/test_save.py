@@ -103,7 +103,7 @@ def test_a_damaged_description_is_named(tiny, tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
     told = {"name": "x", "spec": {"stages": [{"depth": "two", "width": 8}]}, "preprocessing": {}}
     write_tensors(path, tiny().state_dict(), {"metaformer": json.dumps(told)})
-    with pytest.raises(WeightsError, match=r"spec\.stages\[0\]\.depth: expected a whole number, got 'two'"):
+    with pytest.raises(WeightsError, match=r"spec\.stages\[0\]\.depth: expected an integer, got 'two'"):
         load_model(path)
 
 
