@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from metaformer.ablation import Base, Change, Plan
-from metaformer.run.recipe_files import named_recipe
+from metaformer.run.recipes import named_recipe
 
 
 class Shift(nn.Module):

@@ -23,8 +23,7 @@ from metaformer.cli.train import _usual_folder
 from metaformer.errors import InputError
 from metaformer.inference.predictor import expanded
 from metaformer.recipe import OptimizerConfig, Recipe
-from metaformer.run.recipe_files import named_recipe, shipped_recipes
-from metaformer.run.recipes import assembled
+from metaformer.run.recipes import assemble_recipe, named_recipe, shipped_recipes
 from metaformer.zoo.catalogue import CATALOGUE, find
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -147,7 +146,7 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, images: Path) -> No
         (["report", "."], "expected a run folder, with the config.json and metrics.csv that a run writes"),
         (["train", "--data", "digitss"], "Did you mean 'digits'?"),
         (["train", "--recipe", "imagenet/polformer"], "Did you mean 'imagenet/poolformer'"),
-        (["train", "--config", "no.yaml"], "no.yaml cannot be read"),
+        (["train", "--config", "no.yaml"], "cannot read no.yaml"),
         (["train", "--optimizer.name", "adamm", "--model", "poolformer_s12"], "Did you mean 'adam"),
         (["train", "--resume", "--overwrite"], "give one of them"),
         (["eval", "no/such/run", "--data", "digits"], "no such file"),
@@ -357,7 +356,7 @@ def test_what_is_not_said_is_not_given() -> None:
 def test_flags_go_over_yaml_and_yaml_over_the_recipe(tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text("optimizer:\n  lr: 1e-4\n  epochs: 7\nseed: 5\n")
-    made = assembled(None, recipe="finetune", config=config, overrides={"optimizer": {"epochs": 9}})
+    made = assemble_recipe(None, recipe="finetune", config=config, overrides={"optimizer": {"epochs": 9}})
     shipped = named_recipe("finetune")
     assert made.optimizer.epochs == 9
     assert (made.optimizer.lr, made.seed) == (1e-4, 5)
@@ -366,7 +365,8 @@ def test_flags_go_over_yaml_and_yaml_over_the_recipe(tmp_path: Path) -> None:
 
 def test_a_runs_config_is_a_config_too(run: Path) -> None:
     assert (
-        assembled(None, config=run / "config.json").to_dict() == json.loads((run / "config.json").read_text())["recipe"]
+        assemble_recipe(None, config=run / "config.json").to_dict()
+        == json.loads((run / "config.json").read_text())["recipe"]
     )
 
 
@@ -375,7 +375,7 @@ def test_every_recipe_survives_yaml(tmp_path: Path) -> None:
         recipe = named_recipe(name)
         path = tmp_path / "recipe.yaml"
         path.write_text(yaml.safe_dump(recipe.to_dict()))
-        assert assembled(None, config=path) == recipe
+        assert assemble_recipe(None, config=path) == recipe
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_yaml_mistakes_name_the_file_and_the_field(tmp_path: Path, text: str, me
     path = tmp_path / "run.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
-        assembled(None, config=path)
+        assemble_recipe(None, config=path)
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
 
@@ -401,7 +401,7 @@ def test_yaml_mistakes_name_the_file_and_the_field(tmp_path: Path, text: str, me
 def test_recipe_files_say_what_they_lack(tmp_path: Path) -> None:
     empty = tmp_path / "empty.py"
     empty.write_text('"""Nothing."""\n')
-    with pytest.raises(InputError, match="defines no"):
+    with pytest.raises(InputError, match="found none"):
         named_recipe(str(empty))
     asks = tmp_path / "asks.py"
     asks.write_text(
@@ -410,14 +410,17 @@ def test_recipe_files_say_what_they_lack(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="add --model"):
         named_recipe(str(asks))
-    assert assembled(None, recipe=str(asks), overrides={"model": {"name": "caformer_s18"}}).model.name == "caformer_s18"
+    assert (
+        assemble_recipe(None, recipe=str(asks), overrides={"model": {"name": "caformer_s18"}}).model.name
+        == "caformer_s18"
+    )
     asks.write_text("def recipe(model='x'):\n    return 3\n")
     with pytest.raises(InputError, match="got 3"):
         named_recipe(str(asks))
 
 
 def test_the_usual_folder_names_model_and_data() -> None:
-    folder = _usual_folder(assembled(None, overrides={"data": {"source": "some/where/cats/"}}))
+    folder = _usual_folder(assemble_recipe(None, overrides={"data": {"source": "some/where/cats/"}}))
     assert folder == Path("runs/poolformer_s12-cats")
     assert _usual_folder(Recipe(optimizer=OptimizerConfig())) == Path("runs/poolformer_s12-digits")
 

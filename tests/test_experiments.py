@@ -21,7 +21,7 @@ from metaformer.errors import InputError
 from metaformer.factory.dense import create_detector, create_segmenter
 from metaformer.model.complexity import count_parameters
 from metaformer.recipe import Augmentation, Dense, Recipe
-from metaformer.run.recipe_files import shipped_recipes
+from metaformer.run.recipes import shipped_recipes
 from metaformer.run.train import train
 from metaformer.spec.model import ModelSpec
 from metaformer.zoo.catalogue import CATALOGUE, find

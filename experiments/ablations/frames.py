@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from metaformer import find
 from metaformer.ablation import SMALL_SIDE, Base, Change, Plan
-from metaformer.run.recipe_files import named_recipe
+from metaformer.run.recipes import named_recipe
 
 POOLFORMER, DEIT, CONVFORMER = "PoolFormer's frame", "DeiT's frame", "ConvFormer's frame"
 TWELVE_BLOCKS = {number: {"depth": depth} for number, depth in enumerate((2, 2, 6, 2), start=1)}

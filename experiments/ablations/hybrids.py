@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from metaformer import find
 from metaformer.ablation import SMALL_SIDE, Base, Change, Plan
-from metaformer.run.recipe_files import named_recipe
+from metaformer.run.recipes import named_recipe
 
 CHANNEL_NORM = {"kind": "layer", "eps": 1e-5}
 

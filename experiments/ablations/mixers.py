@@ -21,7 +21,7 @@ a block, and attention over as many tokens takes most of the time.
 from __future__ import annotations
 
 from metaformer.ablation import SMALL_SIDE, Base, Change, Plan
-from metaformer.run.recipe_files import named_recipe
+from metaformer.run.recipes import named_recipe
 
 LOCAL = "local"
 

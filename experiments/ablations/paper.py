@@ -10,7 +10,7 @@ else is different in the small frame, and why, stands at ``Base.for_images``.
 from __future__ import annotations
 
 from metaformer.ablation import SMALL_SIDE, Base, Change, Plan
-from metaformer.run.recipe_files import named_recipe
+from metaformer.run.recipes import named_recipe
 
 POOL, FC = "pooling", "spatial_fc"
 CHANNEL_NORM = {"kind": "layer", "eps": 1e-5}

@@ -12,7 +12,7 @@ from rich.console import Console
 from ..data.sets import ImageSplits
 from ..data.sources import open_source
 from ..errors import InputError, RunError, SpecError
-from ..run.recipe_files import executed
+from ..run.recipes import run_file
 from ..spec.model import AnySpec, MixerSpec
 from ..training.device import chosen_device
 from ..zoo.catalogue import find
@@ -209,7 +209,7 @@ def _expect_named_mixers(row: Variant, path: Path) -> None:
                 )
             continue
         name = getattr(mixer, "__qualname__", "")
-        if getattr(executed(path), name, None) is None:
+        if getattr(run_file(path), name, None) is None:
             raise SpecError(
                 f"mixers: expected a class or a function at the top of {path.name}, where other processes find it by "
                 f"its name, got {name or mixer!r}"

@@ -19,7 +19,7 @@ from ..recipe import DataConfig, Recipe
 from ..records import Record
 from ..run.config import RunConfig
 from ..run.folder import RUN_FOLDER
-from ..run.recipe_files import executed
+from ..run.recipes import run_file
 from ..spec.model import AnySpec, MixerSpec
 from ..tasks.task import task_named
 from .lock import locked
@@ -137,7 +137,7 @@ def _whole(job: Job) -> AnySpec:
     ]
     if not any(names):
         return job.spec
-    plan = executed(Path(job.plan_file))
+    plan = run_file(Path(job.plan_file))
     mixers = [
         mixer if name is None else getattr(plan, name) for name, mixer in zip(names, job.spec.mixers, strict=True)
     ]

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import InputError, RunError, did_you_mean
-from ..run.recipe_files import executed, mistakes_in, named_recipe, shipped_plans
+from ..run.recipes import named_recipe, run_file, shipped_plans, user_code_errors
 from .plan import Plan
 
 _YAML = (".yaml", ".yml", ".json")
@@ -46,8 +46,8 @@ def read_plan(path: Path, side: int) -> Plan:
             raise type(error)(f"{path}: {error}") from None
     if path.suffix != ".py":
         raise RunError(f"{path}: expected a plan in Python (.py) or in YAML ({', '.join(_YAML)})")
-    module = executed(path)
-    with mistakes_in(path):
+    module = run_file(path)
+    with user_code_errors(path):
         return _from_python(module, side)
 
 
@@ -94,9 +94,9 @@ def _parsed(path: Path) -> object:
 def _recipe(said: object) -> object:
     """The recipe's fields, over those of a named one."""
     if isinstance(said, str):
-        return named_recipe(said, said_as="recipe")
+        return named_recipe(said, flag="recipe")
     if not isinstance(said, Mapping):
         return said  # refused with its path by the record
     fields = dict(said)
-    start = named_recipe(str(fields.pop("name", "short")), said_as="recipe.name")
+    start = named_recipe(str(fields.pop("name", "short")), flag="recipe.name")
     return start.updated(fields, "recipe")

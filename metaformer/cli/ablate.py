@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ..recipe import Recipe
-from ..run.recipe_files import shipped_plans
+from ..run.recipes import shipped_plans
 from .flags import command_line, nested, option, switch, with_flags
 
 

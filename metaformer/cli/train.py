@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from rich.console import Console
 
 from ..recipe import Recipe
-from ..run.recipes import assembled
+from ..run.recipes import assemble_recipe
 from .flags import command_line, nested, option, switch, with_flags
 
 
@@ -31,12 +31,12 @@ def train(
 
     said = nested(flags)
     if resume and out is not None and is_run(out):
-        chosen = assembled(RunConfig.read(out).recipe, recipe=recipe, config=config, overrides=said)
+        chosen = assemble_recipe(RunConfig.read(out).recipe, recipe=recipe, config=config, overrides=said)
     else:
-        chosen = assembled(None, recipe=recipe, config=config, overrides=said)
+        chosen = assemble_recipe(None, recipe=recipe, config=config, overrides=said)
     folder = out or _usual_folder(chosen)
     if resume and out is None and is_run(folder):
-        chosen = assembled(RunConfig.read(folder).recipe, recipe=recipe, config=config, overrides=said)
+        chosen = assemble_recipe(RunConfig.read(folder).recipe, recipe=recipe, config=config, overrides=said)
     _expect_model(chosen.model.name)
 
     from ..run import train as run

@@ -15,7 +15,7 @@ from metaformer.ablation.plan_files import read_plan
 from metaformer.errors import InputError, RunError, SpecError
 from metaformer.model.build import MIXERS, build
 from metaformer.recipe import ModelConfig, OptimizerConfig, Recipe
-from metaformer.run.recipe_files import shipped_plans
+from metaformer.run.recipes import shipped_plans
 from metaformer.spec.model import EmbeddingSpec, MixerSpec, ModelSpec, StageSpec
 from metaformer.zoo.catalogue import CATALOGUE, find
 

@@ -15,7 +15,7 @@ from metaformer.ablation.plan import DataFacts, variants
 from metaformer.ablation.plan_files import plan_file, read_plan
 from metaformer.cli.app import main
 from metaformer.errors import InputError, RunError
-from metaformer.run.recipe_files import named_recipe, shipped_plans, shipped_recipes
+from metaformer.run.recipes import named_recipe, shipped_plans, shipped_recipes
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = DataFacts(classes=tuple("0123456789"), channels=1, side=8, train=1437, val=360)
