@@ -15,24 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from ..model.classifier import FIRST_CONV, LAST_LAYER
+from ..model.dense.build import TIED
 from ..model.embed import Position
 from ..model.mixers.attention import RelativePosition
-from ..model.mixers.gating import GatingUnit
-from ..model.mixers.spatial import RandomMixing, SpatialFC, SpatialMLP
 from ..spec.dense import DenseSpec
 from ..types import Grid
 
 POSITION = "position.table"
 COUNTER = ".num_batches_tracked"
 """A batch norm's count of updates, which no prediction reads; old files lack it."""
-TIED: dict[type[nn.Module], dict[str, int]] = {
-    SpatialFC: {"fc.weight": 1},
-    SpatialMLP: {"fc1.weight": 1, "fc2.weight": 0, "fc2.bias": 0},
-    GatingUnit: {"fc.weight": 1, "fc.bias": 0},
-    RandomMixing: {"matrix": 1},
-    RelativePosition: {"table": 0},
-}
-"""Parts that only fit the grid they were built for: which axis of which tensor runs over its positions."""
 
 
 @dataclass

@@ -90,7 +90,7 @@ def test_a_full_disk_leaves_the_earlier_file_and_no_rubbish(tmp_path: Path) -> N
         import resource, sys
         from pathlib import Path
         from metaformer.errors import RunError
-        from metaformer.weights.files import replace_file
+        from metaformer.weights.safetensors_io import replace_file
         path = Path(sys.argv[1])
         replace_file(path, b"good")
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
