@@ -1,7 +1,7 @@
 """A classifier's weights into the backbone of a model for dense prediction.
 
-In: a detector or a segmenter, and weights in any layout that a classifier's come in. Out: its stages filled; the head
-is left out, but for the final norm of a model of a single stride, on which its pyramid stands.
+In: a detector or a segmenter, and a classifier's weights in any layout. Out: its stages filled. The head is left out,
+but for the final norm of a model of a single stride, on which its pyramid stands.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from .load import LoadReport, StateDict, load_pretrained, load_weights
 
 
 def load_backbone(model: DenseModel, source: StateDict | str | Path | None = None) -> LoadReport:
-    """Fill a backbone with a classifier's weights; its published ones where no source is given.
+    """Fill a backbone with a classifier's weights; with its published ones where no source is given.
 
     Args:
         model: a detector or a segmenter.
         source: a classifier's state dict, file, run folder or hub id.
 
     Raises:
-        WeightsError: cut, unsafe, of another model, or not to be found. The model is then as it was.
+        WeightsError: truncated, unsafe, of another model, or not found. The model is then unchanged.
     """
-    view = _as_classifier(model)
-    return load_pretrained(view) if source is None else load_weights(view, source)
+    classifier = _as_classifier(model)
+    return load_pretrained(classifier) if source is None else load_weights(classifier, source)
 
 
 def _as_classifier(model: DenseModel) -> nn.Module:
-    """The backbone's own modules where a classifier has them; a head that is thrown away stands behind."""
+    """The backbone's own modules where a classifier has them, with a head that is thrown away."""
     body, spec = model.body, model.spec.backbone
     if isinstance(body, CNNPyramid):
         return body
@@ -42,14 +42,12 @@ def _as_classifier(model: DenseModel) -> nn.Module:
     spec = spec.with_changes(num_classes=0)
     head = build_head(spec)
     if isinstance(body, SimplePyramid):
-        place = "pre_norm" if spec.head.norm_position == "before" else "norm"
-        setattr(head, place, body.norm)
-    name = model.name.removeprefix(f"{model.spec.system}_")
+        setattr(head, "pre_norm" if spec.head.norm_position == "before" else "norm", body.norm)
     return Classifier(
         Backbone(list(body.stages), body.in_chans),  # type: ignore[arg-type]
         head,
         spec=spec,
-        name=name,
+        name=model.name.removeprefix(f"{model.spec.system}_"),  # the name that published weights are found by
         preprocessing=model.preprocessing,
         make_head=build_head,
     )

@@ -1,15 +1,16 @@
-"""Published files from the hub or an address to this machine, once; afterwards from the cache.
+"""Published files from the hub or a plain address to this machine, once; afterwards from the cache.
 
-In: where a file is published. Out: its path here. Whether the network is there is asked first and once, because the
-hub's own client asks again and again for 20 seconds before it gives up.
+In: where a file is published. Out: its path here. One request first finds out whether the hub can be reached, because
+the hub's own client retries for 20 seconds before it gives up.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlparse
 
 import torch
@@ -18,11 +19,11 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import HFValidationError
 
 from ..errors import WeightsError
 from ..zoo.row import WeightSource
@@ -32,26 +33,40 @@ HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<file>[\w./-]+))?")
 USUAL_FILES = ("model.safetensors", "pytorch_model.bin")
 PROBE_SECONDS = 10.0
 
-CURE = (
-    "With a network, run it once and the file stays in the cache (HF_HOME says where; HF_ENDPOINT names another hub, "
-    "HF_HUB_OFFLINE=1 keeps it from asking). Without one, download the file by hand and pass its path: weights=PATH, "
+ADVICE = (
+    "With network access, run it once: the file is then cached (HF_HOME sets the cache, HF_ENDPOINT another hub, "
+    "HF_HUB_OFFLINE=1 turns requests off). Without, download the file by hand and pass its path: weights=PATH, "
     "or load_weights(model, PATH)."
 )
 
 
-class _Unavailable(Exception):
-    """One place where the file could not be had; the message is the reason."""
+@dataclass(frozen=True, kw_only=True)
+class HubOptions:
+    """What huggingface_hub takes for a download, with its own defaults."""
+
+    revision: str | None = None
+    """Branch, tag or commit; the main branch where left out."""
+    cache_dir: str | Path | None = None
+    """In place of the cache that HF_HOME names."""
+    token: str | bool | None = None
+    """Access token; that of ``hf auth login`` or HF_TOKEN where left out, none where False."""
+    local_files_only: bool = False
+    """Look in the cache only."""
 
 
-class _Unreachable(Exception):
-    """The hub did not answer as a hub; the message is the reason."""
+class _UnavailableError(Exception):
+    """One source lacks the file; the message is the reason."""
 
 
-def fetch(sources: Sequence[WeightSource]) -> tuple[Path, WeightSource]:
-    """The first of the sources that can be had, from the network or from the cache, and which it was.
+class _UnreachableError(Exception):
+    """The hub could not be asked; the message is the reason."""
+
+
+def fetch(sources: Sequence[WeightSource], hub: HubOptions | None = None) -> tuple[Path, WeightSource]:
+    """The first file that can be downloaded or is in the cache, and the source it is from.
 
     Raises:
-        WeightsError: none of them; the message names each file, why it could not be had, and the cure.
+        WeightsError: none of them; the message names each file with the reason, and what to do.
     """
     reasons = []
     hub_problem: str | None = None
@@ -59,53 +74,55 @@ def fetch(sources: Sequence[WeightSource]) -> tuple[Path, WeightSource]:
         try:
             if source.url:
                 return _from_url(source.url), source
-            return _from_hub(source.repo or "", source.file, hub_problem), source
-        except _Unavailable as error:
+            return _from_hub(source.repo or "", source.file, hub or HubOptions(), hub_problem), source
+        except _UnavailableError as error:
             reasons.append(f"  {source}: {error}")
-        except _Unreachable as error:  # asked once: the other files of the same hub are only looked for in the cache
+        except _UnreachableError as error:  # asked once: further files of the hub are only looked for in the cache
             hub_problem = str(error)
             reasons.append(f"  {source}: not in the cache ({constants.HF_HUB_CACHE}), and {error}")
-    raise WeightsError("the published weights cannot be had:\n" + "\n".join(reasons) + f"\n{CURE}")
+    raise WeightsError("could not download the pretrained weights:\n" + "\n".join(reasons) + f"\n{ADVICE}")
 
 
-def fetch_id(hub_id: str, files: Sequence[str] = USUAL_FILES) -> Path:
+def fetch_id(hub_id: str, files: Sequence[str] = USUAL_FILES, hub: HubOptions | None = None) -> Path:
     """The file of a hub id ``owner/name`` (the first of ``files`` it has) or ``owner/name:file``."""
     match = HUB_ID.fullmatch(hub_id)
     if match is None:
         raise WeightsError(f"expected a hub id such as 'owner/name' or 'owner/name:file', got {hub_id!r}")
     chosen = (match["file"],) if match["file"] else files
-    return fetch([WeightSource(repo=match["repo"], file=file) for file in chosen])[0]
+    return fetch([WeightSource(repo=match["repo"], file=file) for file in chosen], hub)[0]
 
 
-def _from_hub(repo: str, file: str, problem: str | None) -> Path:
+def _from_hub(repo: str, file: str, hub: HubOptions, problem: str | None) -> Path:
     """A file of a repository; with a known ``problem`` of the network, from the cache only."""
+    if hub.local_files_only:
+        problem = "local_files_only=True rules out a download"
     try:
         if problem is not None:
-            raise _Unreachable(problem)
-        get_hf_file_metadata(hf_hub_url(repo, file), timeout=PROBE_SECONDS)
-        return Path(hf_hub_download(repo, file))
-    except (GatedRepoError, EntryNotFoundError, RevisionNotFoundError, RepositoryNotFoundError, HFValidationError) as e:
-        raise _Unavailable(_absence(e)) from None
-    except Exception as error:  # the client lets its HTTP library's errors through, whichever library that is
-        cached = try_to_load_from_cache(repo, file)
+            raise _UnreachableError(problem)
+        url = hf_hub_url(repo, file, revision=hub.revision)
+        get_hf_file_metadata(url, timeout=PROBE_SECONDS, token=hub.token)
+        return Path(hf_hub_download(repo, file, revision=hub.revision, cache_dir=hub.cache_dir, token=hub.token))
+    except GatedRepoError:  # before RepositoryNotFoundError, of which it is a kind
+        reason = "the repository needs a login and an agreement; request access on its page, then set HF_TOKEN"
+    except EntryNotFoundError:
+        reason = "the repository has no such file"
+    except HFValidationError as error:
+        reason = f"not a repository name ({_first_line(error)})"
+    except RevisionNotFoundError:
+        reason = f"the repository has no revision {hub.revision or 'main'}"
+    except RepositoryNotFoundError:
+        reason = "there is no such repository, or it is private and HF_TOKEN is not set"
+    except Exception as error:  # the client lets the errors of its HTTP library through, whichever library that is
+        cached = try_to_load_from_cache(repo, file, cache_dir=hub.cache_dir, revision=hub.revision)
         if isinstance(cached, str):
             return Path(cached)
-        raise _Unreachable(problem or _network(error)) from None
+        raise _UnreachableError(problem or _network_problem(error)) from None
+    raise _UnavailableError(reason)
 
 
-def _absence(error: Exception) -> str:
-    if isinstance(error, GatedRepoError):
-        return "the repository wants a login and an agreement; ask for access on its page, then set HF_TOKEN"
-    if isinstance(error, EntryNotFoundError):
-        return "the repository has no such file"
-    if isinstance(error, HFValidationError):
-        return f"not a repository's name ({str(error).splitlines()[0]})"
-    return "there is no such repository, or it is private and HF_TOKEN is not set"
-
-
-def _network(error: Exception) -> str:
+def _network_problem(error: Exception) -> str:
     if isinstance(error, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE=1 keeps it from asking the hub"
+        return "HF_HUB_OFFLINE=1 turns requests off"
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return f"{constants.ENDPOINT} answered {error.response.status_code}"
     return f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}: {_first_line(error)})"
@@ -117,16 +134,16 @@ def _from_url(url: str) -> Path:
     if path.exists():
         return path
     if constants.is_offline_mode():
-        raise _Unavailable(f"not in the cache ({path.parent}), and HF_HUB_OFFLINE=1 keeps it from asking")
+        raise _UnavailableError(f"not in the cache ({path.parent}), and HF_HUB_OFFLINE=1 turns requests off")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(url, str(path))
     except HTTPError as error:
-        raise _Unavailable(f"the server answered {error.code} {error.reason}") from None
-    except (URLError, TimeoutError, OSError) as error:
-        raise _Unavailable(f"not in the cache ({path.parent}), and {_first_line(error)}") from None
+        raise _UnavailableError(f"the server answered {error.code} {error.reason}") from None
+    except OSError as error:  # URLError and TimeoutError are kinds of it
+        raise _UnavailableError(f"not in the cache ({path.parent}), and {_first_line(error)}") from None
     return path
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,14 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ENDING = ".npy"
-
 
 def holds_arrays(path: Path) -> bool:
     """Whether a zip file is one of numpy arrays."""
     with zipfile.ZipFile(path) as file:
         names = file.namelist()
-    return bool(names) and all(name.endswith(ENDING) for name in names)
+    return bool(names) and all(name.endswith(".npy") for name in names)
 
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
@@ -30,15 +28,15 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
         ValueError: an array that is not of numbers.
     """
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(_turned(name, arrays[name]).copy()) for name in arrays.files}
+        return {name: torch.from_numpy(_as_torch_has_it(name, arrays[name]).copy()) for name in arrays.files}
 
 
-def _turned(name: str, array: np.ndarray) -> np.ndarray:
-    """A kernel or a bias as a layer of PyTorch has it."""
+def _as_torch_has_it(name: str, array: np.ndarray) -> np.ndarray:
+    """A kernel or a bias with the axes of PyTorch's layers."""
     if not name.endswith("/kernel"):
         return array.reshape(-1) if name.endswith("/bias") else array
     if array.ndim == 4:
         return array.transpose(3, 2, 0, 1)
-    if name.endswith("/out/kernel"):  # (heads, d, out)
-        return array.reshape(-1, array.shape[-1]).T
-    return array.reshape(array.shape[0], -1).T  # (in, heads, d), or (in, out)
+    # attention keeps heads as an axis: (heads, d, out) where they are joined, (in, heads, d) where they are made
+    joins_heads = name.endswith("/out/kernel")
+    return (array.reshape(-1, array.shape[-1]) if joins_heads else array.reshape(array.shape[0], -1)).T

@@ -1,12 +1,13 @@
-"""The layouts that published checkpoints come in: whose names, which shapes, and how each is told from the others.
+"""The layouts of published checkpoints: whose names, which shapes, and how each is recognized.
 
-In: the names of a state dict as somebody published it. Out: its layout, whose table leads from their names to ours and
-back. A row of a table is a pair of templates, theirs and ours:
+In: the names of a published state dict. Out: its layout, whose table leads from its names to ours and back. A row of a
+table is a pair of templates, theirs and ours:
 
-- ``{i}`` stands for the stage, ``{j}`` for the block, ``{part}`` for a layer of a mixer; ``{i+1}`` is the stage counted
-  one further, for who counts from 1 or keeps a downsampling with the stage before;
+- ``{i}`` stands for the stage, ``{j}`` for the block, ``{part}`` for a layer of a mixer; ``{i+1}`` is the stage plus
+  one, for layouts that count from 1 or keep a downsampling with the stage before it;
 - ``*`` is the last word (weight, bias, scale);
-- ``#0/2`` behind our name: theirs is the first half of our tensor, and another row has ``#1/2`` (``pieces.py``).
+- ``#0/2`` behind our name: theirs is the first half of our tensor, and another row has ``#1/2``
+  (``split_tensors.py``).
 
 The first row that matches decides, in both directions.
 
@@ -48,8 +49,8 @@ FINAL_NORM = "head.final_norm."
 FINAL_NORM_PLACES = ("head.pre_norm.", "head.norm.")
 OURS: Pairs = tuple((f"{place}*", f"{FINAL_NORM}*") for place in FINAL_NORM_PLACES)
 
-Thin = tuple[tuple[str, tuple[int, ...]], ...]
-"""Which of our names, as regular expressions, have further axes of size 1 there, and where those stand."""
+UnitAxes = tuple[tuple[str, tuple[int, ...]], ...]
+"""Which of our tensors, by regular expressions, have further axes of size 1 there, and at which places."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +58,16 @@ class Layout:
     """One way of naming and shaping."""
 
     name: str
-    """What reports call it."""
+    """As it stands in reports and is passed to ``to_layout``."""
     mark: str
-    """A regular expression that only names of this layout match, or of layouts that are tried before it."""
+    """A regular expression that only names of this layout match, layouts that are tried before it left aside."""
     pairs: Pairs
     """Their templates and ours."""
     linear_pairs: Pairs | None = None
     """The same for a model whose head is one linear layer, where that differs."""
-    thin: Thin = ()
+    unit_axes: UnitAxes = ()
     """Kernels of 1 × 1 that are matrices here, and vectors that are (1, 1, C) there."""
-    thin_beside_attention: bool = True
+    unit_axes_beside_attention: bool = True
     """Whether that also holds in stages of attention."""
     position_maps: bool = False
     """Whether position tables are (1, C, H, W) there instead of (1, P + N, C)."""
@@ -74,16 +75,16 @@ class Layout:
     """Whether stages, downsamplings and position tables share one running number."""
 
 
-MLP_KERNELS: Thin = ((r"\.mlp\.fc[12]\.weight$", (2, 3)),)
-MAP_KERNELS: Thin = ((r"\.(mlp\.fc[12]|mixer\.pwconv[12])\.weight$", (2, 3)),)
-HEAD_KERNELS: Thin = ((r"\.mixer\.fc\.weight$", (2,)),)
-AFFINES: Thin = ((r"(\.norm[12]|^head\.(pre_)?norm)\.(weight|bias)$", (0, 1)),)
+MLP_KERNELS: UnitAxes = ((r"\.mlp\.fc[12]\.weight$", (2, 3)),)
+MAP_KERNELS: UnitAxes = ((r"\.(mlp\.fc[12]|mixer\.pwconv[12])\.weight$", (2, 3)),)
+HEAD_KERNELS: UnitAxes = ((r"\.mixer\.fc\.weight$", (2,)),)
+AFFINES: UnitAxes = ((r"(\.norm[12]|^head\.(pre_)?norm)\.(weight|bias)$", (0, 1)),)
 
 JAX = "jax"
-"""The layout that is read from Google's files but not written."""
+"""The layout of Google's files, which is read but not written."""
 
 DERIVED = re.compile(r"(.+\.)?(relative_position_index|attn_mask)")
-"""Buffers that Swin's files hold although they follow from the window and the grid."""
+"""Buffers in Swin's files that follow from the window and the grid, so that they are not loaded."""
 
 LAYOUTS = (
     Layout(name="metaformer", mark=r"backbone\.stages\.\d+\.", pairs=OURS),
@@ -91,12 +92,15 @@ LAYOUTS = (
     Layout(name="huggingface", mark=r"vit\.(encoder\.layer|layers)\.0\.attention\.", pairs=TRANSFORMERS_VIT),
     Layout(name="huggingface", mark=r"deit\.(encoder\.layer|layers)\.0\.attention\.", pairs=TRANSFORMERS_DISTILLED),
     Layout(name="huggingface", mark=r"swin\.encoder\.layers\.0\.blocks\.0\.attention\.", pairs=TRANSFORMERS_SWIN),
-    Layout(name="huggingface", mark=r"poolformer\.encoder\.", pairs=TRANSFORMERS, thin=MLP_KERNELS),
+    Layout(name="huggingface", mark=r"poolformer\.encoder\.", pairs=TRANSFORMERS, unit_axes=MLP_KERNELS),
     Layout(name=JAX, mark=r"Transformer/encoderblock_0/", pairs=JAX_VIT),
     Layout(name=JAX, mark=r"MixerBlock_0/", pairs=JAX_MIXER),
     Layout(name="official-pvt", mark=r"block1\.0\.attn\.kv\.", pairs=PVT),
     Layout(
-        name="official-swin-mixer", mark=r"layers\.0\.blocks\.0\.spatial_mlp\.", pairs=SWIN_MIXER, thin=HEAD_KERNELS
+        name="official-swin-mixer",
+        mark=r"layers\.0\.blocks\.0\.spatial_mlp\.",
+        pairs=SWIN_MIXER,
+        unit_axes=HEAD_KERNELS,
     ),
     Layout(name="official-swin", mark=r"layers\.0\.downsample\.", pairs=SWIN),
     Layout(name="timm", mark=r"layers\.0\.blocks\.0\.attn\.qkv\.", pairs=TIMM_SWIN),
@@ -104,13 +108,13 @@ LAYOUTS = (
     Layout(name="timm", mark=r"blocks\.0\.attn\.qkv\.", pairs=TIMM_VIT),
     Layout(name="timm", mark=r"blocks\.0\.mlp_tokens\.", pairs=TIMM_MIXER),
     Layout(name="official-resmlp", mark=r"blocks\.0\.gamma_1$", pairs=RESMLP),
-    Layout(name="timm", mark=r"blocks\.0\.linear_tokens\.", pairs=TIMM_RESMLP, thin=AFFINES),
+    Layout(name="timm", mark=r"blocks\.0\.linear_tokens\.", pairs=TIMM_RESMLP, unit_axes=AFFINES),
     Layout(name="timm", mark=r"blocks\.0\.mlp_channels\.gate\.", pairs=TIMM_GMLP),
     Layout(
         name="mmpretrain",
         mark=r"backbone\.patch_embed\.",
         pairs=MMPRETRAIN,
-        thin=MLP_KERNELS,
+        unit_axes=MLP_KERNELS,
         position_maps=True,
         running_number=True,
     ),
@@ -118,7 +122,7 @@ LAYOUTS = (
         name="official-v1",
         mark=r"network\.\d+\.\d+\.",
         pairs=V1,
-        thin=MLP_KERNELS,
+        unit_axes=MLP_KERNELS,
         position_maps=True,
         running_number=True,
     ),
@@ -128,15 +132,15 @@ LAYOUTS = (
         mark=r"stem\.conv\.weight|stages\.\d+\.blocks\.\d+\.",
         pairs=TIMM_MLP,
         linear_pairs=TIMM_LINEAR,
-        thin=MAP_KERNELS,
-        thin_beside_attention=False,
+        unit_axes=MAP_KERNELS,
+        unit_axes_beside_attention=False,
     ),
 )
-"""In the order in which they are tried: the authors' before timm's, those of one kind of model before those that take
-any mixer."""
+"""In the order in which they are tried. The authors' come before timm's, and those of one kind of model before those
+that take any mixer: the later marks match names of the earlier layouts too."""
 
 NAMES = tuple(dict.fromkeys(layout.name for layout in LAYOUTS if layout.name != JAX))
-"""What tensors can be laid out as."""
+"""The layouts that ``to_layout`` writes."""
 
 
 def recognize(names: Iterable[str]) -> Layout:
@@ -149,8 +153,7 @@ def recognize(names: Iterable[str]) -> Layout:
     for layout in LAYOUTS:
         if any(re.match(layout.mark, name) for name in known):
             return layout
-    shown = ", ".join(known[:3]) or "none at all"
     raise WeightsError(
-        f"the names in this checkpoint belong to no MetaFormer layout known here ({shown}, ...). Expected the "
-        f"names of one of: {', '.join([*NAMES, JAX])}"
+        f"the names in this checkpoint belong to no known layout of a MetaFormer ({', '.join(known[:3]) or 'none'}, "
+        f"...). Expected the names of one of: {', '.join([*NAMES, JAX])}"
     )

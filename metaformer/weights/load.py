@@ -1,16 +1,16 @@
 """Published or saved weights into a model.
 
-In: a model and a state dict, a file, a folder, a hub id, or the place its zoo row names. Out: the model's tensors
-filled, and a report of what was loaded, adapted, left fresh or left out. Either everything is copied or nothing.
+In: a model and a state dict, a file, a folder, a hub id, or the place where the zoo says its weights are published.
+Out: the model's tensors filled, and a report of what was loaded, adapted, left fresh or left out. Either everything is
+copied or nothing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -20,17 +20,18 @@ from ..model.timm_cnn import PREFIX, TimmClassifier, TimmFeatures
 from ..zoo.catalogue import CATALOGUE
 from ..zoo.row import Row
 from .dense_layouts import background_first, dense_names, is_dense
-from .download import HUB_ID, USUAL_FILES, fetch, fetch_id
+from .download import HUB_ID, USUAL_FILES, HubOptions, fetch, fetch_id
 from .identify import look_alikes
 from .layouts import DERIVED, FINAL_NORM, FINAL_NORM_PLACES, recognize
-from .match_tensors import Fitting, fit
+from .match_tensors import TensorMatch, match_tensors
 from .read_checkpoint import read_state, unwrap
 from .rename import our_names
-from .split_tensors import joined, whole_name
+from .split_tensors import join_parts, whole_name
 
 _log = logging.getLogger(__name__)
 
-StateDict = Mapping[str, Any]
+StateDict = Mapping[str, object]
+"""Tensors by name, or what a training script saved around them."""
 IN_A_FOLDER = (*USUAL_FILES, "best.safetensors", "last.safetensors")
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt", ".npz")
 
@@ -42,7 +43,7 @@ class LoadReport:
     source: str
     """Where the tensors came from."""
     layout: str
-    """Whose names they had."""
+    """Which library's names and shapes they had."""
     loaded: int
     """How many tensors were copied."""
     fresh: tuple[str, ...] = ()
@@ -50,38 +51,38 @@ class LoadReport:
     adapted: tuple[str, ...] = ()
     """Sentences about tensors that were changed to fit: channels of the image, position tables."""
     left_out: tuple[str, ...] = ()
-    """Names that the model has no use for."""
+    """Names that the model does not need."""
     missing: tuple[str, ...] = ()
     """Names that the checkpoint lacks; only where ``strict`` is off."""
     unexpected: tuple[str, ...] = ()
-    """Names that the model lacks, as the checkpoint calls them; only where ``strict`` is off."""
+    """Names that the model lacks, as the checkpoint has them; only where ``strict`` is off."""
 
     @property
     def message(self) -> str:
-        """The report as sentences for a terminal."""
+        """The report as one line for a terminal."""
         parts = [f"{self.source}: {self.loaded} tensors loaded (layout: {self.layout})"]
         if self.adapted:
             parts.append(f"adapted {'; '.join(self.adapted)}")
         if self.fresh:
-            parts.append(f"the last layer has other classes and is left fresh ({', '.join(self.fresh)})")
+            parts.append(f"last layer left at its initial values for other classes ({', '.join(self.fresh)})")
         if self.left_out:
-            parts.append(f"{_shown(self.left_out)} not needed")
+            parts.append(f"not needed: {_shortened(self.left_out)}")
         if self.missing:
-            parts.append(f"missing: {_shown(self.missing)}")
+            parts.append(f"missing: {_shortened(self.missing)}")
         if self.unexpected:
-            parts.append(f"unexpected: {_shown(self.unexpected)}")
+            parts.append(f"unexpected: {_shortened(self.unexpected)}")
         return "; ".join(parts)
 
 
 def load_weights(model: nn.Module, source: StateDict | str | Path, *, strict: bool = True) -> LoadReport:
-    """Fill a model with weights in any layout known here, told from the names.
+    """Fill a model with weights in any known layout, recognized by its names.
 
     A last layer for another number of classes is left fresh and reported. The first convolution is adapted to the
     model's channels, position tables are resampled to its grid.
 
     Args:
-        model: what to fill.
-        source: a state dict (also inside ``{"state_dict": ...}`` and its like, the averaged one first), a file
+        model: the model to fill.
+        source: a state dict (also inside ``{"state_dict": ...}`` and the like, the averaged one first), a file
             (.safetensors, .pth, .pth.tar, .bin, .npz), a folder (also a run's), or a hub id ``owner/name`` or
             ``owner/name:file``.
         strict: refuse names that are missing or unexpected; off, they are only reported.
@@ -90,30 +91,33 @@ def load_weights(model: nn.Module, source: StateDict | str | Path, *, strict: bo
         The report; its ``message`` is logged as well.
 
     Raises:
-        WeightsError: cut, unsafe, of another model, or not to be found. The model is then as it was.
+        WeightsError: truncated, unsafe, of another model, or not found. The model is then unchanged.
     """
-    state, label = _state_of(source)
-    return _load(model, state, label, strict)
+    if isinstance(source, Mapping):
+        return fill(model, unwrap(source, "the state dict"), "the state dict", strict=strict)
+    if not isinstance(source, (str, Path)):
+        raise WeightsError(f"expected a state dict, a path or a hub id, got {type(source).__name__}")
+    return fill(model, read_state(locate(source)), str(source), strict=strict)
 
 
 def load_pretrained(model: nn.Module) -> LoadReport:
-    """Fill a model of the zoo with its published weights, from the network or from the cache.
+    """Fill a model of the zoo with its published weights, downloaded or from the cache.
 
     Raises:
-        WeightsError: no weights are published for it, or none can be had; the message names the files and the cure.
+        WeightsError: no weights are published for it, or they could not be downloaded; the message names the files
+            and says what to do.
     """
     name = getattr(model, "name", "")
     if name not in CATALOGUE:
         raise WeightsError(f"no published weights are known for {name or type(model).__name__!r}; pass weights=PATH")
-    sources = CATALOGUE[name].weights
-    if not sources:
-        raise WeightsError(_unpublished(CATALOGUE[name]))
-    path, source = fetch(sources)
-    return _load(model, read_state(path), str(source), strict=True)
+    if not CATALOGUE[name].weights:
+        raise WeightsError(_without_published_weights(CATALOGUE[name]))
+    path, source = fetch(CATALOGUE[name].weights)
+    return fill(model, read_state(path), str(source))
 
 
-def _unpublished(row: Row) -> str:
-    """What to say, and what to do instead, where nobody published weights for a row."""
+def _without_published_weights(row: Row) -> str:
+    """The message for a model without published weights, with what to use instead."""
     sentences = [f"{row.name}: no weights of its own were published.", row.note]
     relative = row.nearest.rpartition("/")[2].partition(".")[0]
     if relative == row.name:
@@ -121,26 +125,17 @@ def _unpublished(row: Row) -> str:
     elif relative:
         sentences.append(f"The nearest model with weights: create_model({relative!r}, pretrained=True)")
     else:
-        sentences.append("Nothing near it was published either: train it, or pass weights=PATH")
+        sentences.append("Nor were any for a similar model: train it, or pass weights=PATH")
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _state_of(source: StateDict | str | Path) -> tuple[Mapping[str, Tensor], str]:
-    if isinstance(source, Mapping):
-        return unwrap(source, "the state dict"), "the state dict"
-    if not isinstance(source, (str, Path)):
-        raise WeightsError(f"expected a state dict, a path or a hub id, got {type(source).__name__}")
-    path = locate(source)
-    return read_state(path), str(source)
-
-
-def locate(source: str | Path, files: tuple[str, ...] | None = None) -> Path:
-    """The file that a path, a folder (a run's as well) or a hub id stands for: the first of ``files`` it has.
+def locate(source: str | Path, files: tuple[str, ...] | None = None, hub: HubOptions | None = None) -> Path:
+    """The file that a path, a folder (also a run's) or a hub id stands for: the first of ``files`` it has.
 
     Left out, ``files`` are the usual names of weights.
 
     Raises:
-        WeightsError: nothing there.
+        WeightsError: there is no such file.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -155,46 +150,47 @@ def locate(source: str | Path, files: tuple[str, ...] | None = None) -> Path:
     if HUB_ID.fullmatch(text) is None or (":" not in text and text.endswith(CHECKPOINT_SUFFIXES)):
         raise WeightsError(f"{source}: no such file. Expected a file, a folder, or a hub id such as 'owner/name'")
     try:
-        return fetch_id(text, files or USUAL_FILES)
+        return fetch_id(text, files or USUAL_FILES, hub)
     except WeightsError as error:
         raise WeightsError(f"{source}: no such file or folder here{_neighbors(path)}; as a hub id, {error}") from None
 
 
 def _neighbors(path: Path) -> str:
-    """What stands beside a path that does not exist, for a person who mistyped it."""
+    """Files with names like that of a path that does not exist, which may be mistyped."""
     there = [str(path.parent / entry.name) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     near = did_you_mean(str(path), there) if path.parent != Path() else ""
     return f" ({near.rstrip('?.')}?)" if near.startswith("Did you mean") else ""
 
 
-def _load(model: nn.Module, state: Mapping[str, Tensor], label: str, strict: bool) -> LoadReport:
+def fill(model: nn.Module, state: Mapping[str, Tensor], label: str, *, strict: bool = True) -> LoadReport:
+    """``load_weights`` for tensors that were read already; ``label`` names their source in messages."""
     derived = [name for name in state if DERIVED.fullmatch(name)]
-    layout, spelled = _spelled(model, {name: value for name, value in state.items() if name not in derived})
+    layout, ours_of = _renamed(model, {name: value for name, value in state.items() if name not in derived})
     state = background_first(state)
-    theirs_of = {whole_name(ours): theirs for theirs, ours in spelled.items()}
-    theirs_of |= {ours: theirs for theirs, ours in spelled.items()}
-    found = joined({ours: state[theirs] for theirs, ours in spelled.items()})
-    fitting = fit(found, model)
-    fitting.unexpected = [theirs_of[name] for name in fitting.unexpected]
-    fitting.left_out += derived
-    if fitting.misshapen or (strict and not fitting.fits):
-        raise WeightsError(_explained(model, label, layout, fitting, found))
-    model.load_state_dict(fitting.tensors, strict=False)
+    found = join_parts({ours: state[theirs] for theirs, ours in ours_of.items()})
+    match = match_tensors(found, model)
+    theirs_of = {whole_name(ours): theirs for theirs, ours in ours_of.items()}
+    theirs_of |= {ours: theirs for theirs, ours in ours_of.items()}
+    match.unexpected = [theirs_of[name] for name in match.unexpected]
+    match.left_out += derived
+    if match.wrong_shape or (strict and not match.is_complete):
+        raise WeightsError(_mismatch_message(model, label, layout, match, found))
+    model.load_state_dict(match.tensors, strict=False)
     report = LoadReport(
         source=label,
         layout=layout,
-        loaded=len(fitting.tensors),
-        fresh=tuple(fitting.fresh),
-        adapted=tuple(fitting.adapted),
-        left_out=tuple(fitting.left_out),
-        missing=tuple(fitting.missing),
-        unexpected=tuple(fitting.unexpected),
+        loaded=len(match.tensors),
+        fresh=tuple(match.fresh),
+        adapted=tuple(match.adapted),
+        left_out=tuple(match.left_out),
+        missing=tuple(match.missing),
+        unexpected=tuple(match.unexpected),
     )
     _log.info(report.message)
     return report
 
 
-def _spelled(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
+def _renamed(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
     """The layout of a checkpoint, and our name for each of its names."""
     if isinstance(model, DenseModel):
         return dense_names(model, state)
@@ -203,7 +199,7 @@ def _spelled(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, dict[s
             "these are the weights of a whole detector or segmenter, and the model is a classifier: expected "
             "create_detector(..., weights=...) or create_segmenter(..., weights=...) for them"
         )
-    if isinstance(model, (TimmClassifier, TimmFeatures)):  # only timm's names mean anything to timm's model
+    if isinstance(model, (TimmClassifier, TimmFeatures)):  # a CNN's names are timm's and in none of our tables
         ours = any(name.startswith(PREFIX) for name in state)
         return ("metaformer", {name: name for name in state}) if ours else ("timm", {n: PREFIX + n for n in state})
     layout, wanted = recognize(state), model.state_dict()
@@ -211,31 +207,29 @@ def _spelled(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, dict[s
 
 
 def _placed(name: str, wanted: Mapping[str, Tensor]) -> str:
-    """The final norm under the name that this model has it by, before or after the readout."""
+    """The final norm under the name that this model has for it, before or after the readout."""
     if not name.startswith(FINAL_NORM):
         return name
-    leaf = name.removeprefix(FINAL_NORM)
-    names = [place + leaf for place in FINAL_NORM_PLACES]
+    names = [place + name.removeprefix(FINAL_NORM) for place in FINAL_NORM_PLACES]
     return next((candidate for candidate in names if candidate in wanted), names[-1])
 
 
-def _explained(model: nn.Module, label: str, layout: str, fitting: Fitting, found: Mapping[str, Tensor]) -> str:
+def _mismatch_message(
+    model: nn.Module, label: str, layout: str, match: TensorMatch, found: Mapping[str, Tensor]
+) -> str:
     name = getattr(model, "name", "") or type(model).__name__
     lines = [f"{label} (layout: {layout}) does not fit {name}:"]
-    lines += [f"  another shape: {_shown(fitting.misshapen, '; ')}"] if fitting.misshapen else []
-    lines += [f"  missing in the checkpoint: {_shown(fitting.missing)}"] if fitting.missing else []
-    lines += [f"  unexpected in the checkpoint: {_shown(fitting.unexpected)}"] if fitting.unexpected else []
+    lines += [f"  another shape: {_shortened(match.wrong_shape, '; ')}"] if match.wrong_shape else []
+    lines += [f"  missing in the checkpoint: {_shortened(match.missing)}"] if match.missing else []
+    lines += [f"  unexpected in the checkpoint: {_shortened(match.unexpected)}"] if match.unexpected else []
     alike = look_alikes(found)
-    if name in alike:  # its frame is right, something in it was changed
-        alike = []
-    if alike:
+    if alike and name not in alike:  # otherwise the model was changed by its owner, and its name would not help
         lines.append(f"It looks like {' or '.join(alike)}: create_model({alike[0]!r}, weights=...) would take it.")
-    elif not fitting.misshapen:
-        lines.append("load_weights(..., strict=False) takes what fits and reports the rest.")
+    elif not match.wrong_shape:
+        lines.append("load_weights(..., strict=False) loads what fits and reports the rest.")
     return "\n".join(lines)
 
 
-def _shown(names: Any, separator: str = ", ", limit: int = 4) -> str:
-    listed = list(names)
-    more = f"{separator}and {len(listed) - limit} more" if len(listed) > limit else ""
-    return separator.join(listed[:limit]) + more
+def _shortened(items: Sequence[str], separator: str = ", ", limit: int = 4) -> str:
+    more = f"{separator}and {len(items) - limit} more" if len(items) > limit else ""
+    return separator.join(items[:limit]) + more

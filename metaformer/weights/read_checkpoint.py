@@ -1,8 +1,8 @@
 """A checkpoint file to named tensors, without ever running code from it.
 
-In: a path to .safetensors, .pth, .pth.tar, .pt, .bin or .npz. Out: its tensors by the names they have there. What kind
-of file it is, is told from its content, not from its name. Pickles are read by PyTorch's restricted reader, which
-knows tensors and plain containers only; a file that names anything else is refused.
+In: a path to .safetensors, .pth, .pth.tar, .pt, .bin or .npz. Out: its tensors by the names they have there. The kind
+of file follows from its content, not from its name. Pickles are read by PyTorch's restricted reader, which knows
+tensors and plain containers only; a file that names anything else is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,42 +23,20 @@ from .jax_arrays import holds_arrays, read_arrays
 from .safetensors_io import read_tensors
 
 CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-"""Where training scripts put the weights beside other things, the preferred first: averaged weights are the ones
-that were evaluated and published, as timm prefers them too."""
-
+"""Where training scripts put the weights beside other things. Averaged weights come first, as in timm: they are the
+ones that were evaluated and published."""
 PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What wrappers (distributed training, compilation, a trainer) put before every name."""
-
-_NOT_WEIGHTS = (
-    (b"\x89PNG", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
-    (b"GIF8", "a GIF image"),
-    (b"RIFF", "a WebP image or a sound"),
-    (b"BM", "a BMP image"),
-    (b"%PDF", "a PDF document"),
-    (b"\x1f\x8b", "a gzip archive; unpack it first"),
-    (b"version https://git-lfs", "a Git LFS pointer and not the file itself; fetch it with `git lfs pull`"),
-    (b"<", "a web page and not the file itself; the download went wrong"),
-    (b"{", "a JSON text"),
-)
-_PICKLE = b"\x80"
-_WHOLE_MODEL = (
-    "An object was saved instead of its weights; whoever trusts the file can save model.state_dict() from it."
-)
+"""What wrappers (distributed training, compilation, a trainer) put in front of every name."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint file, on the CPU, unwrapped.
 
     Raises:
-        WeightsError: not there, empty, cut, not a checkpoint, or asking to run code.
+        WeightsError: missing, empty, truncated, not a checkpoint, or with code in it.
     """
     first = _first_bytes(path)
-    tensor_file = first[8:9] == b"{" and int.from_bytes(first[:8], "little") < 2**32
-    for magic, what in () if tensor_file else _NOT_WEIGHTS:
-        if first.lstrip().startswith(magic):
-            raise WeightsError(f"{path}: expected a checkpoint, got {what}")
-    if tensor_file or path.suffix == ".safetensors":
+    if first[8:9] == b"{" and int.from_bytes(first[:8], "little") < 2**32:  # safetensors: a length, then JSON
         tensors, header = read_tensors(path)
         if header.get("format", "").startswith("metaformer-checkpoint"):
             raise WeightsError(
@@ -68,16 +45,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
             )
         return unwrap(tensors, str(path))
     zipped = first.startswith(b"PK")
+    if not zipped and not first.startswith(b"\x80"):  # the first byte of every pickle since protocol 2
+        raise WeightsError(_not_a_checkpoint(path, f"it begins with {first[:20]!r}"))
     if zipped and zipfile.is_zipfile(path) and holds_arrays(path):
-        return unwrap(_read_arrays(path), str(path))
+        return unwrap(_read_numpy(path), str(path))
     return unwrap(_read_pickle(path, zipped), str(path))
 
 
 def unwrap(content: object, label: str) -> dict[str, Tensor]:
-    """The state dict inside what a training script saved: containers opened, wrappers' prefixes taken off.
+    """The state dict inside what a training script saved, without the prefixes of wrappers.
 
     Raises:
-        WeightsError: no tensors in it.
+        WeightsError: there are no tensors in it.
     """
     if isinstance(content, Mapping):
         inner = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
@@ -102,17 +81,14 @@ def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _first_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            first = file.read(256)
+            return file.read(256)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file") from None
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror})") from None
-    if not first:
-        raise WeightsError(f"{path}: the file is empty; the download or the copy did not finish. Get it again")
-    return first
 
 
-def _read_arrays(path: Path) -> dict[str, Tensor]:
+def _read_numpy(path: Path) -> dict[str, Tensor]:
     try:
         return read_arrays(path)
     except (ValueError, TypeError, zipfile.BadZipFile) as error:
@@ -121,36 +97,34 @@ def _read_arrays(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def _read_pickle(path: Path, zipped: bool) -> Any:
+def _read_pickle(path: Path, zipped: bool) -> object:
     try:
-        # timm's training script stores its arguments as a Namespace: a bare bag of attributes that runs nothing
+        # timm's training script stores its arguments as a Namespace: a bare bag of attributes that runs no code
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about pickles that are then refused with a reason
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
-        raise WeightsError(_refusal(path, str(error))) from None
+        code = re.search(r"(?:GLOBAL|class|global:?) ((?!GLOBAL)[A-Za-z_][\w.]*)", str(error))
+        if code is not None:
+            raise WeightsError(
+                f"{path}: refused. It is a pickle that names {code[1]}, which is code and not a tensor: reading it "
+                "would run that code on this machine. Get the weights as .safetensors. If an object was saved in place "
+                "of its weights, whoever trusts the file can save model.state_dict() from it"
+            ) from None
+        if not zipped:
+            raise WeightsError(
+                f"{path}: refused. It is a plain pickle, not what torch.save writes for tensors, or a damaged one; "
+                "reading it in full could run code on this machine. Get the weights as .safetensors"
+            ) from None
+        raise WeightsError(_not_a_checkpoint(path, _first_line(error))) from None
     except Exception as error:  # PyTorch's reader has no error type of its own for broken files
-        raise WeightsError(
-            f"{path}: cut short or not a checkpoint ({path.stat().st_size} bytes; {_first_line(error)}). "
-            "Download or copy it again, or name another file"
-        ) from None
+        raise WeightsError(_not_a_checkpoint(path, _first_line(error))) from None
 
 
-def _refusal(path: Path, problem: str) -> str:
-    named = re.search(r"(?:GLOBAL|class|global:?) ((?!GLOBAL)[A-Za-z_][\w.]*)", problem)
-    if named is not None:
-        return (
-            f"{path}: refused. It is a pickle that names {named[1]}, which is code and not a tensor: reading it would "
-            f"run that code on this machine. Get the weights as .safetensors. {_WHOLE_MODEL}"
-        )
-    if _first_bytes(path).startswith(_PICKLE):
-        return (
-            f"{path}: refused. It is a plain pickle, not what torch.save writes for tensors, or a damaged one; reading "
-            "it in full could run code on this machine. Get the weights as .safetensors"
-        )
+def _not_a_checkpoint(path: Path, detail: str) -> str:
     return (
-        f"{path}: not a checkpoint, or a damaged one: it does not read as tensors and plain containers "
-        f"({path.stat().st_size} bytes)"
+        f"{path}: not a checkpoint, or a truncated or damaged one ({path.stat().st_size} bytes; {detail}). Download or "
+        "copy it again; a Git LFS pointer is replaced by its file with `git lfs pull`"
     )
 
 

@@ -6,93 +6,93 @@ In: names. Out: a dictionary from each to its counterpart. No tensor is touched 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from ..errors import WeightsError
 from .layouts import FINAL_NORM, FINAL_NORM_PLACES, LAYOUTS, NAMES, Layout
-from .split_tensors import PIECE, whole_name
+from .split_tensors import PART_MARK, whole_name
 
-Row = tuple[re.Pattern[str], str]
+Rule = tuple[re.Pattern[str], str]
+"""A pattern of names, and the template of their counterparts."""
 
 
 def our_names(layout: Layout, names: Iterable[str]) -> dict[str, str]:
-    """Our name for each of theirs, or that of a piece of ours; a name that no row knows stays as it is."""
-    spelled = _staged(list(names)) if layout.running_number else {name: name for name in names}
-    rows = [(_pattern(theirs), ours) for theirs, ours in layout.pairs]
-    return {name: next(_renamed(spelling, rows), name) for name, spelling in spelled.items()}
+    """Our name for each of theirs, or that of a part of our tensor; a name that no rule matches is kept."""
+    spelled = _with_stages(list(names)) if layout.running_number else {name: name for name in names}
+    rules = [(_pattern(theirs), ours) for theirs, ours in layout.pairs]
+    return {name: next(_renamed(spelling, rules), name) for name, spelling in spelled.items()}
 
 
 def their_names(layout: Layout, names: Iterable[str]) -> dict[str, str]:
-    """The inverse of ``our_names``: how a layout calls our tensors, or the pieces that it stores of them.
+    """The inverse of ``our_names``: how a layout names our tensors, or the parts in which it stores them.
 
     Raises:
         WeightsError: a tensor that the layout has no name for.
     """
-    ours = {name: _neutral(name) for name in names}
+    ours = {name: _without_norm_place(name) for name in names}
     if layout.name == "metaformer":
         return {name: name for name in ours}
-    rows = _rows_to(layout, ours)
-    homeless = [name for name, neutral in ours.items() if not any(_renamed(neutral, rows))]
-    if homeless:
+    rules = _rules_to(layout, ours)
+    unknown = [name for name, placeless in ours.items() if not any(_renamed(placeless, rules))]
+    if unknown:
         raise WeightsError(
-            f"the layout {layout.name!r} has no name for {', '.join(homeless[:3])}: it is another model's"
+            f"the layout {layout.name!r} has no name for {', '.join(unknown[:3])}: it is for another kind of model"
         )
-    renamed = {piece: there for name, neutral in ours.items() for piece, there in _named(name, neutral, rows)}
-    return _numbered(renamed) if layout.running_number else renamed
+    renamed = {part: theirs for name, placeless in ours.items() for part, theirs in _parts(name, placeless, rules)}
+    return _with_running_numbers(renamed) if layout.running_number else renamed
 
 
 def layout_for(name: str, names: Iterable[str]) -> Layout:
-    """The layout of a name (``official`` is any of the authors', or timm's where theirs is that) for our tensors.
+    """The layout of that name which fits our tensors best; several kinds of model can have layouts of one name.
 
-    Raises:
-        WeightsError: none has a name for each tensor; the message is of the one that lacks the fewest.
+    ``official`` stands for any layout of the authors, timm's where the authors use timm's model.
     """
     known = list(names)
-    authors = ("timm", *(other for other in NAMES if other.startswith("official")))
-    meant = authors if name == "official" else (name,)
-    candidates = [layout for layout in LAYOUTS if layout.name in meant]
-    return min(candidates, key=lambda layout: _strangeness(layout, known))
+    official = ("timm", *(other for other in NAMES if other.startswith("official")))
+    candidates = [layout for layout in LAYOUTS if layout.name in (official if name == "official" else (name,))]
+    return min(candidates, key=lambda layout: _misfit(layout, known))
 
 
-def _strangeness(layout: Layout, names: list[str]) -> tuple[int, bool]:
-    """How many of our tensors a layout has no name for, and whether its mark would be missing from the others."""
+def _misfit(layout: Layout, names: list[str]) -> tuple[int, bool]:
+    """How many of our tensors a layout has no name for, and whether none of its own names would have its mark."""
     if layout.name == "metaformer":
         return 0, False
-    rows = _rows_to(layout, names)
-    found = {name: there for name in names if (there := next(_renamed(_neutral(name), rows), None)) is not None}
-    found = {name: whole_name(there) for name, there in found.items()}
-    theirs = _numbered(found) if layout.running_number else found
+    rules = _rules_to(layout, names)
+    renamed = {name: next(_renamed(_without_norm_place(name), rules), None) for name in names}
+    found = {name: whole_name(theirs) for name, theirs in renamed.items() if theirs is not None}
+    theirs = _with_running_numbers(found) if layout.running_number else found
     return len(names) - len(found), not any(re.match(layout.mark, name) for name in theirs.values())
 
 
-def _rows_to(layout: Layout, ours: Iterable[str]) -> list[Row]:
-    """The table from our names to theirs."""
+def _rules_to(layout: Layout, ours: Iterable[str]) -> list[Rule]:
+    """The rules from our names to theirs; the part that a name of ours ends with moves to the template of theirs."""
     linear = not any(name.startswith("head.hidden.") for name in ours)
-    table = (layout.linear_pairs if linear else None) or layout.pairs
-    split = [(left, *right.partition(PIECE)) for left, right in table]
-    return [(_pattern(right), left + sign + part) for left, right, sign, part in split]
+    pairs = (layout.linear_pairs if linear else None) or layout.pairs
+    split = [(theirs, *ours.partition(PART_MARK)) for theirs, ours in pairs]
+    return [(_pattern(ours), theirs + mark + part) for theirs, ours, mark, part in split]
 
 
-def _named(name: str, neutral: str, rows: list[Row]) -> Iterable[tuple[str, str]]:
-    """Our name and theirs; for a tensor that they store in pieces the names of each, the first row of each deciding."""
-    found = [there.partition(PIECE) for there in _renamed(neutral, rows)]
+def _parts(name: str, placeless: str, rules: list[Rule]) -> Iterable[tuple[str, str]]:
+    """Our name and theirs; for a tensor that they store in parts the two names of each part."""
+    found = [theirs.partition(PART_MARK) for theirs in _renamed(placeless, rules)]
     if not found[0][1]:
         return [(name, found[0][0])]
-    pieces: dict[str, str] = {}
-    for there, sign, part in found:
-        pieces.setdefault(name + sign + part, there)
-    return pieces.items()
+    parts: dict[str, str] = {}
+    for theirs, mark, part in found:
+        parts.setdefault(name + mark + part, theirs)  # a part may match several rules: the first decides
+    return parts.items()
 
 
-def _neutral(name: str) -> str:
+def _without_norm_place(name: str) -> str:
+    """The final norm under the name that the tables have for it, wherever the model has it."""
     for place in FINAL_NORM_PLACES:
         if name.startswith(place):
             return FINAL_NORM + name.removeprefix(place)
     return name
 
 
-_HOLES: Mapping[str, str] = {"i": r"(?P<i>\d+)", "i+1": r"(?P<next>\d+)", "j": r"(?P<j>\d+)", "part": r"(?P<part>\w+?)"}
+_HOLES = {"i": r"(?P<i>\d+)", "i+1": r"(?P<next>\d+)", "j": r"(?P<j>\d+)", "part": r"(?P<part>\w+?)"}
 
 
 @cache
@@ -103,13 +103,14 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(escaped)
 
 
-def _renamed(name: str, rows: Iterable[Row]) -> Iterator[str]:
-    """The name by each row that matches, the first row's first."""
-    return (_filled(template, match) for pattern, template in rows if (match := pattern.fullmatch(name)))
+def _renamed(name: str, rules: Iterable[Rule]) -> Iterator[str]:
+    """The counterpart of a name by each rule that matches, in their order."""
+    return (_filled(template, match) for pattern, template in rules if (match := pattern.fullmatch(name)))
 
 
 def _filled(template: str, match: re.Match[str]) -> str:
     values = match.groupdict()
+    # a template is filled by name, and "i+1" is such a name: whichever side counts from 1, both are at hand
     if "next" in values:
         values["i"] = str(int(values.pop("next")) - 1)
     if "i" in values:
@@ -118,43 +119,35 @@ def _filled(template: str, match: re.Match[str]) -> str:
 
 
 # --- the running number of the first paper's code ---------------------------------------------------------------
+# There ``network`` is one list of stages, downsamplings and position tables. The tables of names call its entries
+# ``stage2``, ``down2`` and ``position2``, because a position table shifts every number behind it.
 
 _NUMBERED = re.compile(r"(?P<front>(?:backbone\.)?network\.)(?P<n>\d+)\.(?P<rest>.+)")
 _STAGED = re.compile(r"(?P<front>(?:backbone\.)?network\.)(?P<kind>down|position|stage)(?P<i>\d+)\.(?P<rest>.+)")
-_KINDS: tuple[tuple[str, Callable[[str], bool]], ...] = (
-    ("down", lambda rest: rest.startswith("proj.")),
-    ("position", lambda rest: rest == "pos_embed"),
-    ("stage", lambda rest: True),
-)
+_KINDS = ("down", "position", "stage")
+"""In the order in which they stand in the list."""
 
 
-def _staged(names: list[str]) -> dict[str, str]:
-    """``network.5.proj.weight`` as ``network.down3.proj.weight``: a position table shifts every later number, so the
-    stage is found by counting the downsamplings on the way."""
+def _with_stages(names: list[str]) -> dict[str, str]:
+    """``network.5.proj.weight`` as ``network.down3.proj.weight``; the stage is the number of downsamplings so far."""
     matches = {name: match for name in names if (match := _NUMBERED.fullmatch(name))}
-    kinds = {int(m["n"]): _kind(m["rest"]) for m in matches.values()}
+    kinds = {int(match["n"]): _kind(match["rest"]) for match in matches.values()}
     stage, place = 0, {}
     for number in sorted(kinds):
         stage += kinds[number] == "down"
         place[number] = f"{kinds[number]}{stage}"
-    return {
-        name: f"{m['front']}{place[int(m['n'])]}.{m['rest']}" if (m := matches.get(name)) else name for name in names
-    }
+    staged = {name: f"{match['front']}{place[int(match['n'])]}.{match['rest']}" for name, match in matches.items()}
+    return {name: staged.get(name, name) for name in names}
 
 
 def _kind(rest: str) -> str:
-    return next(kind for kind, fits in _KINDS if fits(rest))
+    return "down" if rest.startswith("proj.") else "position" if rest == "pos_embed" else "stage"
 
 
-def _numbered(names: dict[str, str]) -> dict[str, str]:
-    """The inverse of ``_staged``."""
-    order = [kind for kind, _ in _KINDS]
-    matches = {name: match for name, there in names.items() if (match := _STAGED.fullmatch(there))}
-    places = sorted({(int(m["i"]), order.index(m["kind"])) for m in matches.values()})
-    number = {place: n for n, place in enumerate(places)}
-    return {
-        name: f"{m['front']}{number[int(m['i']), order.index(m['kind'])]}.{m['rest']}"
-        if (m := matches.get(name))
-        else there
-        for name, there in names.items()
-    }
+def _with_running_numbers(names: dict[str, str]) -> dict[str, str]:
+    """The inverse of ``_with_stages``, for the values of a dictionary."""
+    matches = {name: match for name, theirs in names.items() if (match := _STAGED.fullmatch(theirs))}
+    place = {name: (int(match["i"]), _KINDS.index(match["kind"])) for name, match in matches.items()}
+    number = {at: n for n, at in enumerate(sorted(set(place.values())))}
+    numbered = {name: f"{match['front']}{number[place[name]]}.{match['rest']}" for name, match in matches.items()}
+    return names | numbered

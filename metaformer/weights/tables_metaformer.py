@@ -49,7 +49,7 @@ TRANSFORMERS_BLOCK: Pairs = (
 )
 BLOCK = "backbone.stages.{i}.blocks.{j}"
 
-# stage, down and position stand for the one running number that the original gives to all three (see naming.py)
+# stage, down and position stand for the one running number that the original gives to all three (see rename.py)
 V1_BACKBONE: Pairs = (
     ("patch_embed.proj.*", "backbone.stages.0.embed.conv.*"),
     ("network.down{i}.proj.*", "backbone.stages.{i}.embed.conv.*"),

@@ -14,9 +14,7 @@ from ..model.embed import Position
 from ..model.timm_cnn import PREFIX, TimmClassifier
 from .layouts import NAMES, Layout
 from .rename import layout_for, their_names
-from .split_tensors import piece, whole_name
-
-_STAGE = re.compile(r"backbone\.stages\.(\d+)\.")
+from .split_tensors import split_part, whole_name
 
 
 def to_layout(model: nn.Module, layout: str) -> dict[str, Tensor]:
@@ -30,7 +28,7 @@ def to_layout(model: nn.Module, layout: str) -> dict[str, Tensor]:
             ``mmpretrain`` or ``metaformer``.
 
     Raises:
-        WeightsError: no such layout, or the layout has no name for a part of this model.
+        WeightsError: an unknown layout, or one that has no name for a part of this model.
     """
     if layout not in ("official", *NAMES):
         raise WeightsError(f"unknown layout {layout!r}. {did_you_mean(layout, ['official', *NAMES])}")
@@ -39,21 +37,21 @@ def to_layout(model: nn.Module, layout: str) -> dict[str, Tensor]:
         return {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
     chosen = layout_for(layout, state)
     attention = {_stage(name) for name in state if ".mixer.qkv." in name}
-    names = their_names(chosen, state)
     return {
-        theirs: piece(ours, _shaped(model, whole_name(ours), state[whole_name(ours)], chosen, attention))
-        for ours, theirs in names.items()
+        theirs: split_part(ours, _reshaped(model, whole_name(ours), state[whole_name(ours)], chosen, attention))
+        for ours, theirs in their_names(chosen, state).items()
     }
 
 
-def _shaped(model: nn.Module, name: str, tensor: Tensor, layout: Layout, attention: set[str]) -> Tensor:
+def _reshaped(model: nn.Module, name: str, tensor: Tensor, layout: Layout, attention: set[str]) -> Tensor:
+    """A tensor in the shape that a layout has it in; ``attention`` are the stages with attention in them."""
     if layout.position_maps and name.endswith("position.table"):
         position = model.get_submodule(name.removesuffix(".table"))
         assert isinstance(position, Position)
         return tensor.transpose(1, 2).reshape(1, -1, *position.grid)
-    if not layout.thin_beside_attention and _stage(name) in attention:
+    if not layout.unit_axes_beside_attention and _stage(name) in attention:
         return tensor
-    for pattern, axes in layout.thin:
+    for pattern, axes in layout.unit_axes:
         if re.search(pattern, name):
             for axis in axes:
                 tensor = tensor.unsqueeze(axis)
@@ -61,5 +59,5 @@ def _shaped(model: nn.Module, name: str, tensor: Tensor, layout: Layout, attenti
 
 
 def _stage(name: str) -> str:
-    match = _STAGE.match(name)
+    match = re.match(r"backbone\.stages\.(\d+)\.", name)
     return match[1] if match else ""

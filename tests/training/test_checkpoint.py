@@ -101,7 +101,7 @@ def test_a_cut_one_is_skipped_with_a_warning(tmp_path: Path, share: float) -> No
     whole = checkpoints.path.read_bytes()
     checkpoints.path.write_bytes(whole[: int(share * len(whole))])
     again = Checkpoints(tmp_path)
-    with pytest.warns(UserWarning, match=r"checkpoint\.safetensors: .*cut short.*\n.*checkpoint\.previous"):
+    with pytest.warns(UserWarning, match=r"checkpoint\.safetensors: .*truncated.*\n.*checkpoint\.previous"):
         assert again.load()["update"] == 1
     # the damaged one must not push the good one out
     again.save({"update": 5})

@@ -94,7 +94,7 @@ def test_weights_of_another_model_are_refused_and_nothing_is_copied() -> None:
             load_weights(model, state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     for state in (theirs().state_dict(), model.state_dict()):
-        with pytest.raises(WeightsError, match="no MetaFormer layout known here"):
+        with pytest.raises(WeightsError, match="no known layout of a MetaFormer"):
             load_weights(create_model("poolformer_s12"), state)
 
 

@@ -1,4 +1,4 @@
-"""A weights file is whole or not there, and reading one never runs code."""
+"""A weights file is complete or not there, and reading one never runs code."""
 
 import pickle
 import subprocess
@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from metaformer.errors import RunError, WeightsError
-from metaformer.weights.safetensors_io import read_metadata, read_tensors, replace_file, write_tensors
+from metaformer.files import replace_file
+from metaformer.weights.safetensors_io import read_metadata, read_tensors, write_tensors
 
 
 def test_tensors_and_header_come_back_as_they_went(tmp_path: Path) -> None:
@@ -41,13 +42,13 @@ def test_tied_transposed_and_trained_tensors_can_be_written(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
-def test_a_cut_file_is_refused_by_name(tmp_path: Path, share: float) -> None:
-    path = tmp_path / "cut.safetensors"
+def test_a_truncated_file_is_refused_by_name(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "short.safetensors"
     write_tensors(path, {"weight": torch.randn(100, 10)})
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     for read in (read_tensors, read_metadata):
-        with pytest.raises(WeightsError, match=r"cut\.safetensors: not a safetensors file, or one that was cut short"):
+        with pytest.raises(WeightsError, match=r"short\.safetensors: not a safetensors file, or a truncated one"):
             read(path)
 
 
@@ -90,7 +91,7 @@ def test_a_full_disk_leaves_the_earlier_file_and_no_rubbish(tmp_path: Path) -> N
         import resource, sys
         from pathlib import Path
         from metaformer.errors import RunError
-        from metaformer.weights.safetensors_io import replace_file
+        from metaformer.files import replace_file
         path = Path(sys.argv[1])
         replace_file(path, b"good")
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))

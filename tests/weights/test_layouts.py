@@ -10,7 +10,7 @@ from metaformer.weights.layouts import LAYOUTS, recognize
 from metaformer.weights.load import load_weights
 from metaformer.weights.read_checkpoint import unwrap
 from metaformer.weights.rename import layout_for, our_names, their_names
-from metaformer.weights.split_tensors import joined, piece
+from metaformer.weights.split_tensors import join_parts, split_part
 from metaformer.weights.translate import to_layout
 from metaformer.zoo import mlp, pvt, swin, vit
 
@@ -76,19 +76,19 @@ def test_a_downsampling_at_a_stages_end_is_the_next_stages_entry() -> None:
     assert laid_out["timm"][ours] == "layers.2.downsample.reduction.weight"
 
 
-def test_pieces_there_and_back() -> None:
+def test_parts_there_and_back() -> None:
     whole = {"a.qkv.weight": torch.randn(6, 4), "stages.0.prefix.tokens": torch.randn(1, 2, 4)}
-    pieces = {
-        f"{name}#{k}/{count}": piece(f"{name}#{k}/{count}", whole[name])
+    parts = {
+        f"{name}#{k}/{count}": split_part(f"{name}#{k}/{count}", whole[name])
         for name, count in (("a.qkv.weight", 3), ("stages.0.prefix.tokens", 2))
         for k in range(count)
     }
-    assert pieces["a.qkv.weight#1/3"].shape == (2, 4)
-    assert pieces["stages.0.prefix.tokens#1/2"].shape == (1, 1, 4)
-    back = joined(pieces)
+    assert parts["a.qkv.weight#1/3"].shape == (2, 4)
+    assert parts["stages.0.prefix.tokens#1/2"].shape == (1, 1, 4)
+    back = join_parts(parts)
     assert all(torch.equal(back[name], value) for name, value in whole.items())
-    del pieces["a.qkv.weight#1/3"]
-    assert set(joined(pieces)) == {"a.qkv.weight#0/3", "a.qkv.weight#2/3", "stages.0.prefix.tokens"}
+    del parts["a.qkv.weight#1/3"]
+    assert set(join_parts(parts)) == {"a.qkv.weight#0/3", "a.qkv.weight#2/3", "stages.0.prefix.tokens"}
 
 
 def test_a_position_table_shifts_the_running_number() -> None:
@@ -188,7 +188,7 @@ def test_our_own_names_fit_either_place_of_the_final_norm(tiny) -> None:
 
 
 def test_names_of_something_else_are_refused() -> None:
-    with pytest.raises(WeightsError, match=r"no MetaFormer layout known here \(layer1\.0\.conv1\.weight"):
+    with pytest.raises(WeightsError, match=r"no known layout of a MetaFormer \(layer1\.0\.conv1\.weight"):
         recognize(["layer1.0.conv1.weight", "fc.weight"])
 
 

@@ -234,7 +234,7 @@ UNPUBLISHED = {
     "gmlp_ti16_224": "create_model('gmlp_s16_224', pretrained=True)",
     "resmlp_big_24_patch16_224": "create_model('resmlp_big_24_224', pretrained=True)",
     "mixer_s16_224": "create_model('mixer_b16_224', pretrained=True)",
-    "fnet_small_patch16_224": "Nothing near it was published either: train it, or pass weights=PATH",
+    "fnet_small_patch16_224": "Nor were any for a similar model: train it, or pass weights=PATH",
 }
 
 

@@ -1,4 +1,4 @@
-"""Files that are not what they should be: refused with the reason, and no code in them is ever run."""
+"""Unsafe, damaged and other files are refused with the reason, and no code in them is ever run."""
 
 import argparse
 import os
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from metaformer.errors import WeightsError
 from metaformer.weights.load import load_weights
@@ -58,38 +57,26 @@ def test_published_files_of_both_pickle_forms_load(tiny, tmp_path: Path, form: b
     assert load_weights(tiny(), path).loaded == len(model.state_dict())
 
 
+PNG = b"\x89PNG\r\n\x1a\n"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00"
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "the file is empty"),
-        (b"<!DOCTYPE html><html><body>404</body></html>", "a web page"),
-        (b'{"error": "not found"}', "a JSON text"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "Git LFS pointer"),
-        (bytes(range(200, 240)) * 20, "not a"),
-    ],
+    "content", [b"", PNG, b"<!DOCTYPE html><html>404</html>", b'{"error": "not found"}', LFS_POINTER, bytes(range(200))]
 )
-def test_other_files_are_named_for_what_they_are(
-    tiny, tmp_path: Path, suffix: str, content: bytes, reason: str
-) -> None:
+def test_other_files_are_refused_with_their_first_bytes(tiny, tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"poolformer_s12{suffix}"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=reason) as caught:
+    with pytest.raises(WeightsError, match="not a checkpoint") as caught:
         load_weights(tiny(), path)
-    assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize(("kind", "suffix"), [("PNG", ".pth"), ("JPEG", ".pth"), ("PNG", ".safetensors")])
-def test_an_image_is_named_as_one(tiny, tmp_path: Path, kind: str, suffix: str) -> None:
-    path = tmp_path / f"model{suffix}"
-    Image.new("RGB", (8, 8)).save(path, format=kind)
-    with pytest.raises(WeightsError, match=f"a {kind} image"):
-        load_weights(tiny(), path)
+    for word in (str(path), f"{len(content)} bytes", repr(content[:20]), "git lfs pull"):
+        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".legacy.pth"])
-def test_a_cut_file_says_so_wherever_it_is_cut(tiny, tmp_path: Path, suffix: str, share: float) -> None:
+def test_a_truncated_file_says_so_wherever_it_ends(tiny, tmp_path: Path, suffix: str, share: float) -> None:
     model, path = tiny(), tmp_path / f"model{suffix}"
     if suffix == ".safetensors":
         save_weights(model, path)
@@ -97,7 +84,7 @@ def test_a_cut_file_says_so_wherever_it_is_cut(tiny, tmp_path: Path, suffix: str
         torch.save(model.state_dict(), path, _use_new_zipfile_serialization=suffix == ".pth")
     whole = path.read_bytes()
     path.write_bytes(whole[: max(1, int(len(whole) * share))])
-    with pytest.raises(WeightsError, match=r"cut short|damaged"):
+    with pytest.raises(WeightsError, match=r"truncated|damaged"):
         load_weights(tiny(), path)
 
 
