@@ -264,7 +264,8 @@ class Machine(_RecipeRecord):
     grad_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     lean_blocks: bool = False
-    """Blocks of pooling and group norm keep only what their gradients need: less memory in the same time."""
+    """Blocks of pooling and group norm keep only what their gradients need: less memory in the same time. Measured on
+    CPUs; Triton kernels for GPUs are in contrib/triton, not in the wheel."""
     threads: int | None = None
     """CPU threads [default: PyTorch's choice]."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..model.lean.blocks import accelerated
+from ..model.lean.blocks import with_lean_blocks
 from .contenders import Row, with_compiler
 from .engines import expect_precision
 from .inference import finish_of, take_down, worked_out
@@ -45,7 +45,7 @@ class Learner:
 
 
 def _lean(trial: Trial) -> nn.Module:
-    return accelerated(trial.ours)
+    return with_lean_blocks(trial.ours)
 
 
 _KINDS: tuple[tuple[str, str, Callable[[Trial], nn.Module], str], ...] = (

@@ -13,7 +13,7 @@ from torch import Tensor
 from metaformer.errors import RunError
 from metaformer.model.block import Block
 from metaformer.model.build import build
-from metaformer.model.lean.blocks import KernelBlock
+from metaformer.model.lean.blocks import LeanBlock
 from metaformer.recipe import Machine, Recipe
 from metaformer.spec.model import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
 from metaformer.tasks.classification.objective import ClassificationObjective
@@ -301,7 +301,7 @@ def test_lean_blocks_learn_the_same_and_come_out_again(tmp_path: Path, caplog: p
         trainer = tiny_trainer(tmp_path / str(lean), model=model, machine=machine, name="sgd", ema_decay=0.9)
         trainer.fit()
         hook.remove()
-        assert {issubclass(kind, KernelBlock) for kind in inside} == {lean}
+        assert {issubclass(kind, LeanBlock) for kind in inside} == {lean}
         assert trainer.average is not None
         for module in (model, trainer.average.module):
             assert {type(part) for part in module.modules() if isinstance(part, Block)} == {Block}

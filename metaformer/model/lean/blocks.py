@@ -1,8 +1,7 @@
-"""Blocks of pooling, group norm and a channel MLP with the kernels behind the same modules.
+"""Lean blocks: blocks of pooling, group norm and a channel MLP that keep less memory for their gradients.
 
-A ``KernelBlock`` has the parts of the ``Block`` that it stands for, under the same names, and takes their weights as
-they are at each call: loading, saving and training go on as before. What it cannot do on kernels it does as the plain
-block does.
+A ``LeanBlock`` has the parts of the ``Block`` that it replaces, under the same names, and reads their weights at each
+call: loading, saving and training do not change. Inputs that it cannot compute take the plain block's way.
 """
 
 from __future__ import annotations
@@ -23,23 +22,22 @@ from ..mixers.pooling import Pooling
 from .formulas import MLPWeights, Statistics
 from .operations import TYPES, normalized_mlp, pooling_residual
 
-Path = Literal["plain", "kernels", "fused"]
-"""How a block is computed: by PyTorch; by kernels; by kernels with both products of the MLP in one of them."""
+Path = Literal["plain", "lean", "fused"]
+"""How a block is computed: as the plain block; by ``operations``; the same with both products of the MLP in one kernel
+where kernels are registered."""
 
 WIDEST_WINDOW = 7
-"""The kernels unroll the window; larger ones are left to PyTorch."""
-FUSED_WIDTH = 128
-"""The widest tokens for which both products fit into one program."""
+"""Registered kernels unroll the window; blocks with larger ones stay plain."""
 
 
-class KernelBlock(Block):
-    """A ``Block`` that runs on kernels where its path says so and the tokens allow it."""
+class LeanBlock(Block):
+    """A ``Block`` computed by ``operations`` unless its path or the tokens ask for the plain way."""
 
     norm1: GroupNorm
     mixer: Pooling
     norm2: GroupNorm
     mlp: ChannelMLP
-    path: Path = "kernels"
+    path: Path = "lean"
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape."""
@@ -53,7 +51,7 @@ class KernelBlock(Block):
         stats: Statistics | None = None,
         next_eps: float = 1e-5,
     ) -> tuple[Tensor, Statistics | None]:
-        """The block with its output's statistics for a norm of ``next_eps``, where they fall out; ``stats`` are x's."""
+        """The block's output and its statistics for a norm of ``next_eps``, None the plain way; ``stats`` are x's."""
         if self.path == "plain" or not self._allows(x, grid, mask):
             return super().forward(x, grid, mask), None
         y, after = pooling_residual(
@@ -74,10 +72,9 @@ class KernelBlock(Block):
         return normalized_mlp(y, self._mlp_weights(), next_eps=next_eps, stats=after, keep=keep, fused=fused)
 
     def _allows(self, x: Tensor, grid: Grid, mask: Tensor | None) -> bool:
-        """Tokens of an image, all of them real, contiguous, of a type that kernels know; no dropout.
-
-        Exporters, who look into the block, are shown PyTorch's operations; compilers the formulas of training on a CPU.
-        """
+        """Whether these tokens can be computed by ``operations``: a contiguous image, no mask, no dropout."""
+        # Exporters trace into the block and must find PyTorch's own operations. torch.compile may see the custom
+        # gradients only where they gain something: in training on a CPU.
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
             return False
         if torch.compiler.is_compiling() and (x.is_cuda or not self.training):
@@ -107,8 +104,8 @@ class KernelBlock(Block):
         return f"path={self.path}"
 
 
-class KernelStage(Stage):
-    """A stage that hands each block's statistics to the next."""
+class LeanStage(Stage):
+    """A stage that passes each block's statistics to the next block."""
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, tap: Tap | None = None) -> tuple[Tensor, Grid]:
         """(B, N, C) on a grid to (B, N', C') on the stage's own; ``tap`` is shown the tokens after each block."""
@@ -118,8 +115,8 @@ class KernelStage(Stage):
         x = self.position(self.prefix(x), grid)
         stats: Statistics | None = None
         for block, following in zip_longest(self.blocks, list(self.blocks)[1:]):
-            if isinstance(block, KernelBlock) and not _listened_to(block):
-                next_eps = following.norm1.eps if isinstance(following, KernelBlock) else 1e-5
+            if isinstance(block, LeanBlock) and not _has_hooks(block):
+                next_eps = following.norm1.eps if isinstance(following, LeanBlock) else 1e-5
                 x, stats = block.with_statistics(x, grid, mask, stats, next_eps)
             else:
                 x, stats = block(x, grid, mask), None
@@ -128,39 +125,35 @@ class KernelStage(Stage):
         return x, grid
 
 
-def accelerated(model: nn.Module) -> nn.Module:
-    """A copy of a model with kernels behind every block that they fit: pooling minus input, group norms with one
-    group, GELU or StarReLU, any LayerScale, ResScale and stochastic depth. All other modules stay what they are.
-
-    Whether that is faster is not said here: ``choose`` measures it.
-    """
+def with_lean_blocks(model: nn.Module) -> nn.Module:
+    """A copy of a model in which every block that ``fits`` is a lean one. All other modules stay what they are."""
     return _replaced(deepcopy(model))
 
 
 def use_lean_blocks(model: nn.Module) -> int:
-    """As ``accelerated``, in the model itself; how many blocks it is about."""
+    """Replace every block that ``fits`` by a lean one, in place. Returns how many lean blocks the model has."""
     _replaced(model)
-    return sum(isinstance(part, KernelBlock) for part in model.modules())
+    return sum(isinstance(part, LeanBlock) for part in model.modules())
 
 
 def restore_blocks(model: nn.Module) -> None:
-    """Plain blocks again, with the same parts, in the model itself."""
+    """Replace lean blocks by plain ones with the same parts, in place."""
     for parent in list(model.modules()):
         for name, part in list(parent.named_children()):
-            if isinstance(part, KernelBlock):
+            if isinstance(part, LeanBlock):
                 setattr(parent, name, Block(**dict(part.named_children())).train(part.training))
 
 
 def _replaced(module: nn.Module) -> nn.Module:
-    """A module with kernels inside it, or in its place."""
+    """The module with lean blocks inside it, or a lean block in its place."""
     for name, child in list(module.named_children()):
         made = _replaced(child)
         if made is not child:
             setattr(module, name, made)
     if fits(module):
-        return KernelBlock(**dict(module.named_children())).train(module.training)  # its children are its arguments
-    if type(module) is Stage and any(isinstance(block, KernelBlock) for block in module.blocks):
-        stage = KernelStage(
+        return LeanBlock(**dict(module.named_children())).train(module.training)  # its children are its arguments
+    if type(module) is Stage and any(isinstance(block, LeanBlock) for block in module.blocks):
+        stage = LeanStage(
             embed=module.embed, prefix=module.prefix, position=module.position, blocks=list(module.blocks)
         )
         stage.grad_checkpointing = module.grad_checkpointing
@@ -168,15 +161,10 @@ def _replaced(module: nn.Module) -> nn.Module:
     return module
 
 
-def paths(block: KernelBlock) -> tuple[Path, ...]:
-    """What can be tried for a block."""
-    narrow = block.norm2.weight.numel() <= FUSED_WIDTH
-    return ("plain", "kernels", "fused") if narrow else ("plain", "kernels")
-
-
 def fits(block: nn.Module) -> bool:
-    """Whether a block is one that the kernels compute."""
-    if type(block) is not Block or any(_listened_to(part) for part in block.modules()):
+    """Whether a lean block can replace a module: pooling minus input, group norms with one group, an MLP with GELU or
+    StarReLU, any LayerScale, ResScale and stochastic depth."""
+    if type(block) is not Block or any(_has_hooks(part) for part in block.modules()):
         return False
     norms = all(type(norm) is GroupNorm and norm.weight is not None for norm in (block.norm1, block.norm2))
     none_after = type(block.out_norm1) is nn.Identity and type(block.out_norm2) is nn.Identity
@@ -188,7 +176,7 @@ def fits(block: nn.Module) -> bool:
 
 
 def _known_branch(branch: nn.Module) -> bool:
-    """LayerScale, stochastic depth, both in this order, or None."""
+    """Whether a branch has LayerScale, stochastic depth, both in this order, or neither."""
     kinds = [type(part) for part in branch.children()]
     return type(branch) is Branch and kinds in ([], [Scale], [DropPath], [Scale, DropPath])
 
@@ -200,19 +188,19 @@ def _known_mlp(mlp: nn.Module) -> bool:
     return type(act) is StarReLU or (type(act) is nn.GELU and act.approximate == "none")
 
 
-def _listened_to(module: nn.Module) -> bool:
-    """Whether someone has put a hook on a module, which calling its parts would pass by."""
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether a module has hooks. A lean block does not call its parts, so their hooks would not run."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
 def _scale(part: nn.Module) -> Tensor | None:
-    """A scale's factors, of a shortcut or inside a branch."""
+    """The factors of the scale that a shortcut or a branch has, None without one."""
     found = [inner.scale for inner in part.modules() if isinstance(inner, Scale)]
     return found[0] if found else None
 
 
 def _keep(branch: nn.Module, x: Tensor) -> Tensor | None:
-    """What stochastic depth draws for each sample, (B,); None outside of training."""
+    """Stochastic depth's factor for each sample, (B,); None outside of training."""
     for part in branch.children():
         if isinstance(part, DropPath) and part.training and part.rate > 0:
             return part(x.new_ones(x.shape[0], 1, 1)).flatten()

@@ -1,5 +1,5 @@
-"""The kernels' arithmetic in plain PyTorch, forwards and backwards: what they are checked against, and what runs where
-they cannot: on a CPU it takes as much time as the plain block and much less memory.
+"""The arithmetic of lean blocks in plain PyTorch, forward and backward. On a CPU it takes as much time as the plain
+block and much less memory.
 
 Tokens x are (B, N, C); ``mean`` and ``rstd``, (B,), are those of the whole sample: a group norm with one group
 (MetaFormer, section 4.1). Two facts shorten the block, both exact:
@@ -9,10 +9,10 @@ Tokens x are (B, N, C); ``mean`` and ``rstd``, (B,), are those of the whole samp
 - A linear layer after the norm reads x itself: norm(x) W1ᵀ + b1 = rstd (x - mean) Wγᵀ + v with Wγ = W1 diag(weight)
   and v = W1 bias + b1.
 
-Whatever a gradient needs is a function of x, of what comes back, and of these two statistics, so neither the normalized
-tokens nor the average nor what a scale is applied to is kept. Of the MLP the tokens before its activation are kept
-here, which a product would be needed for; the kernels compute even these again. Sums are written into memory that is
-at hand where that is safe: a CPU spends its time on memory. Products are named by what they sum over in the comments.
+Every gradient is a function of x, of the incoming gradient and of these two statistics. So neither the normalized
+tokens nor the average nor the branch before its scale is kept. The MLP keeps the tokens before its activation, because
+computing them again would cost a matrix product. Results are written in place where that is safe: on a CPU most of the
+time is spent on memory.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Statistics(NamedTuple):
 
 
 class PoolingWeights(NamedTuple):
-    """What the first half of a block has learned; absent parts are None."""
+    """Learned parts of a block's first half; absent ones are None."""
 
     weight: Tensor
     """(C,), the norm's."""
@@ -48,7 +48,7 @@ class PoolingWeights(NamedTuple):
 
 
 class PoolingGradients(NamedTuple):
-    """By x and by what was learned; None where there is no such part."""
+    """By x and by the learned parts; None for an absent part."""
 
     x: Tensor
     weight: Tensor
@@ -57,7 +57,7 @@ class PoolingGradients(NamedTuple):
 
 
 class MLPWeights(NamedTuple):
-    """What the second half of a block has learned; absent parts are None. J is the hidden width."""
+    """Learned parts of a block's second half; absent ones are None. J is the hidden width."""
 
     weight: Tensor
     """(C,), the norm's."""
@@ -82,7 +82,7 @@ class MLPWeights(NamedTuple):
 
 
 class MLPGradients(NamedTuple):
-    """By x and by what was learned, in the order of ``MLPWeights``."""
+    """By x and by the learned parts, in the order of ``MLPWeights``."""
 
     x: Tensor
     weights: MLPWeights
@@ -95,21 +95,21 @@ class Folded:
     weight: Tensor
     """(J, C): W1 diag(weight)."""
     sums: Tensor
-    """(J,): its rows' sums, by which the mean is taken out after the product."""
+    """(J,): the sums of its rows, which subtract the mean after the product."""
     shift: Tensor
     """(J,): W1 bias + b1."""
 
 
 def wide(x: Tensor) -> Tensor:
-    """In float64 if it is, else in float32."""
+    """As float64 if it is, else as float32: sums and norms are never computed in half precision."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def statistics(x: Tensor, eps: float) -> Statistics:
     """Mean and 1 / sqrt(variance + eps) of each sample.
 
-    The variance as the squared length of what is centered: ``torch.var_mean`` takes eight times as long on a CPU, and
-    the mean of squares less the squared mean loses digits.
+    The variance is the squared length of the centered sample: ``torch.var_mean`` takes eight times as long on a CPU,
+    and the mean of squares minus the squared mean loses digits.
     """
     x = wide(x).flatten(1)
     mean = x.mean(1)
@@ -118,13 +118,13 @@ def statistics(x: Tensor, eps: float) -> Statistics:
 
 
 def average(x: Tensor, grid: Grid, kernel: int) -> Tensor:
-    """Mean over the window without what lies outside the map, (B, N, C) to the same."""
+    """Mean over the window, without the places outside the map; (B, N, C) to the same."""
     pooled = F.avg_pool2d(to_map(x, grid), kernel, stride=1, padding=kernel // 2, count_include_pad=False)
     return to_tokens(pooled)
 
 
 def average_transposed(g: Tensor, grid: Grid, kernel: int) -> Tensor:
-    """The gradient of ``average``: each token sends an equal share to every neighbor that it has averaged."""
+    """The gradient of ``average``: each token passes an equal share to every token of its window."""
     ones = torch.ones_like(to_map(g[:1, :, :1], grid))
     counts = F.avg_pool2d(ones, kernel, stride=1, padding=kernel // 2, divisor_override=1)
     shares = to_map(g, grid) / counts
@@ -132,12 +132,12 @@ def average_transposed(g: Tensor, grid: Grid, kernel: int) -> Tensor:
 
 
 def per_sample(factor: Tensor) -> Tensor:
-    """(B,) as something that tokens (B, N, C) can be multiplied with."""
+    """(B,) as (B, 1, 1), to be multiplied with tokens (B, N, C)."""
     return factor[:, None, None]
 
 
 def scaled(x: Tensor, factor: Tensor | None) -> Tensor:
-    """Times one factor a channel, where there is one."""
+    """x times one factor per channel; x where there is no factor."""
     return x if factor is None else x * wide(factor)
 
 
@@ -170,7 +170,7 @@ def pooling_residual_gradients(
     g, x = wide(g), wide(x)
     factors = _factors(weights, stats, keep)
     spread = average_transposed(g, grid, kernel).sub_(g)
-    # The constant is lost in spread, so the mean may be taken off first: what is left does not cancel.
+    # A constant cancels in spread, so the mean may be subtracted from x first: large means then cost no digits.
     centered = x - per_sample(stats.mean)
     by_channel = (centered * spread).sum(1)  # (B, C): sum over tokens
     by_k = (by_channel * _kept(stats, keep)[:, None]).sum(0)
@@ -185,9 +185,9 @@ def pooling_residual_gradients(
 
 
 def fold(weights: MLPWeights, dtype: torch.dtype) -> Folded:
-    """The norm's affine in the first linear layer, whose entries are then rounded to ``dtype``.
+    """The norm's affine inside the first linear layer, rounded to ``dtype``.
 
-    The sums are those of the rounded entries: what is rounded must also cancel.
+    The sums are those of the rounded entries: only then does the mean cancel exactly.
     """
     first = wide(weights.fc1_weight)
     folded = (first * wide(weights.weight)).to(dtype)
@@ -198,7 +198,7 @@ def fold(weights: MLPWeights, dtype: torch.dtype) -> Folded:
 
 
 def activation(before: Tensor, weights: MLPWeights) -> Tensor:
-    """GELU by the error function, or StarReLU; of the same type."""
+    """GELU by the error function, or StarReLU, in the type of its input."""
     if weights.star_scale is None or weights.star_bias is None:
         return F.gelu(before)
     return before.relu().square_().mul_(weights.star_scale.to(before.dtype)).add_(weights.star_bias.to(before.dtype))
@@ -209,7 +209,7 @@ def normalized_mlp(
 ) -> tuple[Tensor, Tensor]:
     """skip x + keep scale (act(norm(x) W1ᵀ + b1) W2ᵀ + b2), at least in float32, and the tokens before ``act``.
 
-    ``products`` is the type that is multiplied in; x's, at least float32, where left out.
+    ``products`` is the type in which matrices are multiplied; by default x's, at least float32.
     """
     x = wide(x)
     products = products or x.dtype
@@ -229,7 +229,7 @@ def unit(x: Tensor, stats: Statistics) -> Tensor:
 
 @dataclass(frozen=True)
 class MLPSums:
-    """Everything that the weights' gradients are linear in: five sums over tokens, and two for StarReLU."""
+    """The sums over tokens from which the gradients of all weights follow: five, and two for StarReLU."""
 
     second: Tensor
     """(C, J): sum of keep g hᵀ, with h the hidden tokens."""
@@ -248,7 +248,7 @@ class MLPSums:
 
 
 def weights_gradients(sums: MLPSums, weights: MLPWeights) -> MLPWeights:
-    """The gradients of everything learned. LayerScale's follows from W2's: what it was applied to is not needed."""
+    """The gradients of all learned parts. LayerScale's follows from W2's, so the branch before it is not needed."""
     by_scale = None
     if weights.scale is not None:
         by_scale = (wide(weights.fc2_weight) * sums.second).sum(1)
@@ -276,7 +276,7 @@ def normalized_mlp_gradients(
 ) -> MLPGradients:
     """From the gradient g (B, N, C) of the result, the gradients by x and the weights, in the wide type.
 
-    ``before`` are the tokens (B, N, J) before the activation, of the type that is multiplied in.
+    ``before`` are the tokens (B, N, J) before the activation, in the type of the products.
     """
     g, x, products = wide(g), wide(x), before.dtype
     folded, star = fold(weights, products), weights.star_scale is not None
@@ -304,14 +304,14 @@ def normalized_mlp_gradients(
 
 
 def through_activation(by_hidden: Tensor, before: Tensor, weights: MLPWeights) -> Tensor:
-    """The gradient by what an activation saw, written over the one by what it gave."""
+    """The gradient by an activation's input, written over the gradient by its output."""
     if weights.star_scale is None:
         return torch.ops.aten.gelu_backward.grad_input(by_hidden, before, grad_input=by_hidden)
     return by_hidden.mul_(before.relu()).mul_(2 * weights.star_scale.to(by_hidden.dtype))
 
 
 def through_norm(by_unit: Tensor, centered: Tensor, stats: Statistics) -> Tensor:
-    """The gradient by what a norm saw, written over the one by its ``unit`` result, which is written over as well."""
+    """The gradient by a norm's input. Overwrites both the gradient by its ``unit`` output and that output."""
     entries = centered.shape[1] * centered.shape[2]
     along = (by_unit * centered).sum((1, 2)) / entries
     shifted = by_unit.sub_(per_sample(by_unit.mean((1, 2)))).sub_(centered.mul_(per_sample(along)))

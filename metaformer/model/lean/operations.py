@@ -1,60 +1,118 @@
-"""The two halves of a block as differentiable operations over tokens (B, N, C), on Triton's kernels where they run.
+"""The two halves of a block as differentiable operations over tokens (B, N, C).
 
     y, after = pooling_residual(x, grid, weight, bias, scale, skip)     # x + scale (pool(norm(x)) - norm(x))
     z, after = normalized_mlp(y, ..., stats=after)                      # y + scale mlp(norm(y))
 
-Each gives the statistics of what it wrote beside it: the next norm needs no pass of its own. They are marked as numbers
-without a gradient; whoever uses them takes their share into its own gradient by x, so the result is exact.
+Each returns the statistics of its result as well, so that the next norm needs no pass of its own. The statistics are
+marked as not differentiable: their share of the gradient is part of the gradient by x, so the result is exact.
 
-Where kernels do not run (no CUDA device, no Triton, float64), ``formulas`` computes the same.
+``formulas`` computes everything unless another implementation is registered in ``kernels`` (``contrib/triton``).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module, util
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ...types import Grid
 from . import formulas
-from .formulas import MLPWeights, PoolingWeights, Statistics
+from .formulas import MLPGradients, MLPWeights, PoolingGradients, PoolingWeights, Statistics
 
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
-"""What kernels read and write."""
+"""Types of tokens for which a lean block is computed; others take PyTorch's way."""
 
 
-@cache
-def _kernels(name: str) -> ModuleType:
-    """A module of kernels; imported late, because Triton is not everywhere."""
-    return import_module(f"{__package__}.triton.{name}")
+class Kernels(Protocol):
+    """Another implementation of ``formulas``, for the tokens that it accepts. Arguments are as there, and:
+
+    ``dtype`` is the type of the result, ``next_eps`` the eps of the norm that reads it, ``products`` the type in which
+    matrices are multiplied, ``fused`` asks for both products of an MLP in one kernel.
+    """
+
+    def accept(self, x: Tensor) -> bool:
+        """Whether these tokens are computed here."""
+        ...
+
+    def product_type(self, wanted: torch.dtype) -> torch.dtype:
+        """The type in which products are computed where ``wanted`` was asked for."""
+        ...
+
+    def statistics(self, x: Tensor, eps: float) -> Statistics:
+        """Of contiguous tokens."""
+        ...
+
+    def pooling_residual(
+        self,
+        x: Tensor,
+        weights: PoolingWeights,
+        stats: Statistics,
+        keep: Tensor | None,
+        grid: Grid,
+        kernel: int,
+        dtype: torch.dtype,
+        next_eps: float,
+    ) -> tuple[Tensor, Statistics]:
+        """The first half of a block and the statistics of the result."""
+        ...
+
+    def pooling_residual_gradients(
+        self,
+        g: Tensor,
+        x: Tensor,
+        weights: PoolingWeights,
+        stats: Statistics,
+        keep: Tensor | None,
+        grid: Grid,
+        kernel: int,
+    ) -> PoolingGradients:
+        """Its gradients."""
+        ...
+
+    def normalized_mlp(
+        self,
+        x: Tensor,
+        weights: MLPWeights,
+        stats: Statistics,
+        keep: Tensor | None,
+        dtype: torch.dtype,
+        next_eps: float,
+        products: torch.dtype,
+        fused: bool,
+    ) -> tuple[Tensor, Statistics]:
+        """The second half of a block and the statistics of the result."""
+        ...
+
+    def normalized_mlp_gradients(
+        self,
+        g: Tensor,
+        x: Tensor,
+        weights: MLPWeights,
+        stats: Statistics,
+        keep: Tensor | None,
+        products: torch.dtype,
+    ) -> MLPGradients:
+        """Its gradients."""
+        ...
 
 
-@cache
-def triton_installed() -> bool:
-    """Whether Triton can be imported."""
-    return util.find_spec("triton") is not None
+kernels: Kernels | None = None
+"""Set by the package that brings kernels; None computes everything with ``formulas``."""
 
 
-def runs_on_kernels(x: Tensor) -> bool:
-    """Whether Triton takes these tokens: floats of at most 32 bits on a CUDA device, or anywhere if interpreted."""
-    asked_for = x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
-    if not asked_for or x.dtype not in TYPES or not triton_installed() or x.numel() == 0:
-        return False
-    return x.is_cuda or bool(_kernels("tuning").INTERPRETED)
+def kernels_for(x: Tensor) -> Kernels | None:
+    """The registered kernels if they accept these tokens."""
+    return kernels if kernels is not None and kernels.accept(x) else None
 
 
 @contextmanager
 def _at(x: Tensor) -> Iterator[None]:
-    """On the device of these tokens, where kernels start, and without autocast: types are chosen here, and it would
-    round the small products of weights too."""
+    """On the device of these tokens, where kernels are launched, and without autocast: types are chosen here, and
+    autocast would also round the small products of weights."""
     device = torch.cuda.device(x.device) if x.is_cuda else nullcontext()
     with device, torch.autocast(x.device.type, enabled=False):
         yield
@@ -64,11 +122,11 @@ def statistics(x: Tensor, eps: float = 1e-5) -> Statistics:
     """Mean and 1 / sqrt(variance + eps) of each sample of contiguous tokens (B, N, C), without a gradient."""
     x = x.detach()
     with _at(x):
-        return _kernels("moments").statistics(x, eps) if runs_on_kernels(x) else formulas.statistics(x, eps)
+        return (kernels_for(x) or formulas).statistics(x, eps)
 
 
 def result_type(x: Tensor, *weights: Tensor | None) -> torch.dtype:
-    """What a block's sum has: the wider of tokens and weights (under autocast the norms answer in float32)."""
+    """The type of a block's sum: the wider of tokens and weights (under autocast norms return float32)."""
     dtype = x.dtype
     for weight in weights:
         dtype = dtype if weight is None else torch.promote_types(dtype, weight.dtype)
@@ -77,7 +135,7 @@ def result_type(x: Tensor, *weights: Tensor | None) -> torch.dtype:
 
 @dataclass(frozen=True)
 class PoolingPlan:
-    """What is no tensor in the first half."""
+    """The first half's arguments that are not tensors."""
 
     grid: Grid
     kernel: int
@@ -85,7 +143,7 @@ class PoolingPlan:
 
 
 class _PoolingResidual(torch.autograd.Function):
-    """Keeps x and the statistics. The norm's bias has no influence and a gradient of exact zeros."""
+    """Keeps x and the statistics. The norm's bias cancels, so its gradient is exactly zero."""
 
     @staticmethod
     def forward(
@@ -101,8 +159,8 @@ class _PoolingResidual(torch.autograd.Function):
         place = (weights, stats, keep, plan.grid, plan.kernel)
         dtype = result_type(x, *parts)
         with _at(x):
-            if runs_on_kernels(x):
-                y, after = _kernels("stencil").pooling_residual(x, *place, dtype, plan.next_eps)
+            if found := kernels_for(x):
+                y, after = found.pooling_residual(x, *place, dtype, plan.next_eps)
             else:
                 y = formulas.pooling_residual(x, *place).to(dtype)
                 after = formulas.statistics(y, plan.next_eps)
@@ -116,9 +174,8 @@ class _PoolingResidual(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Any, ...]:
         x, mean, rstd, keep, *parts = ctx.saved_tensors
         weights = PoolingWeights(*parts)
-        rooms = _kernels("stencil") if runs_on_kernels(x) else formulas
         with _at(x):
-            found = rooms.pooling_residual_gradients(
+            found = (kernels_for(x) or formulas).pooling_residual_gradients(
                 g.contiguous(), x, weights, Statistics(mean, rstd), keep, ctx.plan.grid, ctx.plan.kernel
             )
         by_bias = torch.zeros_like(weights.weight) if ctx.has_bias else None
@@ -165,15 +222,15 @@ def pooling_residual(
 
 @dataclass(frozen=True)
 class MLPPlan:
-    """What is no tensor in the second half."""
+    """The second half's arguments that are not tensors."""
 
     next_eps: float
     fused: bool
     products: torch.dtype
 
 
-class _NormalisedMLP(torch.autograd.Function):
-    """Keeps x and the statistics; the formulas also keep what the activation saw, which kernels compute again."""
+class _NormalizedMLP(torch.autograd.Function):
+    """Keeps x and the statistics. The formulas also keep the pre-activation, which kernels compute again."""
 
     @staticmethod
     def forward(
@@ -182,9 +239,9 @@ class _NormalisedMLP(torch.autograd.Function):
         weights = MLPWeights(*parts)  # type: ignore[arg-type]  # those that must be there are
         dtype, before = result_type(x, *parts), None
         with _at(x):
-            if runs_on_kernels(x):
+            if found := kernels_for(x):
                 last = (dtype, plan.next_eps, plan.products, plan.fused)
-                y, after = _kernels("mlp").normalized_mlp(x, weights, stats, keep, *last)
+                y, after = found.normalized_mlp(x, weights, stats, keep, *last)
             else:
                 wide_y, before = formulas.normalized_mlp(x, weights, stats, keep, plan.products)
                 y = wide_y.to(dtype)
@@ -200,8 +257,9 @@ class _NormalisedMLP(torch.autograd.Function):
         x, before, mean, rstd, keep, *parts = ctx.saved_tensors
         known = (MLPWeights(*parts), Statistics(mean, rstd), keep)
         with _at(x):
-            if before is None:
-                found = _kernels("mlp_gradients").normalized_mlp_gradients(g.contiguous(), x, *known, ctx.plan.products)
+            if before is None:  # forward ran on kernels, which compute the pre-activation again
+                assert kernels is not None
+                found = kernels.normalized_mlp_gradients(g.contiguous(), x, *known, ctx.plan.products)
             else:
                 found = formulas.normalized_mlp_gradients(g.contiguous(), x, before, *known)
         return None, found.x.to(x.dtype), None, None, *_like(found.weights, parts)
@@ -226,27 +284,27 @@ def normalized_mlp(
         next_eps: that of the norm that reads the result.
         stats: x's ``statistics`` where they are known.
         keep: (B,), what stochastic depth multiplies each sample's branch with.
-        fused: both products in one kernel, for narrow tokens.
+        fused: both products in one kernel, where kernels are registered; for narrow tokens.
 
     Returns:
         The tokens (B, N, C) and their statistics.
     """
     stats = statistics(x, eps) if stats is None else stats
-    products = product_type(x)
-    if runs_on_kernels(x):
-        products = _kernels("products").possible(products)
-    y, mean, rstd = _NormalisedMLP.apply(MLPPlan(next_eps, fused, products), x, stats, keep, *weights)
+    products, found = product_type(x), kernels_for(x)
+    if found is not None:
+        products = found.product_type(products)
+    y, mean, rstd = _NormalizedMLP.apply(MLPPlan(next_eps, fused, products), x, stats, keep, *weights)
     return y, Statistics(mean, rstd)
 
 
 def product_type(x: Tensor) -> torch.dtype:
-    """What is multiplied in: autocast's type where it is on, else x's."""
+    """The type of products: autocast's where it is on, else x's."""
     inside = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
     return torch.get_autocast_dtype(x.device.type) if inside else x.dtype
 
 
 def _like(gradients: tuple[Tensor | None, ...], parts: list[Tensor | None]) -> tuple[Tensor | None, ...]:
-    """Gradients in the types of what they belong to."""
+    """Gradients in the types of their tensors: autograd refuses any other."""
     return tuple(
         None if gradient is None or part is None else gradient.to(part.dtype)
         for gradient, part in zip(gradients, parts, strict=True)

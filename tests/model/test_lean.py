@@ -1,15 +1,10 @@
-"""The algebra behind the kernels, checked in float64; and which blocks get them, what stays, who decides.
-
-What runs here is the plain formula of each kernel; ``test_kernels_run.py`` runs the kernels themselves.
-"""
+"""Lean blocks: their formulas against the plain block in float64, and which blocks of a model they replace."""
 
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,12 +14,11 @@ from torch.nn import functional as F
 from metaformer import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
 from metaformer.deploy.fold import fold
 from metaformer.model.build import build
-from metaformer.model.layers import DropPath, GroupNorm, Scale
-from metaformer.model.lean.blocks import KernelBlock, KernelStage, accelerated, paths, restore_blocks, use_lean_blocks
+from metaformer.model.layers import DropPath
+from metaformer.model.lean import formulas, operations
+from metaformer.model.lean.blocks import LeanBlock, LeanStage, restore_blocks, use_lean_blocks, with_lean_blocks
 from metaformer.model.lean.formulas import MLPWeights
 from metaformer.model.lean.operations import normalized_mlp, pooling_residual, statistics
-from metaformer.model.lean.triton import choice as choice_module
-from metaformer.model.lean.triton.choice import choose, median_ratios
 from metaformer.model.mixers.pooling import Pooling
 from metaformer.spec.model import HeadSpec, MLPSpec, ResidualSpec
 
@@ -144,17 +138,17 @@ def model_of(spec: ModelSpec) -> nn.Module:
     return model.eval()
 
 
-def kernel_blocks(model: nn.Module) -> list[KernelBlock]:
-    return [part for part in model.modules() if isinstance(part, KernelBlock)]
+def lean_blocks(model: nn.Module) -> list[LeanBlock]:
+    return [part for part in model.modules() if isinstance(part, LeanBlock)]
 
 
 @pytest.mark.parametrize("star", [False, True])
-def test_an_accelerated_model_is_the_same_function(star: bool) -> None:
+def test_a_model_with_lean_blocks_is_the_same_function(star: bool) -> None:
     model, images = model_of(spec(star)), torch.randn(3, 3, 18, 22)
-    fast = accelerated(model)
-    assert len(kernel_blocks(fast)) == 4
+    fast = with_lean_blocks(model)
+    assert len(lean_blocks(fast)) == 4
     assert fast.state_dict().keys() == model.state_dict().keys()
-    assert not kernel_blocks(model), "the original is untouched"
+    assert not lean_blocks(model), "the original is untouched"
     theirs = model(images)
     with torch.inference_mode():
         assert (fast(images) - theirs).abs().max() < 1e-5 * theirs.abs().max()
@@ -172,8 +166,8 @@ def test_stochastic_depth_draws_what_the_plain_block_draws() -> None:
         if hasattr(part, "branch1"):
             part.branch1.add_module("drop_path", DropPath(0.5))
             part.branch2.add_module("drop_path", DropPath(0.5))
-    fast = accelerated(model).train()
-    assert len(kernel_blocks(fast)) == 4
+    fast = with_lean_blocks(model).train()
+    assert len(lean_blocks(fast)) == 4
     torch.manual_seed(3)
     mine = fast(images)
     torch.manual_seed(3)
@@ -196,14 +190,14 @@ def test_stochastic_depth_draws_what_the_plain_block_draws() -> None:
 )
 def test_what_does_not_fit_stays(changes: dict[str, object]) -> None:
     model, images = model_of(spec(**changes)), torch.randn(2, 3, 18, 22)
-    fast = accelerated(model)
-    assert not kernel_blocks(fast)
+    fast = with_lean_blocks(model)
+    assert not lean_blocks(fast)
     assert torch.equal(fast(images), model(images))
 
 
 def test_masks_dropout_and_doubles_take_the_plain_path() -> None:
     model = model_of(spec(mlp=MLPSpec(dropout=0.5)))
-    block, plain = kernel_blocks(accelerated(model))[0], model.backbone.stages[0].blocks[0]
+    block, plain = lean_blocks(with_lean_blocks(model))[0], model.backbone.stages[0].blocks[0]
     x, mask = torch.randn(2, 12, 12), torch.ones(2, 12, dtype=torch.bool)
     assert torch.equal(block(x, GRID, mask), plain(x, GRID, mask))
     assert torch.equal(block(x, (12,)), plain(x, (12,)))
@@ -216,12 +210,12 @@ def test_masks_dropout_and_doubles_take_the_plain_path() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_exporters_are_shown_the_plain_block() -> None:
+def test_exporters_see_the_plain_block() -> None:
     model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
-    traced = torch.jit.trace(accelerated(model), images)
+    traced = torch.jit.trace(with_lean_blocks(model), images)
     assert "PythonOp" not in str(traced.inlined_graph)
     for one in (model.train(), model.eval()):
-        exported = torch.export.export(accelerated(one), (images,))
+        exported = torch.export.export(with_lean_blocks(one), (images,))
         assert not [node for node in exported.graph.nodes if "autograd_function" in str(node.target)]
     assert torch.allclose(exported.module()(images), model(images), atol=1e-5)
 
@@ -231,7 +225,7 @@ def test_exporters_are_shown_the_plain_block() -> None:
 def test_compilers_see_lean_blocks_in_training(star: bool, bf16: bool) -> None:
     """Whole, with the gradients that the same blocks have line by line."""
     torch.compiler.reset()
-    model, images = accelerated(model_of(spec(star))).train(), torch.randn(2, 3, 18, 22)
+    model, images = with_lean_blocks(model_of(spec(star))).train(), torch.randn(2, 3, 18, 22)
     twin, seen = copy.deepcopy(model), []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
@@ -242,7 +236,7 @@ def test_compilers_see_lean_blocks_in_training(star: bool, bf16: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = one(images).float().square().sum()
         loss.backward()
-    assert seen.count("autograd_function_apply") == 2 * len(kernel_blocks(model)), (
+    assert seen.count("autograd_function_apply") == 2 * len(lean_blocks(model)), (
         "two halves, each with its own backward"
     )
     for (name, mine), theirs in zip(model.named_parameters(), twin.parameters(), strict=True):
@@ -250,11 +244,11 @@ def test_compilers_see_lean_blocks_in_training(star: bool, bf16: bool) -> None:
         assert apart <= (0.02 if bf16 else 1e-4) * mine.grad.norm() + 1e-6, name
 
 
-def test_hooks_and_checkpoints_are_heeded() -> None:
+def test_hooks_and_checkpoints_work() -> None:
     model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
-    fast = accelerated(model)
+    fast = with_lean_blocks(model)
     seen: list[int] = []
-    kernel_blocks(fast)[1].register_forward_hook(lambda *_: seen.append(1))
+    lean_blocks(fast)[1].register_forward_hook(lambda *_: seen.append(1))
     expected = model(images)
     assert torch.allclose(fast(images), expected, atol=1e-5)
     assert seen == [1]
@@ -265,12 +259,10 @@ def test_hooks_and_checkpoints_are_heeded() -> None:
         assert torch.allclose(mine.grad, other.grad, atol=1e-3)
 
 
-def test_stages_hand_statistics_on() -> None:
-    """After the first block nobody measures again."""
-    from metaformer.model.lean import operations
-
-    fast = accelerated(model_of(spec()))
-    assert sum(isinstance(part, KernelStage) for part in fast.modules()) == 2
+def test_stages_pass_statistics_on() -> None:
+    """Only the first block of a stage computes the statistics of its input."""
+    fast = with_lean_blocks(model_of(spec()))
+    assert sum(isinstance(part, LeanStage) for part in fast.modules()) == 2
     asked: list[int] = []
     original = operations.statistics
 
@@ -286,107 +278,17 @@ def test_stages_hand_statistics_on() -> None:
     assert len(asked) == 2, "one for each stage"
 
 
-def test_without_a_gpu_nothing_is_chosen_and_it_says_so() -> None:
-    model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
-    choice = choose(model, images)
-    assert "CUDA" in choice.note
-    assert choice.measured == ()
-    assert {block.path for block in kernel_blocks(choice.model)} == {"plain"}
-    assert torch.equal(choice.model(images), model(images))
-    none = choose(model_of(spec(norm=NormSpec(kind="layer"))), images)
-    assert "No block" in str(none)
-
-
-def test_the_benchmark_says_that_there_is_no_gpu() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
-    script = Path(__file__).resolve().parents[2] / "benchmarks" / "kernels.py"
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2
-    assert "no CUDA device" in done.stderr
-
-
-class FabricatedGPU:
-    """A clock that says what each path takes, and a wrong answer where one is asked for."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, milliseconds: dict[str, float], wrong: str = "") -> None:
-        self.last, self.milliseconds, self.wrong = "", milliseconds, wrong
-        original = KernelBlock.with_statistics
-
-        def noted(block: KernelBlock, *args: object, **kwargs: object):
-            self.last = block.path
-            y, stats = original(block, *args, **kwargs)  # type: ignore[arg-type]
-            return (y + 0.1 * (y - args[0]) if block.path == self.wrong else y), stats  # type: ignore[operator]
-
-        monkeypatch.setattr(KernelBlock, "with_statistics", noted)
-        monkeypatch.setattr(choice_module, "_obstacle", lambda blocks, images: "")
-        monkeypatch.setattr(choice_module, "_milliseconds", self.clock)
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a fabricated GPU")
-
-    def clock(self, call: Callable[[], object]) -> float:
-        call()
-        return self.milliseconds[self.last]
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_the_fastest_path_is_kept(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, images = model_of(spec()).train(training), torch.randn(2, 3, 18, 22)
-    FabricatedGPU(monkeypatch, {"plain": 2.0, "kernels": 1.0, "fused": 4.0})
-    choice = choose(model, images, rounds=3, warm_up=1)
-    assert [len(row.blocks) for row in choice.measured] == [2, 2], "alike blocks are timed once"
-    assert [row.shape for row in choice.measured] == [(2, 99, 12), (2, 30, 20)]
-    assert choice.measured[0].ratios == {"plain": 1.0, "kernels": 2.0, "fused": 0.5}
-    assert {block.path for block in kernel_blocks(choice.model)} == {"kernels"}
-    assert "4 of 4" in choice.note
-    assert choice.model.training is training
-    assert all(parameter.grad is None for parameter in choice.model.parameters())
-    assert not any(part._forward_pre_hooks for part in choice.model.modules())
-
-
-def test_slower_kernels_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
-    FabricatedGPU(monkeypatch, {"plain": 1.0, "kernels": 1.5, "fused": 2.0})
-    choice = choose(model, images, rounds=3, warm_up=1)
-    assert {block.path for block in kernel_blocks(choice.model)} == {"plain"}
-    assert "0 of 4" in choice.note
-
-
-def test_a_path_with_another_answer_is_refused_however_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where LayerScale stands at its first value, and hides the branch that is wrong."""
-    model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
-    for part in model.modules():
-        if isinstance(part, Scale):
-            nn.init.constant_(part.scale, 1e-6)
-    FabricatedGPU(monkeypatch, {"plain": 2.0, "kernels": 1.0, "fused": 0.1}, wrong="fused")
-    choice = choose(model, images, rounds=3, warm_up=1)
-    assert {block.path for block in kernel_blocks(choice.model)} == {"kernels"}
-    assert "fused refused: differs from the plain block" in str(choice)
-
-
-def test_ratios_are_medians_over_rounds() -> None:
-    """A round in which the machine was busy changes neither side's figure."""
-    ratios = median_ratios({"plain": [2.0, 20.0, 2.2], "kernels": [1.0, 10.0, 1.0], "fused": [4.0, 40.0, 4.0]})
-    assert ratios == pytest.approx({"plain": 1.0, "kernels": 2.0, "fused": 0.5})
-
-
-def test_wide_tokens_are_not_offered_the_single_kernel() -> None:
-    narrow = kernel_blocks(accelerated(model_of(spec())))[0]
-    assert paths(narrow) == ("plain", "kernels", "fused")
-    narrow.norm2 = GroupNorm(320)
-    assert paths(narrow) == ("plain", "kernels")
-
-
 def test_blocks_go_in_and_out_of_a_model_as_it_stands() -> None:
     model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
     expected = model(images)
     assert use_lean_blocks(model) == 4
-    assert len(kernel_blocks(model)) == 4
+    assert len(lean_blocks(model)) == 4
     assert (model(images) - expected).abs().max() < 1e-5 * expected.abs().max()
     folded = fold(model)
-    assert not kernel_blocks(folded), "kernels want the parts that folding takes away"
+    assert not lean_blocks(folded), "lean blocks need the norms that folding removes"
     assert (folded(images) - expected).abs().max() < 1e-5 * expected.abs().max()
     restore_blocks(model)
-    assert not kernel_blocks(model)
+    assert not lean_blocks(model)
     assert torch.equal(model(images), expected)
     assert use_lean_blocks(model_of(spec(norm=NormSpec(kind="layer")))) == 0
 
@@ -409,14 +311,14 @@ def test_lean_blocks_keep_less() -> None:
         return sum(held.values()) - sum(p.untyped_storage().nbytes() for p in model.parameters())
 
     model = model_of(wide)
-    assert kept(accelerated(model)) < 0.6 * kept(model)
+    assert kept(with_lean_blocks(model)) < 0.6 * kept(model)
 
 
 @pytest.mark.parametrize("star", [False, True])
-def test_autocast_is_heeded(star: bool) -> None:
+def test_autocast_chooses_the_types(star: bool) -> None:
     """Products in bfloat16, sums and norms in float32, as in the plain block."""
     model, images = model_of(spec(star)).train(), torch.randn(3, 3, 18, 22)
-    fast = accelerated(model)
+    fast = with_lean_blocks(model)
     with torch.autocast("cpu", torch.bfloat16):
         mine, theirs = fast(images), model(images)
     assert mine.dtype == theirs.dtype
@@ -426,3 +328,62 @@ def test_autocast_is_heeded(star: bool) -> None:
     for (name, one), other in zip(fast.named_parameters(), model.parameters(), strict=True):
         assert one.grad.dtype == torch.float32
         assert (one.grad - other.grad).norm() < 0.1 * other.grad.norm() + 0.05, name
+
+
+class RecordingKernels:
+    """Registered kernels: the formulas, with a note of every call."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def accept(self, x: Tensor) -> bool:
+        return True
+
+    def product_type(self, wanted: torch.dtype) -> torch.dtype:
+        return wanted
+
+    def statistics(self, x: Tensor, eps: float) -> formulas.Statistics:
+        self.calls.append("statistics")
+        return formulas.statistics(x, eps)
+
+    def pooling_residual(self, x: Tensor, *place: object) -> tuple[Tensor, formulas.Statistics]:
+        self.calls.append("pooling_residual")
+        *place, dtype, next_eps = place
+        y = formulas.pooling_residual(x, *place).to(dtype)
+        return y, formulas.statistics(y, next_eps)
+
+    def pooling_residual_gradients(self, g: Tensor, x: Tensor, *place: object) -> formulas.PoolingGradients:
+        self.calls.append("pooling_residual_gradients")
+        return formulas.pooling_residual_gradients(g, x, *place)
+
+    def normalized_mlp(self, x: Tensor, *place: object) -> tuple[Tensor, formulas.Statistics]:
+        self.calls.append("normalized_mlp")
+        *place, dtype, next_eps, products, _fused = place
+        y = formulas.normalized_mlp(x, *place, products)[0].to(dtype)
+        return y, formulas.statistics(y, next_eps)
+
+    def normalized_mlp_gradients(self, g: Tensor, x: Tensor, weights: MLPWeights, *rest: object) -> object:
+        self.calls.append("normalized_mlp_gradients")
+        stats, keep, products = rest
+        before = formulas.normalized_mlp(x, weights, stats, keep, products)[1]
+        return formulas.normalized_mlp_gradients(g, x, before, weights, stats, keep)
+
+
+def test_registered_kernels_compute_lean_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = model_of(spec()), torch.randn(2, 3, 18, 22)
+    lean, on_kernels, kernels = with_lean_blocks(model).train(), with_lean_blocks(model).train(), RecordingKernels()
+    expected = lean(images)
+    expected.square().sum().backward()
+    monkeypatch.setattr(operations, "kernels", kernels)
+    result = on_kernels(images)
+    result.square().sum().backward()
+    assert torch.equal(result, expected)
+    for mine, theirs in zip(on_kernels.parameters(), lean.parameters(), strict=True):
+        assert torch.allclose(mine.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+    assert Counter(kernels.calls) == {
+        "statistics": 2,
+        "pooling_residual": 4,
+        "normalized_mlp": 4,
+        "pooling_residual_gradients": 4,
+        "normalized_mlp_gradients": 4,
+    }

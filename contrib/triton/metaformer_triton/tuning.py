@@ -1,7 +1,4 @@
-"""Tile sizes to choose from, and how the choice is made.
-
-Triton is imported here and in the modules of kernels only, so that the library works where it is not installed.
-"""
+"""Tile sizes to choose from, and how the choice is made."""
 
 from __future__ import annotations
 
@@ -37,8 +34,8 @@ def smallest(kernel: Any, name: str) -> int:
 
 
 def size_class(count: int) -> int:
-    """What tuning tells inputs apart by: the power of two above their size.
+    """The key by which tuning tells inputs apart: the power of two above their size.
 
-    A last batch that is smaller, or images of many shapes, would otherwise be tuned for again and again.
+    With the size itself, a smaller last batch or images of many shapes would be tuned for again and again.
     """
     return count.bit_length()

@@ -18,7 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..formulas import Folded, MLPWeights, Statistics
+from metaformer.model.lean.formulas import Folded, MLPWeights, Statistics
+
 from .tuning import INTERPRETED, tiles
 
 SMALL = {"ROWS": 32, "COLUMNS": 32, "INNER": 32}
@@ -123,9 +124,9 @@ def slope(a: tl.tensor, star_scale: tl.tensor, STAR: tl.constexpr):  # type: ign
     return 0.5 * (1.0 + tl.erf(a * 0.7071067811865476)) + a * tl.exp(-0.5 * a * a) * 0.3989422804014327
 
 
-def possible(dtype: torch.dtype) -> torch.dtype:
-    """The type that products of this one are computed in: the interpreter has no bfloat16 products."""
-    return torch.float32 if INTERPRETED and dtype == torch.bfloat16 else dtype
+def product_type(wanted: torch.dtype) -> torch.dtype:
+    """The type in which products are computed: the interpreter cannot multiply in bfloat16."""
+    return torch.float32 if INTERPRETED and wanted == torch.bfloat16 else wanted
 
 
 def precision() -> str:

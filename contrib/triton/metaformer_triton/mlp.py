@@ -11,7 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..formulas import MLPWeights, Statistics, fold
+from metaformer.model.lean.formulas import MLPWeights, Statistics, fold
+
 from .moments import Partials, row_moments
 from .products import (
     GROUPED,
@@ -265,14 +266,14 @@ def normalized_mlp(
     keep: Tensor | None,
     dtype: torch.dtype,
     next_eps: float,
-    multiplied: torch.dtype,
+    products: torch.dtype,
     fused: bool,
 ) -> tuple[Tensor, Statistics]:
-    """The second half of a block, in ``dtype``, and the statistics of what it wrote; products in ``multiplied``."""
+    """The second half of a block, in ``dtype``, and the statistics of the result."""
     samples, tokens, width = x.shape
     rows, inner = samples * tokens, len(weights.fc1_weight)
-    folded = fold(weights, multiplied)
-    second = weights.fc2_weight.to(multiplied)
+    folded = fold(weights, products)
+    second = weights.fc2_weight.to(products)
     y = torch.empty(x.shape, device=x.device, dtype=dtype)
     room = Partials(x, tokens, width, 1, width if fused else smallest(_residual, "COLUMNS"))
     first_ones = first_arguments(weights, folded, stats)
@@ -286,7 +287,7 @@ def normalized_mlp(
         size_class(rows),
     )
     shape = {"C": width, "J": inner, "PRECISION": precision()}
-    kind = {"STAR": weights.star_scale is not None, "CENTER": centered(x, multiplied)}
+    kind = {"STAR": weights.star_scale is not None, "CENTER": centered(x, products)}
     parts = {
         "BIASED": weights.fc2_bias is not None,
         "SCALED": weights.scale is not None,
@@ -299,7 +300,7 @@ def normalized_mlp(
         )
         return y, room.merged(1, width, next_eps)
     met: dict[str, int] = {}
-    hidden = torch.empty(rows, inner, device=x.device, dtype=multiplied)
+    hidden = torch.empty(rows, inner, device=x.device, dtype=products)
     _hidden[tiles_of(rows, inner, met)](
         x, *first_ones, hidden, rows, tokens, size_class(rows), **shape, **kind, GROUPED=GROUPED
     )

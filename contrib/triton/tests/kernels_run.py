@@ -12,14 +12,15 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from metaformer_triton import mlp, mlp_gradients, moments, register, stencil, tuning
 from torch import Tensor, nn
 
 from metaformer.model.block import Block, Branch
 from metaformer.model.layers import ChannelMLP, GroupNorm, Scale, StarReLU
 from metaformer.model.lean import formulas
+from metaformer.model.lean.blocks import LeanBlock, with_lean_blocks
 from metaformer.model.lean.formulas import MLPWeights, PoolingWeights, Statistics
-from metaformer.model.lean.operations import normalized_mlp, pooling_residual, runs_on_kernels, statistics
-from metaformer.model.lean.triton import mlp, mlp_gradients, moments, stencil, tuning
+from metaformer.model.lean.operations import kernels_for, normalized_mlp, pooling_residual, statistics
 from metaformer.model.mixers.pooling import Pooling
 
 EXACT = 1e-5
@@ -27,6 +28,8 @@ EXACT = 1e-5
 
 
 DEVICE = os.environ.get("KERNELS_ON", "cpu")
+
+register()
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +52,8 @@ def assert_close(mine: Tensor | None, theirs: Tensor | None, bound: float = EXAC
 
 def test_pooling_the_kernels_are_what_runs() -> None:
     assert (DEVICE == "cpu") == tuning.INTERPRETED
-    assert runs_on_kernels(torch.randn(1, 2, 3))
+    assert kernels_for(torch.randn(1, 2, 3)) is not None
+    assert kernels_for(torch.randn(1, 2, 3, dtype=torch.float64)) is None
 
 
 @pytest.mark.parametrize("shift", [0.0, 3e3])
@@ -226,14 +230,12 @@ def block_of(width: int, star: bool) -> Block:
     return block
 
 
-@pytest.mark.parametrize("path", ["kernels", "fused"])
+@pytest.mark.parametrize("path", ["lean", "fused"])
 @pytest.mark.parametrize("star", [False, True])
 def test_mlp_whole_block_trains_as_the_plain_one(star: bool, path: str) -> None:
-    from metaformer.model.lean.blocks import KernelBlock, accelerated
-
     block = block_of(24, star)
-    fast = accelerated(block)
-    assert isinstance(fast, KernelBlock)
+    fast = with_lean_blocks(block)
+    assert isinstance(fast, LeanBlock)
     fast.path = path  # type: ignore[assignment]
     x = torch.randn(2, 6, 24, requires_grad=True)
     other = x.detach().clone().requires_grad_()

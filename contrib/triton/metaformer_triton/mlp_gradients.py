@@ -10,7 +10,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..formulas import MLPGradients, MLPSums, MLPWeights, Statistics, fold, scaled, weights_gradients, wide
+from metaformer.model.lean.formulas import (
+    MLPGradients,
+    MLPSums,
+    MLPWeights,
+    Statistics,
+    fold,
+    scaled,
+    weights_gradients,
+    wide,
+)
+
 from .products import (
     GROUPED,
     PRODUCTS,
@@ -195,14 +205,14 @@ def _sum_over_tokens(
 
 
 def normalized_mlp_gradients(
-    g: Tensor, x: Tensor, weights: MLPWeights, stats: Statistics, keep: Tensor | None, multiplied: torch.dtype
+    g: Tensor, x: Tensor, weights: MLPWeights, stats: Statistics, keep: Tensor | None, products: torch.dtype
 ) -> MLPGradients:
     """The gradients by x, in its type, and by the weights, in float32."""
     samples, tokens, width = x.shape
     rows, inner = samples * tokens, len(weights.fc1_weight)
-    folded = fold(weights, multiplied)
+    folded = fold(weights, products)
     star = weights.star_scale is not None
-    hidden, by_a = torch.empty(2, rows, inner, device=x.device, dtype=multiplied)
+    hidden, by_a = torch.empty(2, rows, inner, device=x.device, dtype=products)
     least = smallest(_hidden_gradients, "ROWS"), smallest(_hidden_gradients, "COLUMNS")
     most = triton.cdiv(rows, least[0]), triton.cdiv(inner, least[1])
 
@@ -218,7 +228,7 @@ def normalized_mlp_gradients(
         x,
         g,
         weight,
-        scaled(wide(weights.fc2_weight).T, weights.scale).T.to(multiplied).contiguous(),
+        scaled(wide(weights.fc2_weight).T, weights.scale).T.to(products).contiguous(),
         sums,
         shift,
         star_scale,
@@ -236,7 +246,7 @@ def normalized_mlp_gradients(
         size_class(rows),
         **shape,
         STAR=star,
-        CENTER=centered(x, multiplied),
+        CENTER=centered(x, products),
         KEPT=keep is not None,
         GROUPED=GROUPED,
     )

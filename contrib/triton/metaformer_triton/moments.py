@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..formulas import Statistics
+from metaformer.model.lean.formulas import Statistics
 
 BLOCK = 4096
 """Entries that one program reads; a power of two."""

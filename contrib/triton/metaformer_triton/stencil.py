@@ -12,8 +12,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ....types import Grid
-from ..formulas import PoolingGradients, PoolingWeights, Statistics, scaled, wide
+from metaformer.model.lean.formulas import PoolingGradients, PoolingWeights, Statistics, scaled, wide
+from metaformer.types import Grid
+
 from .moments import Partials, tile_moments
 from .tuning import size_class, smallest, tiles
 

@@ -1,17 +1,18 @@
-"""Do the GPU kernels help? Blocks one by one, then whole models against PyTorch and timm, on this machine's GPU.
+"""Speed of the kernels on this machine's GPU: single blocks, then whole models against PyTorch and timm.
 
-    python benchmarks/kernels.py                                  # everything
-    python benchmarks/kernels.py --models poolformer_s12 --modes inference --batches 256
+    python contrib/triton/benchmark.py                                  # everything
+    python contrib/triton/benchmark.py --models poolformer_s12 --modes inference --batches 256
 
-Contenders run in turns in one process, the order reversed every round, timed by the GPU's clock. A figure is the median
-over the rounds of (the contender's time / our kernels' time): above 1 the kernels are faster. Before a clock starts,
-what the kernels give is compared with the plain model of the same weights. Inference: weights and images in bfloat16,
-no gradients. Training: float32 weights under bfloat16 autocast, forward, backward and fused AdamW. timm is taken as it
+Contenders run in turns in one process, the order reversed every round, timed by the GPU's clock. A ratio is the median
+over the rounds of (the contender's time / our kernels' time): above 1 the kernels are faster. First the output of the
+kernels is compared with that of the plain model of the same weights. Inference: weights and images in bfloat16, no
+gradients. Training: float32 weights under bfloat16 autocast, forward, backward and fused AdamW. timm is taken as it
 comes and at its best: channels_last with torch.compile in mode max-autotune.
 
 ``step_mb`` is what a training step holds at its peak beyond weights and optimizer: activations and gradients.
 
-Nothing else should use the GPU. The result, with hardware and versions, goes to results/kernels_<device>.json.
+No other program should use the GPU. The result, with hardware and versions, goes to
+benchmarks/results/kernels_<device>.json.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from metaformer_triton.choice import Choice, choose, with_unit_scales
 from torch import Tensor, nn
 
 from metaformer.benchmark.machine import machine
 from metaformer.factory.classifier import create_model
-from metaformer.model.lean.triton.choice import Choice, choose, with_unit_scales
 
-OUT = Path(__file__).parent / "results"
+OUT = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 MODELS = ("poolformer_s12", "poolformer_s36", "poolformerv2_s12")
 OURS = "ours, kernels"
 Call = Callable[[], object]
@@ -205,7 +206,7 @@ def main() -> int:
     asked = parser.parse_args()
     if not torch.cuda.is_available():
         print(
-            "kernels.py measures GPU kernels and this machine has no CUDA device: nothing was measured.",
+            "This benchmark needs a CUDA device, and this machine has none.",
             file=sys.stderr,
         )
         return 2

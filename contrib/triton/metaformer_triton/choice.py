@@ -1,13 +1,13 @@
-"""Kernels or PyTorch? Measured for every block, on the machine and the shapes at hand, and the faster one kept.
+"""Kernels or PyTorch? Both are timed for every kind of block at its shapes on this GPU, and the faster one is kept.
 
     choice = choose(model, images)     # a batch as the model will see it
-    print(choice)                      # what was measured, in words
+    print(choice)                      # what was measured
     choice.model(images)               # a copy of the model, each block on its faster path
 
-A block's paths run in turns, timed by the device's own clock, so that what else the machine does falls on all of them;
-a figure is the median over the rounds of (plain time / path's time). A path must first give what the plain block gives,
-with LayerScale at one, so that the branches count.
-A model in training mode is measured with its backward pass.
+A block's paths run in turns, timed by the device's own clock, so that other load affects all of them. A ratio is the
+median over the rounds of (plain time / path's time). Before timing, a path's output must equal the plain block's, with
+LayerScale at one: at its initial 1e-5 an error in the branch would not show. A model in training mode is measured with
+its backward pass.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ....types import Grid
-from ...layers import Scale
-from ..blocks import KernelBlock, Path, accelerated, paths
-from ..operations import statistics as statistics_of
-from ..operations import triton_installed
+from metaformer.model.layers import Scale
+from metaformer.model.lean.blocks import LeanBlock, Path, with_lean_blocks
+from metaformer.model.lean.operations import statistics as statistics_of
+from metaformer.types import Grid
+
+from .registration import register
 
 Module = TypeVar("Module", bound=nn.Module)
 CALLS = 5
 """Calls between two readings of the clock."""
+FUSED_WIDTH = 128
+"""The widest tokens for which both products of the MLP fit into one program."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Measured:
     """One kind of block at one shape."""
 
     blocks: tuple[str, ...]
-    """Where such blocks stand in the model."""
+    """Names of these blocks in the model."""
     shape: tuple[int, ...]
     """(B, N, C) of the tokens."""
     milliseconds: Mapping[Path, float]
@@ -45,26 +48,28 @@ class Measured:
     ratios: Mapping[Path, float]
     """Median of plain time / this path's time: above 1 it is faster than the plain block."""
     path: Path
-    """The one that is kept."""
+    """The fastest path, which is kept."""
     refused: Mapping[Path, str]
-    """Paths that failed or gave something else than the plain block, and what happened."""
+    """Paths that failed or whose output differs from the plain block's, with the reason."""
 
     def __str__(self) -> str:
         figures = ", ".join(f"{path} {ratio:.2f}x" for path, ratio in self.ratios.items() if path != "plain")
         problems = "".join(f"; {path} refused: {why}" for path, why in self.refused.items())
-        return f"{len(self.blocks)} blocks with tokens {self.shape}: {figures or 'nothing else'}{problems}; {self.path}"
+        return (
+            f"{len(self.blocks)} blocks with tokens {self.shape}: {figures or 'no other path'}{problems}; {self.path}"
+        )
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A model whose blocks are on their fastest paths, and how that was found."""
+    """A model with the fastest path of each block, and the measurement."""
 
     model: nn.Module
-    """A copy; the one that was given is untouched."""
+    """A copy; the original is not changed."""
     measured: tuple[Measured, ...]
-    """Empty where nothing could be measured."""
+    """Empty if no measurement was possible."""
     note: str
-    """What was done, in a sentence."""
+    """One sentence: how many blocks run on kernels, or why none was measured."""
 
     def __str__(self) -> str:
         return "\n".join([self.note, *map(str, self.measured)])
@@ -72,46 +77,45 @@ class Choice:
 
 @dataclass
 class _Kind:
-    """Blocks that are alike, with the tokens that one of them meets."""
+    """Blocks of the same parts and shapes, with the input of one of them."""
 
-    blocks: dict[str, KernelBlock]
+    blocks: dict[str, LeanBlock]
     tokens: Tensor
     grid: Grid
 
 
 def choose(model: nn.Module, images: Tensor, rounds: int = 15, warm_up: int = 3) -> Choice:
-    """Time each block's plain path and its kernels at the shapes that these images bring, and keep the faster.
+    """Register the kernels, time each block's paths at the shapes of these images, and keep the fastest.
 
     Args:
-        model: any model; blocks that kernels do not fit stay as they are. On a CUDA device, or nothing is measured.
-        images: what the model is called with, on the same device, of the type it will have.
+        model: any model, on a CUDA device; blocks that lean blocks cannot replace stay as they are.
+        images: an input of the model on the same device and of the same type as later.
         rounds: how often each path is timed.
-        warm_up: rounds before that are not counted; the first compiles and tunes the kernels.
+        warm_up: rounds before them that are not counted; the first compiles and tunes the kernels.
     """
-    fast = accelerated(model)
-    blocks = {name: part for name, part in fast.named_modules() if isinstance(part, KernelBlock)}
+    fast = with_lean_blocks(model)
+    blocks = {name: part for name, part in fast.named_modules() if isinstance(part, LeanBlock)}
     reason = _obstacle(blocks, images)
     if reason:
         for block in blocks.values():
             block.path = "plain"
-        return Choice(fast, (), f"{reason}: nothing was measured, every block is PyTorch's.")
+        return Choice(fast, (), f"{reason}; every block runs on PyTorch.")
+    register()
     measured = tuple(_measured(kind, rounds, warm_up) for kind in _kinds(fast, blocks, images))
     count = sum(len(row.blocks) for row in measured if row.path != "plain")
     device = torch.cuda.get_device_name(images.device)
     return Choice(fast, measured, f"{count} of {len(blocks)} blocks are faster on kernels, measured on {device}.")
 
 
-def _obstacle(blocks: Mapping[str, KernelBlock], images: Tensor) -> str:
-    """Why nothing can be measured; empty if it can."""
+def _obstacle(blocks: Mapping[str, LeanBlock], images: Tensor) -> str:
+    """Why no measurement is possible; empty if one is."""
     if not blocks:
-        return "No block of this model is one that the kernels compute"
-    if not images.is_cuda:
-        return "The kernels need a CUDA device, and the images are not on one"
-    return "" if triton_installed() else "Triton is not installed"
+        return "This model has no block that the kernels compute"
+    return "" if images.is_cuda else "The kernels need a CUDA device, but the images are on the CPU"
 
 
-def _kinds(model: nn.Module, blocks: Mapping[str, KernelBlock], images: Tensor) -> list[_Kind]:
-    """Send the images through once and sort the blocks by what they are and what they meet."""
+def _kinds(model: nn.Module, blocks: Mapping[str, LeanBlock], images: Tensor) -> list[_Kind]:
+    """Run the images through the model once and group the blocks by their parts and inputs."""
     kinds: dict[object, _Kind] = {}
 
     def listener(name: str) -> Callable[[nn.Module, tuple[Tensor, Grid]], None]:
@@ -137,7 +141,7 @@ def _kinds(model: nn.Module, blocks: Mapping[str, KernelBlock], images: Tensor) 
 
 
 def _measured(kind: _Kind, rounds: int, warm_up: int) -> Measured:
-    """Time a kind's paths and set all its blocks to the fastest."""
+    """Time the paths of one kind of block and set all its blocks to the fastest."""
     block = next(iter(kind.blocks.values()))
     calls, refused = _calls(kind, block)
     times: dict[Path, list[float]] = {path: [] for path in calls}
@@ -158,6 +162,12 @@ def _measured(kind: _Kind, rounds: int, warm_up: int) -> Measured:
     return Measured(tuple(kind.blocks), tuple(kind.tokens.shape), medians, ratios, best, refused)
 
 
+def paths(block: LeanBlock) -> tuple[Path, ...]:
+    """The paths that are timed for a block."""
+    narrow = block.norm2.weight.numel() <= FUSED_WIDTH
+    return ("plain", "lean", "fused") if narrow else ("plain", "lean")
+
+
 def median_ratios(times: Mapping[Path, Sequence[float]]) -> dict[Path, float]:
     """For every path the median over the rounds of plain time / its time; plain has 1."""
     return {
@@ -166,8 +176,8 @@ def median_ratios(times: Mapping[Path, Sequence[float]]) -> dict[Path, float]:
     }
 
 
-def _calls(kind: _Kind, block: KernelBlock) -> tuple[dict[Path, Callable[[], object]], dict[Path, str]]:
-    """What is timed of every path that gives what the plain one gives, and why others do not."""
+def _calls(kind: _Kind, block: LeanBlock) -> tuple[dict[Path, Callable[[], object]], dict[Path, str]]:
+    """One call per path whose output equals the plain one's, and the reasons against the other paths."""
     tokens = kind.tokens.clone().requires_grad_(block.training)
     stats = statistics_of(tokens, block.norm1.eps)
     towards = torch.randn_like(tokens)
@@ -176,7 +186,7 @@ def _calls(kind: _Kind, block: KernelBlock) -> tuple[dict[Path, Callable[[], obj
         if not block.training:
             with torch.no_grad():
                 return block.with_statistics(tokens, kind.grid, stats=stats)[0]
-        # Handing in the statistics is what all blocks of a stage but the first meet.
+        # All blocks of a stage but the first receive the statistics of their input.
         result = block.with_statistics(tokens, kind.grid, stats=stats)[0]
         result.backward(towards.to(result.dtype))
         tokens.grad = None
@@ -216,7 +226,7 @@ def with_unit_scales(model: Module) -> Module:
 
 
 def _tolerance(tokens: Tensor) -> float:
-    """How far two ways may differ: a few roundings of the type that is multiplied in."""
+    """How far two paths may differ: a few roundings in the type of the products."""
     kind = tokens.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tokens.dtype
     if dtype == torch.float32:

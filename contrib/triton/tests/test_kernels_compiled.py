@@ -10,10 +10,9 @@ import pytest
 
 triton = pytest.importorskip("triton")
 
+from metaformer_triton import mlp, mlp_gradients, moments, stencil, tuning  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
-
-from metaformer.model.lean.triton import mlp, mlp_gradients, moments, stencil, tuning  # noqa: E402
 
 WIDE = {"means", "squares", "mean_out", "rstd_out", "rstds", "sample_means", "factor", "through_rstd", "by_channel"}
 WIDE |= {"by_skip", "sums", "shift", "row_sums", "column_sums", "star_sums", "by_mean", "by_rstd"}
