@@ -1,46 +1,46 @@
-"""Write what `metaformer bench` measured into README.md and docs/performance.md, and draw docs/performance.svg.
+"""Write the results of `metaformer bench` into README.md and docs/performance.md, and draw docs/performance.svg.
 
 python docs/performance_page.py
 
-It reads benchmarks/results/*.json, each written by one `metaformer bench`; `cpu.json` is the README's. Text outside the
-markers is by hand.
+It reads benchmarks/results/*.json, each written by one `metaformer bench`; `cpu.json` is for the README. Text outside
+the markers is written by hand.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metaformer.benchmark.bench import read_result
 from metaformer.benchmark.chart import write_chart
 from metaformer.benchmark.rounds import ratio
-from metaformer.benchmark.tables import told_beside
+from metaformer.benchmark.tables import notes
 
 DOCS = Path(__file__).resolve().parent
 README, PAGE, FIGURE = DOCS.parent / "README.md", DOCS / "performance.md", DOCS / "performance.svg"
 RESULTS = DOCS.parent / "benchmarks" / "results"
 MAIN = "cpu"
 START, END = "<!-- performance: written by docs/performance_page.py -->", "<!-- end of performance -->"
-NOTHING = (
-    "Nothing is measured yet: `metaformer bench --out benchmarks/results/cpu.json`, then `docs/performance_page.py`."
+NO_RESULTS = (
+    "No results yet: run `metaformer bench --out benchmarks/results/cpu.json`, then `docs/performance_page.py`."
 )
 
 Result = Mapping[str, Any]
 
 
 def results() -> dict[str, Result]:
-    """Every committed bench by the name of its file, the README's first."""
+    """Every committed result by the name of its file, the README's first."""
     files = sorted(RESULTS.glob("*.json"), key=lambda file: (file.stem != MAIN, file.stem))
-    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    return {file.stem: read_result(file) for file in files}
 
 
-# --- what the project wants to reach --------------------------------------------------------------------------------
+# --- goals of the project --------------------------------------------------------------------------------
 
 
 def goals(result: Result) -> Iterator[tuple[str, str, list[float | None]]]:
-    """(what, at least, reached in each comparison); nothing where it was not measured. Training and growth have one."""
+    """(goal, threshold, value in each comparison); None if not measured. Training and scaling have one value."""
     compared = [_by_name(comparison) for comparison in result.get("inference", ())]
     yield "default float32 inference / timm, eager", "2.5 ×", [_default(rows) for rows in compared]
     for precision, least in (("bf16", "5 ×"), ("int8", "7 ×")):
@@ -51,29 +51,29 @@ def goals(result: Result) -> Iterator[tuple[str, str, list[float | None]]]:
         yield what, "1.15 ×", [_faster(rows, *pair) for rows in compared]
     shares = [_best(rows, "bf16", "share_of_peak") for rows in compared]
     yield "best bf16 / the limit measured in the same run", "0.90", shares
-    lessons = _by_name(next(iter(result.get("training", ())), {}))
+    training = _by_name(next(iter(result.get("training", ())), {}))
     for words in (", bf16", ", torch.compile, bf16", "", ", torch.compile"):
         baseline = f"timm, channels_last{words}"
         for kind in ("ours", "ours, lean blocks"):
-            said = f"training step, {kind}{words or ', float32'} / timm's"
-            yield f"{said}, speed", "1.3 ×", [_faster(lessons, baseline, f"{kind}{words}")]
-            yield f"{said}, peak memory", "0.7 at most", [_memory(lessons, baseline, f"{kind}{words}")]
-    exponents = [curve["time"]["exponent"] for curve in result.get("growth", ()) if "time" in curve]
-    yield "pooling's growth with the tokens, exponent", "1.05 at most", exponents[:1] or [None]
+            goal = f"training step, {kind}{words or ', float32'} / timm's"
+            yield f"{goal}, speed", "1.3 ×", [_faster(training, baseline, f"{kind}{words}")]
+            yield f"{goal}, peak memory", "0.7 at most", [_memory(training, baseline, f"{kind}{words}")]
+    exponents = [curve["time"]["exponent"] for curve in result.get("scaling", ()) if "time" in curve]
+    yield "pooling's scaling with the tokens, exponent", "1.05 at most", exponents[:1] or [None]
 
 
 def _by_name(section: Result) -> dict[str, Result]:
-    """The rows of a comparison or a lesson."""
+    """The rows of a comparison or a training."""
     return {row["name"]: row for row in section.get("rows", ())}
 
 
 def _default(rows: Mapping[str, Result]) -> float | None:
-    return rows.get("ours, fast, openvino, fp32", {"figures": {}})["figures"].get("ratio")
+    return rows.get("ours, fast, openvino, fp32", {"metrics": {}})["metrics"].get("ratio")
 
 
-def _best(rows: Mapping[str, Result], precision: str, figure: str) -> float | None:
+def _best(rows: Mapping[str, Result], precision: str, metric: str) -> float | None:
     ours = [row for row in rows.values() if row["library"] == "metaformer" and row["precision"] == precision]
-    return max((row["figures"][figure] for row in ours if figure in row["figures"]), default=None)
+    return max((row["metrics"][metric] for row in ours if metric in row["metrics"]), default=None)
 
 
 def _faster(rows: Mapping[str, Result], baseline: str, name: str) -> float | None:
@@ -83,7 +83,7 @@ def _faster(rows: Mapping[str, Result], baseline: str, name: str) -> float | Non
 
 
 def _memory(rows: Mapping[str, Result], baseline: str, name: str) -> float | None:
-    taken = [rows[one]["figures"]["peak_bytes"] for one in (name, baseline) if one in rows and rows[one]["times"]]
+    taken = [rows[one]["metrics"]["peak_bytes"] for one in (name, baseline) if one in rows and rows[one]["times"]]
     return taken[0] / taken[1] if len(taken) == 2 else None
 
 
@@ -97,60 +97,60 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def about(result: Result) -> str:
-    """Where, with what and how it was measured."""
+    """Command, machine, versions and rounds of a result."""
     machine, setting = result["machine"], result["setting"]
-    place = machine["gpu"] if setting["device"] == "cuda" else machine["processor"]
+    place = machine["gpu"] if setting["device"] == "cuda" else machine["cpu"]
     named = ("torch", "timm", "transformers", "openvino", "onnxruntime")
     versions = ", ".join(f"{name} {machine[name]}" for name in named if name in machine)
-    stolen = machine.get("stolen")
-    beside = "" if stolen is None else f" Other programs of the host took {stolen:.1%} of the processor meanwhile."
+    steal = machine.get("steal")
+    beside = "" if steal is None else f" CPU steal time was {steal:.1%}."
     return (
         f"`{result['command']}` on {place}, {setting['threads']} threads ({', '.join(machine['instructions'])}), "
         f"{versions}, commit `{machine['commit']}`, {machine['date']}. Medians of {setting['rounds']} rounds in which "
-        f"everyone has a turn; in brackets the quartiles.{beside}"
+        f"every contender has one turn; quartiles in brackets.{beside}"
     )
 
 
 def speed_table(comparison: Result) -> list[str]:
-    """Everyone who was timed, by precision, the fastest first."""
+    """All timed contenders by precision, the fastest first."""
     order = ("fp32", "bf16", "int8")
-    rows = [row for row in comparison["rows"] if row["figures"].get("ratio")]
-    rows.sort(key=lambda row: (order.index(row["precision"]), -row["figures"]["images_per_second"]))
+    rows = [row for row in comparison["rows"] if row["metrics"].get("ratio")]
+    rows.sort(key=lambda row: (order.index(row["precision"]), -row["metrics"]["images_per_second"]))
     lines = [
-        [row["name"], row["precision"], f"{row['figures']['images_per_second']:,.1f}", _spread(row), _share(row)]
+        [row["name"], row["precision"], f"{row['metrics']['images_per_second']:,.1f}", _spread(row), _share(row)]
         for row in rows
     ]
     return table(("", "precision", "images/s", f"× {comparison['baseline']}", "of the limit"), lines)
 
 
 def _spread(row: Result) -> str:
-    low, high = row["figures"]["quartiles"]
-    return f"{row['figures']['ratio']:.2f} [{low:.2f}, {high:.2f}]"
+    low, high = row["metrics"]["quartiles"]
+    return f"{row['metrics']['ratio']:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _share(row: Result) -> str:
-    share = row["figures"].get("share_of_peak")
+    share = row["metrics"].get("share_of_peak")
     return f"{share:.0%}" if share else "–"
 
 
 def limits(comparison: Result) -> str:
-    """What the matrix product reached."""
+    """The speed of the matrix product."""
     found = (f"{name} {speed:,.0f} GFLOP/s" for name, speed in comparison["peak_gflops"].items())
     return f"The limit is that of a plain 2048³ matrix product in the same rounds: {', '.join(found)}."
 
 
-def training_table(lesson: Result) -> list[str]:
+def training_table(training: Result) -> list[str]:
     """Speed and memory of a step."""
-    rows = [row for row in lesson["rows"] if row["figures"].get("ratio")]
+    rows = [row for row in training["rows"] if row["metrics"].get("ratio")]
     lines = [
-        [row["name"], f"{row['figures']['images_per_second']:,.1f}", _spread(row),
-         f"{row['figures']['peak_bytes'] / 2**20:,.0f} MiB"]
+        [row["name"], f"{row['metrics']['images_per_second']:,.1f}", _spread(row),
+         f"{row['metrics']['peak_bytes'] / 2**20:,.0f} MiB"]
         for row in rows
     ]  # fmt: skip
-    return table(("", "images/s", f"× {lesson['baseline']}", "peak memory"), lines)
+    return table(("", "images/s", f"× {training['baseline']}", "peak memory"), lines)
 
 
-def growth_table(curves: Sequence[Result]) -> list[str]:
+def scaling_table(curves: Sequence[Result]) -> list[str]:
     """Milliseconds over the tokens and the fitted exponents."""
     heads = ("ms with N tokens", *(f"{count:,}" for count in curves[0]["tokens"]), "time ~ N^", "memory ~ N^")
     lines = []
@@ -171,7 +171,7 @@ def start_up_table(rows: Sequence[Result]) -> list[str]:
 
 
 def goals_table(result: Result) -> list[str]:
-    """What was to be reached and what was, a column for each comparison."""
+    """Goals and measured values, one column per comparison."""
     compared = result.get("inference", ())
     heads = [f"{one['model']}, batch {one['batch']}" for one in compared] or ["measured"]
     lines = []
@@ -184,7 +184,7 @@ def goals_table(result: Result) -> list[str]:
 def readme_section(found: Mapping[str, Result]) -> str:
     """The README's block: the first comparison and the figure."""
     if MAIN not in found:
-        return f"{START}\n\n{NOTHING}\n\n{END}"
+        return f"{START}\n\n{NO_RESULTS}\n\n{END}"
     comparison = found[MAIN]["inference"][0]
     title = f"`{comparison['model']}`, {comparison['size']} pixels, batch {comparison['batch']}."
     lines = [f"{title} {about(found[MAIN])} {limits(comparison)}", "", *speed_table(comparison), ""]
@@ -192,8 +192,8 @@ def readme_section(found: Mapping[str, Result]) -> str:
 
 
 def page_section(found: Mapping[str, Result]) -> str:
-    """The page's block: everything that was measured."""
-    lines = [line for name, result in found.items() for line in _part(name, result)] or [NOTHING, ""]
+    """The page's block: all results."""
+    lines = [line for name, result in found.items() for line in _part(name, result)] or [NO_RESULTS, ""]
     return "\n".join([START, "", *lines, END])
 
 
@@ -201,14 +201,15 @@ def _part(name: str, result: Result) -> Iterator[str]:
     yield from (f"## Measured: {name}", "", about(result), "")
     if name == MAIN:
         yield from (f"![Images a second by contender]({FIGURE.name})", "")
-    yield from ("### What was to be reached", "", *goals_table(result), "")
+    yield from ("### Goals", "", *goals_table(result), "")
     for comparison in result.get("inference", ()):
         yield from (f"### Inference: {_title(comparison)}", "", limits(comparison), "", *speed_table(comparison), "")
         yield from _beside(comparison["rows"])
-    for lesson in result.get("training", ()):
-        yield from (f"### Training step: {_title(lesson)}", "", *training_table(lesson), "", *_beside(lesson["rows"]))
+    for training in result.get("training", ()):
+        yield from (f"### Training step: {_title(training)}", "", *training_table(training), "")
+        yield from _beside(training["rows"])
     written: dict[str, tuple[str, Callable[[Any], list[str]]]] = {
-        "growth": ("Growth of one block", growth_table),
+        "scaling": ("Scaling of one block", scaling_table),
         "start_up": ("Start-up", start_up_table),
     }
     for key, (title, write) in written.items():
@@ -221,13 +222,13 @@ def _title(part: Result) -> str:
 
 
 def _beside(rows: Sequence[Result]) -> list[str]:
-    """Why somebody is not in the table."""
-    lines = [f"- {line}" for line in told_beside(rows)]
+    """Notes of the contenders below a table."""
+    lines = [f"- {line}" for line in notes(rows)]
     return [*lines, ""] if lines else []
 
 
 def written(page: str, section: str) -> str:
-    """A page with a fresh section between its markers."""
+    """The page with a new section between its markers."""
     before, rest = page.split(START)
     return before + section + rest.split(END)[1]
 
@@ -238,4 +239,4 @@ if __name__ == "__main__":
         file.write_text(written(file.read_text(encoding="utf-8"), section), encoding="utf-8")
     if MAIN in found:
         write_chart(found[MAIN], FIGURE)
-    print(f"{README.name}, {PAGE.name}: {', '.join(found) or 'nothing measured yet'}")
+    print(f"{README.name}, {PAGE.name}: {', '.join(found) or 'no results yet'}")

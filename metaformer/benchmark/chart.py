@@ -1,4 +1,4 @@
-"""The bar chart of a bench: images/s by contender, the whiskers its quartiles, the machine's limits as lines."""
+"""The bar chart of a bench: images/s by contender, with whiskers for the quartiles and lines for the machine's peak."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from ..render.style import AMBER, BLUE, GREEN, HAIR, INK, MUTED, PURPLE, blank, house_style, save_svg
 
 COLORS = {"metaformer": BLUE, "timm": AMBER, "transformers": GREEN, "torchvision": PURPLE}
-_ROW = 0.24  # inches of a bar and its gap
+_ROW = 0.24  # inches per bar with its gap
 
 
 def write_chart(result: Mapping[str, Any], path: Path) -> Path:
@@ -23,11 +23,11 @@ def write_chart(result: Mapping[str, Any], path: Path) -> Path:
 
 @house_style()
 def speeds(comparison: Mapping[str, Any]) -> Figure:
-    """Precisions from above to below, the fastest of each first; who is not timed is not drawn."""
+    """One group per precision, the fastest contender first; contenders without times are not drawn."""
     groups = {
         precision: sorted(
-            (row for row in comparison["rows"] if row["precision"] == precision and row["figures"].get("ratio")),
-            key=lambda row: -row["figures"]["images_per_second"],
+            (row for row in comparison["rows"] if row["precision"] == precision and row["metrics"].get("ratio")),
+            key=lambda row: -row["metrics"]["images_per_second"],
         )
         for precision in ("fp32", "bf16", "int8")
     }
@@ -47,7 +47,7 @@ def speeds(comparison: Mapping[str, Any]) -> Figure:
 
 
 def _draw(axes: Axes, comparison: Mapping[str, Any], groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> float:
-    """The groups one below the other; the largest number that was drawn."""
+    """Draw the groups one below the other; returns the largest value drawn."""
     place, top, ticks = 0, 1.0, []
     for precision, rows in groups.items():
         ticks.append((place, _heading(comparison, precision)))
@@ -76,20 +76,20 @@ def _heading(comparison: Mapping[str, Any], precision: str) -> str:
 
 
 def _limit(comparison: Mapping[str, Any], precision: str) -> float:
-    """Images/s if every multiply-add ran at the measured peak; 0 where none was measured."""
+    """Images/s if every multiply-add ran at the measured peak; 0 if none was measured."""
     return float(1e9 * comparison["peak_gflops"].get(precision, 0) / (2 * comparison["macs"]))
 
 
 def _bar(axes: Axes, row: Mapping[str, Any], place: int) -> float:
-    """A bar with its number and the quartiles of its ratio as a whisker; where its whisker ends."""
-    figures = row["figures"]
-    speed, ratio = figures["images_per_second"], figures["ratio"]
-    low, high = (speed * quartile / ratio for quartile in figures["quartiles"])
+    """A bar with its value and the quartiles of its ratio as a whisker; returns where the whisker ends."""
+    metrics = row["metrics"]
+    speed, ratio = metrics["images_per_second"], metrics["ratio"]
+    low, high = (speed * quartile / ratio for quartile in metrics["quartiles"])
     axes.barh(place, speed, height=0.72, color=COLORS.get(row["library"], HAIR))
     axes.plot([low, high], [place, place], color=INK, linewidth=1)
     text = f"{speed:,.0f}  ({ratio:.2f} ×)" if speed >= 10 else f"{speed:,.1f}  ({ratio:.2f} ×)"
     axes.annotate(
         text, (max(speed, high), place), xytext=(4, 0), textcoords="offset points", va="center", color=INK,
-        fontsize=8.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},  # the limit's line is behind
+        fontsize=8.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},  # above the line of the limit
     )  # fmt: skip
     return max(speed, high)

@@ -1,7 +1,8 @@
-"""Peers' graphs in the engines, each exported as its own manual has it: model in, a call on one fixed batch out.
+"""Models of other libraries in the engines, each exported as the engine's manual says: a model in, a call on one fixed
+batch out.
 
-What this library puts into the same engines is ``metaformer.compile``'s. Of that only the last step is used here,
-which runs a finished graph: the same settings and threads for all, and the graphs make the difference.
+A finished graph is run by the same code as the graphs of ``metaformer.compile``, with the same settings and threads, so
+that only the graphs differ.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from ..deploy.engines import onnxruntime, openvino
 from ..deploy.precision import available
 from ..errors import InputError, MissingExtraError
 
-Answer = Callable[[], Tensor]
-"""One call on the batch it was made for: scores (B, K)."""
+ScoresCall = Callable[[], Tensor]
+"""A call on one fixed batch: scores (B, K)."""
 
 
 def expect_precision(precision: str, engine: str, device: torch.device) -> None:
-    """``InputError`` where a precision would be another one, or imitated, which is slower than float32."""
+    """``InputError`` if the precision would be replaced by another one or emulated, which is slower than float32."""
     reason = available(precision, engine, device)[1]
     if reason is not None:
         raise InputError(reason.partition(": ")[2])
 
 
-def openvino_call(model: nn.Module, images: Tensor, precision: str, threads: int, calibration: Tensor) -> Answer:
-    """A model traced by OpenVINO for a pair of images, or one, quantized by NNCF; batches go to streams as ours do.
+def openvino_call(model: nn.Module, images: Tensor, precision: str, threads: int, calibration: Tensor) -> ScoresCall:
+    """A model traced by OpenVINO for pairs of images (or one), for int8 quantized by NNCF; run in streams like ours.
 
     Raises:
         MissingExtraError: OpenVINO or NNCF is not installed.
@@ -39,11 +40,11 @@ def openvino_call(model: nn.Module, images: Tensor, precision: str, threads: int
     """
     expect_precision(precision, "openvino", images.device)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracing
-        few = images[: 1 if len(images) % openvino.Runner.PAIR else openvino.Runner.PAIR]
-        graph = openvino.library().convert_model(model, example_input=few, input=[tuple(few.shape)])
+        warnings.simplefilter("ignore")  # of the tracer
+        example = images[: 1 if len(images) % openvino.Runner.PAIR else openvino.Runner.PAIR]
+        graph = openvino.library().convert_model(model, example_input=example, input=[tuple(example.shape)])
     if precision == "int8":
-        graph = _quantized(graph, calibration.split(len(few)))
+        graph = _quantized(graph, calibration.split(len(example)))
     run = openvino.runner(graph, precision, threads)
     return lambda: run(images)[0]
 
@@ -58,15 +59,15 @@ def _quantized(graph: Any, calibration: Sequence[Tensor]) -> Any:
     return nncf.quantize(graph, nncf.Dataset([part.numpy() for part in calibration]))
 
 
-def onnxruntime_call(model: nn.Module, images: Tensor, threads: int) -> Answer:
+def onnxruntime_call(model: nn.Module, images: Tensor, threads: int) -> ScoresCall:
     """A model exported to ONNX by PyTorch, float32.
 
     Raises:
-        MissingExtraError: ONNX Runtime or what writes ONNX files is not installed.
+        MissingExtraError: ONNX Runtime or onnxscript is not installed.
     """
     onnxruntime.library()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own affairs
+        warnings.simplefilter("ignore")  # of the exporter, about its own internals
         program = torch.onnx.export(model, (images,), dynamo=True, verbose=False)
     assert program is not None
     run = onnxruntime.runner(program.model_proto, "fp32", threads)
@@ -75,11 +76,11 @@ def onnxruntime_call(model: nn.Module, images: Tensor, threads: int) -> Answer:
 
 SIDE = 2048
 PRODUCT = 2 * SIDE**3
-"""Operations in a product of two square matrices of ``SIDE``: what a machine's peak is measured by."""
+"""Operations in a product of two square matrices of side ``SIDE``, by which the machine's peak is measured."""
 
 
 def product_call(precision: str, threads: int, device: torch.device) -> Callable[[], object]:
-    """One plain matrix product: PyTorch's for fp32 and bf16, OpenVINO's for int8 on a processor.
+    """One plain matrix product: PyTorch's for fp32 and bf16, OpenVINO's for int8 on a CPU.
 
     Raises:
         MissingExtraError: int8 without OpenVINO.
@@ -93,17 +94,17 @@ def product_call(precision: str, threads: int, device: torch.device) -> Callable
 
 
 def _int8_product(threads: int) -> Callable[[], object]:
-    """uint8 × int8: what quantized layers compute; the input is rounded on the way in, once for each of its numbers."""
+    """uint8 × int8, as in quantized layers. Rounding the input is included, once for each of its numbers."""
     ov = openvino.library()
     from openvino import opset13 as ops
 
-    def rounded(value: Any, levels: int) -> Any:
+    def quantized(value: Any, levels: int) -> Any:
         low, high = (ops.constant(np.float32(end)) for end in (-3, 3))
         return ops.fake_quantize(value, low, high, low, high, levels)
 
     matrix = np.random.default_rng(0).standard_normal((SIDE, SIDE)).astype(np.float32)
     left = ops.parameter([SIDE, SIDE], np.float32)
-    product = ops.matmul(rounded(left, 256), rounded(ops.constant(matrix), 255), False, True)
+    product = ops.matmul(quantized(left, 256), quantized(ops.constant(matrix), 255), False, True)
     compiled = ov.Core().compile_model(ov.Model([product], [left]), "CPU", {"INFERENCE_NUM_THREADS": threads})
     request = compiled.create_infer_request()
     return lambda: request.infer({0: matrix}, share_inputs=True, share_outputs=True)

@@ -1,4 +1,4 @@
-"""Inference: every contender in turns, with the machine's peak measured in the same rounds."""
+"""Inference: all contenders in turns, with the machine's peak measured in the same rounds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..deploy.precision import available
 from ..errors import MissingExtraError
 from .contenders import BASELINE, Contender, Row, checked
 from .engines import PRODUCT, product_call
-from .rounds import Call, Pace, Spread, in_turns, ratio
-from .setting import Tell
+from .rounds import Call, Pace, Spread, Turn, in_turns, ratio
+from .setting import OnStep
 from .trial import Trial
 
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -23,7 +23,7 @@ PRECISIONS = ("fp32", "bf16", "int8")
 
 @dataclass(kw_only=True)
 class Comparison:
-    """Rows of one model at one batch, and what the machine could do."""
+    """Rows of one model at one batch size, and the machine's peak."""
 
     model: str
     batch: int
@@ -32,50 +32,50 @@ class Comparison:
     """For one image."""
     rows: list[Row]
     peaks: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds of a matrix product in each precision, a round after the other."""
+    """Seconds of a matrix product in each round, by precision."""
 
     @property
     def baseline(self) -> str:
-        """Whom the ratios are against: timm as people call it; without it, the first that is timed."""
+        """The contender that ratios are relative to: timm, eager; without it the first that is timed."""
         timed = [row.name for row in self.rows if row.is_timed]
         return BASELINE if BASELINE in timed or not timed else timed[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, with the figures worked out."""
-        worked_out(self.rows, self.baseline, self.batch)
+        """For JSON, with the metrics."""
+        add_metrics(self.rows, self.baseline, self.batch)
         for row in self.rows:
             seconds = self.peaks.get(row.precision)
-            if row.is_timed and seconds and row.library != "torchvision":  # which is another network
-                row.figures["share_of_peak"] = round(share_of_peak(row.times, seconds, self.batch * self.macs), 4)
+            if row.is_timed and seconds and row.library != "torchvision":  # torchvision's is another network
+                row.metrics["share_of_peak"] = round(share_of_peak(row.times, seconds, self.batch * self.macs), 4)
         speeds = {name: PRODUCT / statistics.median(times) / 1e9 for name, times in self.peaks.items() if times}
         peaks = {name: round(speed, 1) for name, speed in speeds.items()}
         return {**asdict(self), "baseline": self.baseline, "peak_gflops": peaks}
 
 
-def worked_out(rows: Sequence[Row], baseline: str, batch: int) -> None:
-    """Write images/s and how many times faster than the baseline into the rows that are timed."""
+def add_metrics(rows: Sequence[Row], baseline: str, batch: int) -> None:
+    """Write images/s and the speed relative to the baseline into the rows that are timed."""
     against = next((row.times for row in rows if row.name == baseline and row.is_timed), None)
     for row in rows:
         if row.is_timed:
-            row.figures["images_per_second"] = round(batch / statistics.median(row.times), 2)
+            row.metrics["images_per_second"] = round(batch / statistics.median(row.times), 2)
             if against:
                 faster = ratio(against, row.times)
-                row.figures["ratio"] = round(faster.median, 4)
-                row.figures["quartiles"] = [round(faster.low, 4), round(faster.high, 4)]
+                row.metrics["ratio"] = round(faster.median, 4)
+                row.metrics["quartiles"] = [round(faster.low, 4), round(faster.high, 4)]
 
 
 def share_of_peak(times: Sequence[float], product: Sequence[float], macs: int) -> float:
-    """Operations a second over those of a plain matrix product in the same round, 2·MACs in a call."""
+    """Operations per second relative to a plain matrix product in the same round; a call has 2·MACs operations."""
     return Spread.of([2 * macs / spent / (PRODUCT / peak) for spent, peak in zip(times, product, strict=True)]).median
 
 
-def compare(trial: Trial, contenders: Sequence[Contender], pace: Pace, tell: Tell) -> Iterator[Comparison]:
-    """The comparison after each finished round; contenders that cannot take part are rows too."""
+def compare(trial: Trial, contenders: Sequence[Contender], pace: Pace, on_step: OnStep) -> Iterator[Comparison]:
+    """The comparison after each finished round. Contenders that cannot take part have a row too."""
     torch.compiler.reset()
     calls: dict[str, Call] = {}
     rows = []
     for contender in contenders:
-        tell(f"builds {contender.name}")
+        on_step(f"building {contender.name}")
         row, call = checked(contender, trial)
         rows.append(row)
         if call is not None:
@@ -85,8 +85,8 @@ def compare(trial: Trial, contenders: Sequence[Contender], pace: Pace, tell: Tel
         model=trial.name, batch=trial.batch, size=trial.size, macs=trial.macs, rows=rows, peaks={n: [] for n in peaks}
     )
     named = {f"peak {name}": call for name, call in peaks.items()}
-    for turns in in_turns({**named, **calls}, pace, finish=finish_of(trial.device), tell=tell):
-        take_down(rows, turns)
+    for turns in in_turns({**named, **calls}, pace, finish=finish_of(trial.device), on_turn=on_step):
+        add_round(rows, turns)
         for name in peaks:
             spent = turns.get(f"peak {name}")
             if isinstance(spent, float):
@@ -96,29 +96,29 @@ def compare(trial: Trial, contenders: Sequence[Contender], pace: Pace, tell: Tel
         yield result
 
 
-def take_down(rows: Sequence[Row], turns: Mapping[str, float | Exception]) -> None:
-    """Write a round into the rows; who raised gives up."""
+def add_round(rows: Sequence[Row], turns: Mapping[str, Turn]) -> None:
+    """Add the times of a round to the rows; a row whose call raised has failed."""
     for row in rows:
         turn = turns.get(row.name)
         if isinstance(turn, Exception):
-            row.gives_up(turn)
+            row.fail(turn)
         elif turn is not None:
             row.times.append(turn)
 
 
 def _peaks(trial: Trial) -> dict[str, Call]:
-    """A product for each precision that the machine has instructions for."""
+    """A matrix product for each precision that the machine has instructions for."""
     found: dict[str, Call] = {}
     for precision in PRECISIONS:
         if precision == "bf16" and available("bf16", "torch", trial.device)[1]:
             continue
         if precision == "int8" and trial.device.type != "cpu":
             continue
-        with suppress(MissingExtraError):  # the rows of its engine say so
+        with suppress(MissingExtraError):  # the rows of this engine name the missing package
             found[precision] = product_call(precision, trial.threads, trial.device)
     return found
 
 
 def finish_of(device: torch.device) -> Call:
-    """What waits for a device; a processor is done when it returns."""
+    """The call that waits for a device; calls on a CPU have finished when they return."""
     return torch.cuda.synchronize if device.type == "cuda" else lambda: None

@@ -1,7 +1,7 @@
-"""Who is faster? Calls in turns, round after round, and what their times say.
+"""Times of several calls, measured in turns, and the statistics of these times.
 
-What else a machine does falls on everyone alike when all take turns, so a figure is never one time alone but the median
-over the rounds of a ratio of two times of the same round.
+Other load on the machine slows all calls alike if they take turns. So a comparison is never made between two single
+times, but is the median over the rounds of the ratio of two times of the same round.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from dataclasses import dataclass
 Call = Callable[[], object]
 Seconds = float
 Turn = Seconds | Exception
-"""How long one call took, or why it failed."""
+"""The time of one call, or the exception that it raised."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How the turns are taken."""
+    """How many rounds there are, and how long a turn takes."""
 
     rounds: int
     warm_up: int = 2
     """Rounds before them that are not counted: engines choose kernels, compilers compile."""
-    least: Seconds = 0.2
+    min_seconds: Seconds = 0.2
     """A turn repeats a short call until about so long has passed."""
     pause: Seconds = 0.02
-    """Before each turn: idle threads of the one before spin a while before they sleep, and would take the cores."""
+    """Before each turn: idle threads of the previous engine spin for a while before they sleep and use the cores."""
 
     @property
     def total(self) -> int:
-        """Rounds with those of the warm-up."""
+        """Rounds including the warm-up."""
         return self.rounds + self.warm_up
 
 
@@ -41,32 +41,33 @@ def in_turns(
     pace: Pace,
     *,
     finish: Call = lambda: None,
-    tell: Callable[[str], None] = lambda name: None,
+    on_turn: Callable[[str], None] = lambda name: None,
 ) -> Iterator[dict[str, Turn]]:
-    """Each round's times by name: every call has one turn, and every second round goes backwards.
+    """The times of each round by name. Every call has one turn in a round; the order is reversed every second round.
 
-    A call that raises is in its round with the exception and in none after it; warm-up rounds hold such failures only.
-    ``finish`` waits for what a call has set going (a GPU); ``tell`` hears who is next.
+    A call that raises has the exception in this round and takes part in no later one; warm-up rounds yield only such
+    failures. ``finish`` waits for asynchronous work (a GPU). ``on_turn`` is called with the name before each turn.
     """
-    going, repeats = dict(calls), dict.fromkeys(calls, 1)
+    remaining, repeats = dict(calls), dict.fromkeys(calls, 1)
     for number in range(-pace.warm_up, pace.rounds):
         turns: dict[str, Turn] = {}
-        for name in list(going) if number % 2 == 0 else list(reversed(going)):
-            tell(name)
+        for name in list(remaining) if number % 2 == 0 else list(reversed(remaining)):
+            on_turn(name)
             time.sleep(pace.pause)
             try:
-                turns[name] = spent = _turn(going[name], repeats[name], finish, again=number >= 0 and pace.least > 0)
-            except Exception as error:  # whatever a library raises is that contender's result
+                warm = number >= 0 and pace.min_seconds > 0
+                turns[name] = spent = _turn(remaining[name], repeats[name], finish, warm=warm)
+            except Exception as error:  # any exception of a library is the result of its contender
                 turns[name] = error
-                del going[name]
+                del remaining[name]
             else:
-                repeats[name] = repeats[name] if number >= 0 else _repeats(spent, pace.least)
+                repeats[name] = repeats[name] if number >= 0 else _repeats(spent, pace.min_seconds)
         yield {name: turn for name, turn in turns.items() if number >= 0 or isinstance(turn, Exception)}
 
 
-def _turn(call: Call, repeats: int, finish: Call, *, again: bool) -> Seconds:
-    """Mean time of ``repeats`` calls; one before them, ``again``, brings the weights back into the cache."""
-    if again:
+def _turn(call: Call, repeats: int, finish: Call, *, warm: bool) -> Seconds:
+    """Mean time of ``repeats`` calls. ``warm`` makes an uncounted call first, to load the weights into the cache."""
+    if warm:
         call()
         finish()
     start = time.perf_counter()
@@ -76,8 +77,9 @@ def _turn(call: Call, repeats: int, finish: Call, *, again: bool) -> Seconds:
     return (time.perf_counter() - start) / repeats
 
 
-def _repeats(spent: Seconds, least: Seconds) -> int:
-    return max(1, min(100, math.ceil(least / max(spent, 1e-6))))
+def _repeats(spent: Seconds, min_seconds: Seconds) -> int:
+    """How many calls of this duration fill a turn; 100 at most, since the first call may be timed as almost zero."""
+    return max(1, min(100, math.ceil(min_seconds / max(spent, 1e-6))))
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,13 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
         """Of at least one value."""
-        several = values if len(values) > 1 else [*values, *values]
+        several = values if len(values) > 1 else [*values, *values]  # ``quantiles`` wants two
         low, median, high = statistics.quantiles(several, n=4, method="inclusive")
         return cls(median, low, high)
 
 
 def ratio(baseline: Sequence[Seconds], times: Sequence[Seconds]) -> Spread:
-    """How many times faster than the baseline, of the same rounds: above 1 the baseline is slower."""
+    """The speed relative to the baseline in the same rounds: above 1 is faster than the baseline."""
     return Spread.of([theirs / ours for theirs, ours in zip(baseline, times, strict=True)])
 
 
@@ -109,11 +111,12 @@ class PowerLaw:
     error: float
 
     @classmethod
-    def fitted(cls, x: Sequence[float], y: Sequence[float]) -> PowerLaw:
+    def fit(cls, x: Sequence[float], y: Sequence[float]) -> PowerLaw:
         """By least squares between the logarithms of at least three pairs."""
-        across, up = [math.log(value) for value in x], [math.log(value) for value in y]
-        slope, intercept = statistics.linear_regression(across, up)
-        residuals = sum((b - intercept - slope * a) ** 2 for a, b in zip(across, up, strict=True))
-        middle = statistics.fmean(across)
-        variance = residuals / (len(across) - 2) / sum((a - middle) ** 2 for a in across)
+        log_x, log_y = [math.log(value) for value in x], [math.log(value) for value in y]
+        slope, intercept = statistics.linear_regression(log_x, log_y)
+        residuals = sum((b - intercept - slope * a) ** 2 for a, b in zip(log_x, log_y, strict=True))
+        mean = statistics.fmean(log_x)
+        # Two parameters are fitted, so n - 2 degrees of freedom are left.
+        variance = residuals / (len(log_x) - 2) / sum((a - mean) ** 2 for a in log_x)
         return cls(slope, math.sqrt(variance))

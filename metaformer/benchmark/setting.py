@@ -1,4 +1,4 @@
-"""What a bench is asked to measure."""
+"""The options of a benchmark."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from ..records import Record
 from .rounds import Pace
 
-SECTIONS = ("inference", "training", "growth", "start-up")
+SECTIONS = ("inference", "training", "scaling", "start-up")
 
-Tell = Callable[[str], None]
-"""Hears what is being done, one call of it for each turn and each thing built."""
+OnStep = Callable[[str], None]
+"""Called with a description before each step: a model is built, a contender has its turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Setting(Record):
     """The same for all sections."""
 
     models: tuple[str, ...] = ("poolformer_s12",)
-    """Rows of the zoo. Each is measured at the first batch size, the first of them at every batch size."""
+    """Model names. Each is measured at the first batch size, the first of them at every batch size."""
     batch_sizes: tuple[int, ...] = (8,)
     size: int = 224
     """Side of the images in pixels."""
@@ -29,9 +29,9 @@ class Setting(Record):
     peers: bool = True
     """Whether other libraries take part."""
     compilers: bool = True
-    """Whether what Inductor compiles takes part, in the first comparison and in training."""
+    """Whether contenders compiled by Inductor take part, in the first comparison and in training."""
     quick: bool = False
-    """Two rounds, short turns and nothing that is compiled: does it run? Its figures mean little."""
+    """Two rounds of short turns without compilers, to see whether everything runs. The times mean little."""
 
     def check(self) -> None:
         """Numbers in range."""
@@ -44,13 +44,13 @@ class Setting(Record):
 
     @property
     def compiles(self) -> bool:
-        """Whether anything is compiled by Inductor."""
+        """Whether Inductor compiles anything."""
         return self.compilers and not self.quick
 
     @property
     def pace(self) -> Pace:
-        """How turns are taken."""
-        return Pace(rounds=2, warm_up=1, least=0.0) if self.quick else Pace(rounds=self.rounds)
+        """Rounds and turns."""
+        return Pace(rounds=2, warm_up=1, min_seconds=0.0) if self.quick else Pace(rounds=self.rounds)
 
     @property
     def cells(self) -> list[tuple[str, int]]:

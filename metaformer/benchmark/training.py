@@ -1,4 +1,4 @@
-"""Training: one step of forward, backward and AdamW, ours and timm's under the same loop; time, peak memory, losses."""
+"""Training: one step of forward, backward and AdamW, ours and timm's in the same loop; time, peak memory, losses."""
 
 from __future__ import annotations
 
@@ -14,69 +14,60 @@ import torch
 from torch import Tensor, nn
 
 from ..model.lean.blocks import with_lean_blocks
-from .contenders import Row, with_compiler
+from .contenders import Entry, Row, with_compiler
 from .engines import expect_precision
-from .inference import finish_of, take_down, worked_out
-from .memory import peak_bytes, standing_bytes
+from .inference import add_metrics, add_round, finish_of
+from .memory import peak_bytes, tensor_bytes
 from .rounds import Pace, in_turns
-from .setting import Tell
+from .setting import OnStep
 from .trial import Trial
 
 BASELINE = "timm, channels_last"
 LEARNING_RATE = 1e-4
 STEPS = 3
-"""Whose losses are compared: the second and the third tell of the gradients."""
+"""Steps whose losses are compared. The first depends on the forward pass alone, the others on the gradients too."""
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.05}
-"""How far a loss may be off its reference, as a share of it."""
+"""The largest relative difference between a loss and its reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learner:
-    """A model of one library that is trained."""
+class TrainingContender(Entry):
+    """One that is trained."""
 
-    name: str
-    library: str
-    engine: str
-    precision: str
-    layout: str
-    choice: Callable[[Trial], nn.Module]
+    model: Callable[[Trial], nn.Module]
     head: str
-    """Which of our models has its losses."""
-
-
-def _lean(trial: Trial) -> nn.Module:
-    return with_lean_blocks(trial.ours)
+    """Which of our models must have the same losses: the one with the ``original`` head or with ``timm``'s."""
 
 
 _KINDS: tuple[tuple[str, str, Callable[[Trial], nn.Module], str], ...] = (
     ("ours", "metaformer", lambda trial: trial.ours, "original"),
-    ("ours, lean blocks", "metaformer", _lean, "original"),
+    ("ours, lean blocks", "metaformer", lambda trial: with_lean_blocks(trial.ours), "original"),
     (BASELINE, "timm", lambda trial: trial.timm, "timm"),
 )
 """Name, library, model and head."""
 
 
-def learners(*, peers: bool = True, compilers: bool = True) -> list[Learner]:
+def training_contenders(*, peers: bool = True, compilers: bool = True) -> list[TrainingContender]:
     """Ours and timm's, eager and compiled, in float32 and under autocast to bfloat16."""
     engines = ("eager", "torch.compile") if compilers else ("eager",)
     return [
-        Learner(
+        TrainingContender(
             name=name + (", torch.compile" if engine != "eager" else "") + (", bf16" if precision == "bf16" else ""),
             library=library,
             engine=engine,
             precision=precision,
             layout="channels_last",
-            choice=choice,
+            model=model,
             head=head,
         )
         for precision, engine in product(("fp32", "bf16"), engines)
-        for name, library, choice, head in _KINDS
+        for name, library, model, head in _KINDS
         if peers or library == "metaformer"
     ]
 
 
 class Step:
-    """One training step on a trial's images; a call makes it and gives the loss before it."""
+    """One training step on a trial's images. Calling it updates the model and returns the loss before the update."""
 
     def __init__(self, model: nn.Module, trial: Trial, precision: str, *, compiled: bool = False) -> None:
         self.trial = trial
@@ -84,7 +75,9 @@ class Step:
         self.images = trial.images.contiguous(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE, fused=True)
         self._autocast = precision == "bf16"
-        self._forward: Any = with_compiler(self.model, trial.device, learns=True) if compiled else self.model
+        self._forward: Callable[[Tensor], Tensor] = (
+            with_compiler(self.model, trial.device, trains=True) if compiled else self.model
+        )
 
     def __call__(self) -> Tensor:
         """Forward, backward, update."""
@@ -96,16 +89,16 @@ class Step:
         return loss.detach()
 
     def peak(self) -> int:
-        """Bytes at the step's peak: weights, the optimizer's state, and what the step takes beyond them."""
-        self.optimizer.zero_grad(set_to_none=True)
+        """Peak bytes of the step: weights, the optimizer's state, and the peak of the call beyond them."""
+        self.optimizer.zero_grad(set_to_none=True)  # gradients belong to the call's peak, not to the memory before it
         state = [value for values in self.optimizer.state.values() for value in values.values()]
-        standing = standing_bytes([*self.model.parameters(), *self.model.buffers(), *state])
-        return standing + peak_bytes(self, self.trial.device)
+        before = tensor_bytes([*self.model.parameters(), *self.model.buffers(), *state])
+        return before + peak_bytes(self, self.trial.device)
 
 
 @dataclass(kw_only=True)
-class Lesson:
-    """Rows of one model at one batch."""
+class TrainingResult:
+    """Rows of one model at one batch size."""
 
     model: str
     batch: int
@@ -114,54 +107,52 @@ class Lesson:
     baseline: str = BASELINE
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, with the figures worked out."""
+        """For JSON, with the metrics."""
         timed = [row.name for row in self.rows if row.is_timed]
         if timed and self.baseline not in timed:
             self.baseline = timed[0]
-        worked_out(self.rows, self.baseline, self.batch)
+        add_metrics(self.rows, self.baseline, self.batch)
         return asdict(self)
 
 
-def learn(trial: Trial, chosen: Sequence[Learner], pace: Pace, tell: Tell) -> Iterator[Lesson]:
-    """The lesson after each finished round."""
+def measure_training(
+    trial: Trial, contenders: Sequence[TrainingContender], pace: Pace, on_step: OnStep
+) -> Iterator[TrainingResult]:
+    """The result after each finished round."""
     torch.compiler.reset()
-    result, steps = Lesson(model=trial.name, batch=trial.batch, size=trial.size), {}
-    for learner in chosen:
-        tell(f"builds {learner.name}")
-        row, step = _checked(learner, trial)
+    result, steps = TrainingResult(model=trial.name, batch=trial.batch, size=trial.size), {}
+    for contender in contenders:
+        on_step(f"building {contender.name}")
+        row, step = _checked(contender, trial)
         result.rows.append(row)
         if step is not None:
             steps[row.name] = step
-    for turns in in_turns(steps, pace, finish=finish_of(trial.device), tell=tell):
-        take_down(result.rows, turns)
+    for turns in in_turns(steps, pace, finish=finish_of(trial.device), on_turn=on_step):
+        add_round(result.rows, turns)
         yield result
 
 
-def _checked(learner: Learner, trial: Trial) -> tuple[Row, Step | None]:
-    """A learner's row with its peak memory, and its step if its first losses are right."""
-    row = Row(**{name: getattr(learner, name) for name in ("name", "library", "engine", "precision", "layout")})
+def _checked(contender: TrainingContender, trial: Trial) -> tuple[Row, Step | None]:
+    """A contender's row with its peak memory, and its step if its first losses equal the reference's."""
+    row = Row.of(contender)
     try:
-        expect_precision(learner.precision, "torch", trial.device)
+        expect_precision(contender.precision, "torch", trial.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            step = Step(learner.choice(trial), trial, learner.precision, compiled=learner.engine != "eager")
+            step = Step(contender.model(trial), trial, contender.precision, compiled=contender.engine != "eager")
             losses = [float(step()) for _ in range(STEPS)]
-            row.figures["peak_bytes"] = step.peak()
-        row.difference = furthest(losses, _reference(trial, learner.head))
-    except Exception as error:  # whatever a library raises is that learner's result
-        row.gives_up(error)
+            row.metrics["peak_bytes"] = step.peak()
+        row.difference = largest_difference(losses, _reference(trial, contender.head))
+    except Exception as error:  # any exception of a library is the result of its contender
+        row.fail(error)
         return row, None
-    limit = TOLERANCE[learner.precision]
-    if not row.difference <= limit:  # neither is "not a number"
-        row.state, row.note = "wrong", f"losses off by {row.difference:.2g}, {learner.precision} allows {limit:g}"
-        return row, None
-    return row, step
+    return row, step if row.is_within(TOLERANCE, "losses off by") else None
 
 
-def furthest(losses: Sequence[float], reference: Sequence[float]) -> float:
-    """The largest difference as a share of the reference; not a number where a loss is none."""
+def largest_difference(losses: Sequence[float], reference: Sequence[float]) -> float:
+    """The largest relative difference; NaN if a loss is NaN."""
     shares = [abs(loss - right) / abs(right) for loss, right in zip(losses, reference, strict=True)]
-    return math.nan if any(map(math.isnan, shares)) else max(shares)
+    return math.nan if any(map(math.isnan, shares)) else max(shares)  # ``max`` alone may pass over a NaN
 
 
 def _reference(trial: Trial, head: str) -> list[float]:

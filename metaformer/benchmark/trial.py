@@ -1,13 +1,13 @@
-"""One model at one batch: the images, and the models of every library with the same weights in them.
+"""One model at one batch size: the images, and the model in every library with the same weights.
 
-B images of ``size`` × ``size``. Weights are drawn so that every part counts: as they are initialized, LayerScale
-would hide what the blocks compute, and a wrong answer would look right.
+B images of ``size`` × ``size``. The weights are random such that every part matters: with LayerScale at its small
+initial value, a block could be wrong and the scores would still look right.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -23,23 +23,23 @@ from ..weights.translate import to_layout
 
 
 class Trial:
-    """What contenders share; models are built when first asked for, in evaluation mode, and must not be changed."""
+    """What contenders share. Models are built on first access, in evaluation mode, and must not be modified."""
 
     def __init__(self, name: str, spec: AnySpec, *, batch: int, size: int, threads: int, device: torch.device) -> None:
         self.name, self.batch, self.size, self.threads, self.device = name, batch, size, threads, device
         self.spec = spec.with_changes(img_size=(size, size), drop_path_rate=0.0)
-        draw = torch.Generator().manual_seed(0)
-        self.images = random_images(batch, spec.in_chans, size, draw).to(device)
-        self.labels = torch.randint(max(spec.num_classes, 1), (batch,), generator=draw).to(device)
-        self.calibration = random_images(16, spec.in_chans, size, draw)
+        generator = torch.Generator().manual_seed(0)
+        self.images = random_images(batch, spec.in_chans, size, generator).to(device)
+        self.labels = torch.randint(max(spec.num_classes, 1), (batch,), generator=generator).to(device)
+        self.calibration = random_images(16, spec.in_chans, size, generator)
         self.losses: dict[str, list[float]] = {}
         """Of the first training steps, by head."""
-        self._answers: dict[str, Tensor] = {}
+        self._scores: dict[str, Tensor] = {}
 
     @cached_property
     def ours(self) -> Model:
-        """The library's own."""
-        return varied(create_model(self.spec)).eval().to(self.device)
+        """This library's model."""
+        return randomized(create_model(self.spec)).eval().to(self.device)
 
     @cached_property
     def macs(self) -> int:
@@ -48,8 +48,8 @@ class Trial:
 
     @cached_property
     def with_timm_head(self) -> Model:
-        """Ours with the final norm where timm's MetaFormer has it: what timm's answers are compared with."""
-        if not isinstance(self.timm, MetaFormer) or not isinstance(self.spec, ModelSpec):
+        """Ours with the final norm where timm's MetaFormer has it: the reference for timm's scores."""
+        if not isinstance(self.timm, MetaFormer):
             return self.ours
         twin = create_model(self.spec, timm_head=True)
         weights = self.ours.state_dict().items()
@@ -70,17 +70,17 @@ class Trial:
 
     @cached_property
     def transformers(self) -> nn.Module:
-        """transformers' PoolFormer, which has the first paper's sizes and no other mixer."""
+        """transformers' PoolFormer: the sizes of the first paper, and pooling only."""
         try:
             from transformers import PoolFormerConfig, PoolFormerForImageClassification
         except ImportError:
             raise InputError("transformers is not installed: pip install transformers") from None
-        if not self.name.startswith("poolformer_") or not isinstance(self.spec, ModelSpec):
+        if not self.name.startswith("poolformer_"):
             raise InputError(f"transformers has no model of its own for {self.name}")
-        stages = self.spec.stages
-        told: Any = {"num_labels": self.spec.num_classes, "num_channels": self.spec.in_chans}
-        depths, widths = [stage.depth for stage in stages], [stage.width for stage in stages]
-        theirs = PoolFormerForImageClassification(PoolFormerConfig(depths=depths, hidden_sizes=widths, **told))
+        spec = cast(ModelSpec, self.spec)  # all models of this name are
+        sizes: Any = {"num_labels": spec.num_classes, "num_channels": spec.in_chans}  # unknown to its annotations
+        depths, widths = [stage.depth for stage in spec.stages], [stage.width for stage in spec.stages]
+        theirs = PoolFormerForImageClassification(PoolFormerConfig(depths=depths, hidden_sizes=widths, **sizes))
         theirs.load_state_dict(to_layout(self.ours, "huggingface"))
         return theirs.eval().to(self.device)
 
@@ -88,34 +88,36 @@ class Trial:
         """Ours, eager and in float32, with the ``head`` of a contender's model: ``original`` or ``timm``."""
         return self.with_timm_head if head == "timm" else self.ours
 
-    def answers(self, head: str) -> Tensor:
-        """The scores (B, K) that a contender has to give."""
-        if head not in self._answers:
-            model = self.reference(head)  # built outside: what is made in inference mode can never be traced or learn
+    def expected_scores(self, head: str) -> Tensor:
+        """The right scores (B, K)."""
+        if head not in self._scores:
+            model = self.reference(
+                head
+            )  # built first: a model made in inference mode can neither be traced nor trained
             with torch.inference_mode():
-                self._answers[head] = model(self.images).float().cpu()
-        return self._answers[head]
+                self._scores[head] = model(self.images).float().cpu()
+        return self._scores[head]
 
 
-def random_images(count: int, channels: int, size: int, draw: torch.Generator) -> Tensor:
-    """Noise on a color, another one for each: of noise alone all scores are alike, and one would pass for another."""
-    colors = torch.randn(count, channels, 1, 1, generator=draw)
-    return colors + 0.5 * torch.randn(count, channels, size, size, generator=draw)
+def random_images(count: int, channels: int, size: int, generator: torch.Generator) -> Tensor:
+    """Noise on a random color per image: scores of pure noise are almost equal, so mixed-up images would not show."""
+    colors = torch.randn(count, channels, 1, 1, generator=generator)
+    return colors + 0.5 * torch.randn(count, channels, size, size, generator=generator)
 
 
-def varied(model: Any) -> Any:
-    """Every weight drawn anew: matrices keep the size of the signal, scales stand near 1, shifts near 0."""
-    draw = torch.Generator().manual_seed(1)
+def randomized(model: Model) -> Model:
+    """The model with random weights: matrices keep the size of the signal, scales are near 1, shifts near 0."""
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim >= 2:
-                parameter.normal_(std=parameter[0].numel() ** -0.5, generator=draw)
+                parameter.normal_(std=parameter[0].numel() ** -0.5, generator=generator)
             else:
-                parameter.normal_(mean=0.0 if name.endswith("bias") else 1.0, std=0.1, generator=draw)
+                parameter.normal_(mean=0.0 if name.endswith("bias") else 1.0, std=0.1, generator=generator)
     return model
 
 
 def _any_size(name: str) -> bool:
-    """Whether timm's model takes images of every size; the others must be told."""
+    """Whether timm's model takes images of any size; others need ``img_size``."""
     published = timm.get_pretrained_cfg(name)
     return published is None or not published.fixed_input_size

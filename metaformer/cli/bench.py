@@ -1,4 +1,4 @@
-"""``metaformer bench``: how fast, against whom, and how near to what the machine can do; torch is imported inside."""
+"""``metaformer bench``: speed compared with other libraries and with the machine's peak; torch is imported inside."""
 
 from __future__ import annotations
 
@@ -13,72 +13,73 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from .flags import command_line, option, switch
 
 QUIET = 0.02
-"""A host that takes more of a virtual machine's time moves single ratios by more than what is to be measured."""
+"""The share of CPU steal time above which ratios vary by more than the differences to be measured."""
 
 
 def bench(
     *sections: Annotated[
-        Literal["inference", "training", "growth", "start-up", "all"], Parameter(help="What to measure [default: all].")
+        str, Parameter(help="What to measure: inference, training, scaling, start-up [default: all].")
     ],
     model: Annotated[
         tuple[str, ...],
-        option("Rows of the zoo; what is not inference takes the first.", consume_multiple=True, negative=()),
+        option("Model names; sections other than inference measure the first.", consume_multiple=True, negative=()),
     ] = ("poolformer_s12",),
     batch_size: Annotated[
         tuple[int, ...],
-        option("Images at a time; the first model is measured at each.", consume_multiple=True, negative=()),
+        option("Images per batch; the first model is measured at each size.", consume_multiple=True, negative=()),
     ] = (8,),
     size: Annotated[int, option("Side of the images in pixels.")] = 224,
-    rounds: Annotated[int, option("In each of them everyone has a turn.")] = 15,
-    threads: Annotated[int, option("Of every engine.")] = 2,
-    device: Annotated[Literal["auto", "cpu", "cuda"], option("Where to compute.")] = "cpu",
+    rounds: Annotated[int, option("Rounds; every contender has one turn in each.")] = 15,
+    threads: Annotated[int, option("CPU threads of every engine.")] = 2,
+    device: Annotated[Literal["auto", "cpu", "cuda"], option("Device.")] = "cpu",
     peers: Annotated[bool, option("Measure timm, transformers and torchvision too.")] = True,
     compilers: Annotated[
-        bool, option("Let what Inductor compiles, minutes a model, take part in the first comparison and training.")
+        bool,
+        option("Include what Inductor compiles (minutes per model) in the first comparison and in training."),
     ] = True,
     out: Annotated[
-        Path, option("The JSON file, written after every round; the bar chart lies beside it as SVG.")
+        Path, option("The JSON file, written after every round; the bar chart is written beside it as SVG.")
     ] = Path("bench.json"),
-    quick: Annotated[bool, switch("Two short rounds, nothing compiled: does it run?")] = False,
+    quick: Annotated[bool, switch("Two short rounds without compilers, to see whether it runs.")] = False,
 ) -> None:
-    """Measure speed and memory, in turns with the other libraries, and the machine's own limit in the same rounds.
+    """Measure speed and memory in turns with other libraries, and the machine's peak in the same rounds.
 
-    Ratios are medians over the rounds. Whoever answers wrongly is not timed. Nothing else should run meanwhile.
+    Ratios are medians over the rounds. Implementations whose outputs differ are not timed. No other program should run.
     """
-    from ..benchmark.bench import bench as measured
+    from ..benchmark.bench import bench as run_bench
     from ..benchmark.chart import write_chart
     from ..benchmark.setting import Setting
-    from ..benchmark.tables import tables, told_beside
+    from ..benchmark.tables import notes, tables
 
     setting = Setting(
         models=model, batch_sizes=batch_size, size=size, rounds=rounds, threads=threads, device=device, peers=peers,
         compilers=compilers, quick=quick,
     )  # fmt: skip
     with _Bar() as bar:
-        result = measured(setting, sections, out, bar, _without_out(command_line.get()))
+        result = run_bench(setting, sections, out, bar, _without_out(command_line.get()))
     console = Console(highlight=False)
     wide = Console(highlight=False, width=max(console.width, 110))
     for table, rows in tables(result):
         wide.print(table)
-        for line in told_beside(rows):
+        for line in notes(rows):
             console.print(line, style="yellow", markup=False, soft_wrap=True)
         console.print()
-    if (stolen := result["machine"].get("stolen") or 0) > QUIET:
-        console.print(f"others took {stolen:.0%} of this machine's processor meanwhile: measure again", style="yellow")
+    if (steal := result["machine"].get("steal") or 0) > QUIET:
+        console.print(f"CPU steal time was {steal:.0%}; measure again when the host is less busy", style="yellow")
     written = [out, *([write_chart(result, out.with_suffix(".svg"))] if "inference" in result else [])]
     for path in written:
         console.print(f"written to {path}", markup=False, soft_wrap=True)
 
 
 def _without_out(command: str) -> str:
-    """A command without the file it writes to: whoever repeats it has another."""
+    """The command without --out, which does not change what is measured."""
     words = shlex.split(command)
     before = ["", *words]
     return shlex.join(word for last, word in zip(before, words, strict=False) if "--out" not in (last, word[:5]))
 
 
 class _Bar:
-    """A bar with the time left for each section, on standard error and on terminals only; a line each elsewhere."""
+    """A progress bar with the remaining time of a section, on stderr. Without a terminal: one line per section."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -102,14 +103,14 @@ class _Bar:
         self._progress.stop()
 
     def section(self, title: str, steps: int) -> None:
-        """A new bar in the place of the one before."""
+        """Replace the bar by a new one."""
         if self._task is not None:
             self._progress.remove_task(self._task)
         if not self._console.is_terminal:
             self._console.print(title, markup=False)
         self._task = self._progress.add_task(title, total=steps, doing="")
 
-    def step(self, doing: str) -> None:
-        """One step further."""
+    def step(self, description: str) -> None:
+        """Advance by one step."""
         assert self._task is not None
-        self._progress.update(self._task, advance=1, doing=doing)
+        self._progress.update(self._task, advance=1, doing=description)

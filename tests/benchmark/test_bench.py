@@ -1,4 +1,4 @@
-"""``metaformer bench`` from the words to the file, tables and chart, with a small model and two rounds."""
+"""``metaformer bench`` from the command line to the file, tables and chart, with a small model and two rounds."""
 
 import json
 import shutil
@@ -11,21 +11,23 @@ import pytest
 import torch
 from dense_models import pyramid_spec
 from rich.console import Console
-from toys import CPU, PACE, eager, made_up, toy_trial
+from toys import CPU, PACE, eager, fabricated, toy_trial
 
 from metaformer.benchmark import bench as benches
-from metaformer.benchmark import growth
+from metaformer.benchmark import scaling
+from metaformer.benchmark.bench import read_result
 from metaformer.benchmark.chart import speeds
-from metaformer.benchmark.growth import block_call, grow
 from metaformer.benchmark.inference import compare
-from metaformer.benchmark.machine import instructions, machine, processor_time, stolen_share
+from metaformer.benchmark.machine import cpu_ticks, instructions, machine, steal_share
 from metaformer.benchmark.memory import peak_bytes
+from metaformer.benchmark.scaling import MIXERS, block_call, measure_scaling
 from metaformer.benchmark.setting import Setting
 from metaformer.benchmark.start_up import as_dicts, process, start_up
-from metaformer.benchmark.tables import tables, told_beside
-from metaformer.benchmark.training import Step, furthest, learn, learners
+from metaformer.benchmark.tables import notes, tables
+from metaformer.benchmark.training import Step, largest_difference, measure_training, training_contenders
 from metaformer.cli import main
 from metaformer.cli.bench import _Bar
+from metaformer.errors import InputError
 from metaformer.spec.model import MixerSpec
 
 
@@ -33,9 +35,9 @@ from metaformer.spec.model import MixerSpec
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A zoo with one small model, and a bench of few contenders."""
     monkeypatch.setattr(benches, "find", lambda name: SimpleNamespace(spec=pyramid_spec()))
-    some = [eager(), made_up(lambda right: 2 * right), made_up(OSError("x"), "y")]
+    some = [eager(), fabricated(lambda right: 2 * right), fabricated(OSError("x"), "y")]
     monkeypatch.setattr(benches, "contenders", lambda device, **_: some)
-    monkeypatch.setattr(growth, "WIDTH", 32)
+    monkeypatch.setattr(scaling, "WIDTH", 32)
     monkeypatch.setattr(benches, "SIDES", (64, 96, 128))
 
 
@@ -43,32 +45,30 @@ WORDS = ["--quick", "--size", "32", "--batch-size", "2", "--threads", "1", "--no
 
 
 @pytest.mark.usefixtures("toy")
-def test_the_command_writes_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_its_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "folder" / "speed.json"
-    assert main(["bench", "inference", "training", "growth", *WORDS, "--out", str(out)]) == 0
+    assert main(["bench", "inference", "training", "scaling", *WORDS, "--out", str(out)]) == 0
     result = json.loads(out.read_text())
-    assert result["command"] == " ".join(["metaformer bench inference training growth", *WORDS]), (
-        "where it went is nobody's"
-    )
+    assert result["command"] == " ".join(["metaformer bench inference training scaling", *WORDS]), "without --out"
     assert result["setting"]["batch_sizes"] == [2]
-    assert {"processor", "instructions", "torch", "commit"} <= result["machine"].keys()
+    assert {"cpu", "instructions", "torch", "commit"} <= result["machine"].keys()
     rows = {row["name"]: row for row in result["inference"][0]["rows"]}
     assert {name: row["state"] for name, row in rows.items()} == {
         "ours, eager": "timed",
-        "made up": "wrong",
+        "fabricated": "wrong",
         "y": "failed",
     }
     assert len(rows["ours, eager"]["times"]) == 2
-    assert "figures" in rows["made up"]
-    assert rows["made up"]["times"] == []
-    assert result["training"][0]["rows"][0]["figures"]["peak_bytes"] > 0
-    assert [curve["mixer"] for curve in result["growth"]] == ["pooling", "spatial reduction", "attention", "spatial FC"]
-    assert all(len(times) == 2 for curve in result["growth"] for times in curve["times"])
+    assert "metrics" in rows["fabricated"]
+    assert rows["fabricated"]["times"] == []
+    assert result["training"][0]["rows"][0]["metrics"]["peak_bytes"] > 0
+    assert [curve["mixer"] for curve in result["scaling"]] == list(MIXERS)
+    assert all(len(times) == 2 for curve in result["scaling"] for times in curve["times"])
     assert out.with_suffix(".svg").read_text().count("<path") > 10
     assert not list(out.parent.glob(".*"))  # nothing half written
     printed = capsys.readouterr().out
     assert "failed: OSError: x (y)" in printed
-    assert "wrong: off by 1, fp32 allows 0.001 (made up)" in printed
+    assert "wrong: off by 1, fp32 allows 0.001 (fabricated)" in printed
     assert f"written to {out}" in printed
 
 
@@ -83,17 +83,17 @@ def test_an_interrupted_bench_keeps_its_finished_rounds(
     monkeypatch.setitem(benches._RUN, "training", interrupted)
     out = tmp_path / "speed.json"
     with pytest.raises(SystemExit) as stopped:
-        main(["bench", "inference", "training", "growth", *WORDS, "--out", str(out)])
+        main(["bench", "inference", "training", "scaling", *WORDS, "--out", str(out)])
     assert stopped.value.code == 130
     result = json.loads(out.read_text())
     assert len(result["inference"][0]["rows"][0]["times"]) == 2
     assert "training" in result
-    assert "growth" not in result
-    assert f"the rounds that were finished are in {out}" in capsys.readouterr().err
+    assert "scaling" not in result
+    assert f"the finished rounds are in {out}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["inference", "--model", "poolfomer_s12"], "Did you mean 'poolformer_s12'"),
         (["speed"], "speed"),
@@ -104,14 +104,14 @@ def test_an_interrupted_bench_keeps_its_finished_rounds(
         (["--out", "."], "expected a JSON file, got a folder"),
     ],
 )
-def test_mistakes_are_told(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_mistakes_are_refused(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["bench", *words]) == 2
-    told = capsys.readouterr()
-    assert said in " ".join((told.out + told.err).split())
+    printed = capsys.readouterr()
+    assert message in " ".join((printed.out + printed.err).split())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -132,39 +132,41 @@ def test_the_bar_takes_steps() -> None:
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def test_learners_have_the_reference_losses() -> None:
+def test_training_contenders_have_the_reference_losses() -> None:
     trial = toy_trial()
-    lesson = list(learn(trial, learners(peers=False, compilers=False), PACE, lambda doing: None))[-1]
-    ours = lesson.rows[0]
+    result = list(measure_training(trial, training_contenders(peers=False, compilers=False), PACE, lambda doing: None))[
+        -1
+    ]
+    ours = result.rows[0]
     assert (ours.state, ours.difference, len(ours.times)) == ("timed", 0.0, 2)
-    assert ours.figures["peak_bytes"] > 4 * sum(p.numel() * p.element_size() for p in trial.ours.parameters())
-    assert lesson.to_dict()["baseline"] == "ours"
+    assert ours.metrics["peak_bytes"] > 4 * sum(p.numel() * p.element_size() for p in trial.ours.parameters())
+    assert result.to_dict()["baseline"] == "ours"
 
 
-def test_a_learner_of_other_weights_is_wrong() -> None:
+def test_a_training_contender_with_other_weights_is_wrong() -> None:
     trial = toy_trial()
     other = toy_trial()
     with torch.no_grad():
         next(iter(other.ours.head.fc.parameters())).mul_(1.1)
-    first = learners(peers=False, compilers=False)[0]
-    lesson = list(learn(trial, [replace(first, choice=lambda _: other.ours)], PACE, lambda doing: None))[-1]
-    assert lesson.rows[0].state == "wrong"
-    assert lesson.rows[0].times == []
+    first = training_contenders(peers=False, compilers=False)[0]
+    result = list(measure_training(trial, [replace(first, model=lambda _: other.ours)], PACE, lambda doing: None))[-1]
+    assert result.rows[0].state == "wrong"
+    assert result.rows[0].times == []
 
 
 def test_losses_without_a_number_are_wrong() -> None:
-    assert furthest([1.0, 2.2], [1.0, 2.0]) == pytest.approx(0.1)
-    assert not furthest([1.0, float("nan")], [1.0, 2.0]) <= 1e9
+    assert largest_difference([1.0, 2.2], [1.0, 2.0]) == pytest.approx(0.1)
+    assert not largest_difference([1.0, float("nan")], [1.0, 2.0]) <= 1e9
 
 
-def test_a_step_learns_and_its_peak_is_the_same_every_time() -> None:
+def test_a_step_lowers_the_loss_and_its_peak_is_the_same_every_time() -> None:
     step = Step(toy_trial().ours, toy_trial(), "fp32")
     losses = [float(step()) for _ in range(8)]
     assert losses[-1] < losses[0]
     assert step.peak() == step.peak()
 
 
-# --- growth, memory, start-up -----------------------------------------------------------------------------------------
+# --- scaling, memory, start-up ---------------------------------------------------------------------------------------
 
 
 def test_the_peak_of_a_call_is_what_stands_at_once() -> None:
@@ -183,7 +185,7 @@ def test_a_blocks_memory_grows_as_its_mixer_says() -> None:
 
 @pytest.mark.usefixtures("toy")
 def test_curves_have_exponents_of_what_was_measured() -> None:
-    curves = list(grow((64, 96, 128), CPU, PACE, lambda doing: None))[-1]
+    curves = list(measure_scaling((64, 96, 128), CPU, PACE, lambda doing: None))[-1]
     pooling = curves[0]
     assert pooling.tokens == [16, 36, 64]
     pooling.times = [[2.0 * count, 9.0, 2.0 * count] for count in pooling.tokens]
@@ -207,9 +209,9 @@ def test_fresh_processes_are_compared_with_importing_torch(tmp_path: Path, monke
     assert any("predict" in words for words in ran)
     for row in rows:
         row.times = [2.0, 2.0] if row.name == "import torch" else [1.0, 3.0]
-    told = {row["name"]: row for row in as_dicts(rows)}
-    assert told["import metaformer"]["of_import_torch"] == 1.0
-    assert told["import torch"]["seconds"] == 2.0
+    found = {row["name"]: row for row in as_dicts(rows)}
+    assert found["import metaformer"]["of_import_torch"] == 1.0
+    assert found["import torch"]["seconds"] == 2.0
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git")
@@ -220,11 +222,11 @@ def test_the_machine_is_described() -> None:
     assert about["cores"] >= 1
 
 
-# --- what people see --------------------------------------------------------------------------------------------------
+# --- tables, chart, reading -------------------------------------------------------------------------------------------
 
 
-def test_tables_and_chart_show_who_is_timed_and_tell_of_the_others() -> None:
-    rivals = [eager(), made_up(lambda right: right, "twin"), made_up(lambda right: 2 * right, "liar")]
+def test_tables_and_chart_show_timed_contenders_and_notes_the_others() -> None:
+    rivals = [eager(), fabricated(lambda right: right, "twin"), fabricated(lambda right: 2 * right, "other")]
     comparison = list(compare(toy_trial(), rivals, PACE, lambda doing: None))[-1].to_dict()
     ((table, rows),) = tables({"inference": [comparison]})
     console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
@@ -232,22 +234,44 @@ def test_tables_and_chart_show_who_is_timed_and_tell_of_the_others() -> None:
     text = console.export_text()
     assert "twin" in text
     assert "wrong" in text
-    assert told_beside(rows) == ["wrong: off by 1, fp32 allows 0.001 (liar)"]
+    assert notes(rows) == ["wrong: off by 1, fp32 allows 0.001 (other)"]
     (axes,) = speeds(comparison).axes
     labels = [tick.get_text() for tick in axes.get_yticklabels()]
     assert {"ours, eager", "twin"} <= set(labels)
-    assert "liar" not in labels
+    assert "other" not in labels
 
 
-def test_what_the_host_took_is_told(tmp_path: Path) -> None:
-    """Fields of /proc/stat: user, nice, system, idle, waiting, two interrupts, stolen, then guests' once more."""
+def test_steal_time_is_read(tmp_path: Path) -> None:
+    """Columns of /proc/stat: user, nice, system, idle, iowait, two interrupts, steal, then guest time once more."""
     moments = []
     for i, words in enumerate(("100 0 50 800 0 0 0 50 7 7", "160 0 60 1000 0 0 0 80 9 9")):
         file = tmp_path / str(i)
         file.write_text(f"cpu  {words}\ncpu0 1 2 3\n")
-        moments.append(processor_time(file))
+        moments.append(cpu_ticks(file))
     assert moments[0] == (50, 1000)
-    assert stolen_share(*moments) == 0.1
-    assert stolen_share(moments[0], moments[0]) is None
-    assert processor_time(tmp_path / "none") is None
-    assert stolen_share(None, moments[1]) is None
+    assert steal_share(*moments) == 0.1
+    assert steal_share(moments[0], moments[0]) is None
+    assert cpu_ticks(tmp_path / "none") is None
+    assert steal_share(None, moments[1]) is None
+
+
+def test_results_of_version_0_1_0_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    old = {"setting": {}, "machine": {"processor": "P", "stolen": 0.1}, "growth": [], "training": [{"figures": {}}]}
+    file.write_text(json.dumps(old))
+    assert read_result(file) == {
+        "setting": {},
+        "machine": {"cpu": "P", "steal": 0.1},
+        "scaling": [],
+        "training": [{"metrics": {}}],
+    }
+    for text in ("[]", "{", "{}"):
+        file.write_text(text)
+        with pytest.raises(InputError, match=r"bench\.json"):
+            read_result(file)
+
+
+@pytest.mark.usefixtures("toy")
+def test_the_old_name_of_a_section_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "growth", *WORDS, "--out", str(tmp_path / "a.json")]) == 0
+    assert "'growth' is called 'scaling' now" in capsys.readouterr().err

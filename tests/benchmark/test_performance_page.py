@@ -1,4 +1,4 @@
-"""What docs/performance_page.py makes of a result, on times that are made up."""
+"""docs/performance_page.py on fabricated times."""
 
 import importlib.util
 from pathlib import Path
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from metaformer.benchmark.contenders import BASELINE, OURS, PEERS, Row
-from metaformer.benchmark.growth import Curve
 from metaformer.benchmark.inference import Comparison
-from metaformer.benchmark.training import Lesson, learners
+from metaformer.benchmark.scaling import Curve
+from metaformer.benchmark.training import TrainingResult, training_contenders
 
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "performance_page.py"
 
@@ -26,32 +26,32 @@ def script() -> ModuleType:
 
 
 def result() -> dict[str, Any]:
-    """timm's eager model needs 0.8 s, everyone else's time is told by name; no bf16 but in training."""
+    """0.8 s for every contender that is not listed; bf16 in training only."""
     seconds = {"ours, fast, openvino, fp32": 0.2, "timm, openvino, fp32": 0.3, "ours, fast, openvino, int8": 0.1}
     rows = []
     for contender in (*OURS, *PEERS):
         row = Row.of(contender)
         row.times = [seconds.get(row.name, 0.8)] * 3
         if contender.precision == "bf16":
-            row.gives_up(ValueError("no bf16"))
+            row.fail(ValueError("no bf16"))
         rows.append(row)
     peaks = {"fp32": [0.5] * 3, "int8": [0.25] * 3}
     comparison = Comparison(model="m", batch=8, size=224, macs=10**9, rows=rows, peaks=peaks)
-    lesson = Lesson(model="m", batch=8, size=224)
-    for learner in learners():
-        row = Row(**{name: getattr(learner, name) for name in ("name", "library", "engine", "precision", "layout")})
-        row.times, row.figures = ([1.0, 1.0, 4.0], {"peak_bytes": 60}) if row.library == "metaformer" else (
+    training = TrainingResult(model="m", batch=8, size=224)
+    for contender in training_contenders():
+        row = Row.of(contender)
+        row.times, row.metrics = ([1.0, 1.0, 4.0], {"peak_bytes": 60}) if row.library == "metaformer" else (
             [2.0, 1.5, 4.0], {"peak_bytes": 100}
         )  # fmt: skip
-        lesson.rows.append(row)
+        training.rows.append(row)
     curve = Curve(mixer="pooling", tokens=[100, 200, 400], bytes=[4, 8, 16], times=[[0.1], [0.2], [0.4]])
     return {
         "command": "metaformer bench all",
-        "machine": {"processor": "P", "gpu": None, "instructions": ["avx2"], "torch": "2", "commit": "c", "date": "d"},
+        "machine": {"cpu": "P", "gpu": None, "instructions": ["avx2"], "torch": "2", "commit": "c", "date": "d"},
         "setting": {"device": "cpu", "threads": 2, "rounds": 3},
         "inference": [comparison.to_dict()],
-        "training": [lesson.to_dict()],
-        "growth": [curve.to_dict()],
+        "training": [training.to_dict()],
+        "scaling": [curve.to_dict()],
         "start_up": [
             {
                 "name": "import torch",
@@ -65,7 +65,7 @@ def result() -> dict[str, Any]:
     }
 
 
-def test_goals_are_worked_out_of_the_rounds(script: ModuleType) -> None:
+def test_goals_are_computed_from_the_rounds(script: ModuleType) -> None:
     measured = result()
     measured["inference"].append({**measured["inference"][0], "model": "n", "rows": []})
     goals = {what: found for what, _, found in script.goals(measured)}
@@ -76,14 +76,14 @@ def test_goals_are_worked_out_of_the_rounds(script: ModuleType) -> None:
     assert goals["our graph / timm's graph, OpenVINO bf16"] == [None, None]
     assert goals["training step, ours, bf16 / timm's, speed"] == [1.5]
     assert goals["training step, ours, bf16 / timm's, peak memory"] == [0.6]
-    assert goals["pooling's growth with the tokens, exponent"] == [pytest.approx(1.0)]
+    assert goals["pooling's scaling with the tokens, exponent"] == [pytest.approx(1.0)]
     table = script.goals_table(measured)
     assert table[0] == "|  | at least | m, batch 8 | n, batch 8 |"
     assert "| best int8 / timm, eager | 7 × | 8.00 | not on this machine |" in table
     assert table[-1].endswith("| 1.00 |  |")
 
 
-def test_pages_show_what_was_measured_and_say_what_was_not(script: ModuleType) -> None:
+def test_pages_show_results_and_what_was_not_measured(script: ModuleType) -> None:
     found = {"cpu": result()}
     readme, page = script.readme_section(found), script.page_section(found)
     assert "| ours, fast, openvino, int8 | int8 | 80.0 | 8.00 [8.00, 8.00] |" in readme
@@ -96,6 +96,6 @@ def test_pages_show_what_was_measured_and_say_what_was_not(script: ModuleType) -
     assert script.written(around, readme) == f"before\n{readme}\nafter"
 
 
-def test_without_a_result_the_pages_say_so(script: ModuleType) -> None:
-    assert script.NOTHING in script.readme_section({})
-    assert script.NOTHING in script.page_section({})
+def test_pages_without_results_say_so(script: ModuleType) -> None:
+    assert script.NO_RESULTS in script.readme_section({})
+    assert script.NO_RESULTS in script.page_section({})

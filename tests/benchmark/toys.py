@@ -1,4 +1,4 @@
-"""A small model for benches, and contenders that are made up."""
+"""A small model for benches, and fabricated contenders."""
 
 import torch
 from dense_models import pyramid_spec
@@ -9,7 +9,7 @@ from metaformer.benchmark.rounds import Pace
 from metaformer.benchmark.trial import Trial
 
 CPU = torch.device("cpu")
-PACE = Pace(rounds=2, warm_up=1, least=0.0, pause=0.0)
+PACE = Pace(rounds=2, warm_up=1, min_seconds=0.0, pause=0.0)
 
 
 def toy_trial() -> Trial:
@@ -20,14 +20,14 @@ def eager() -> Contender:
     return next(one for one in OURS if one.name == "ours, eager")
 
 
-def made_up(answer: object, name: str = "made up", precision: str = "fp32") -> Contender:
-    """Answers what ``answer`` makes of the right scores, or raises it."""
+def fabricated(scores: object, name: str = "fabricated", precision: str = "fp32") -> Contender:
+    """A contender whose scores are a function of the right scores, or which raises an exception."""
 
     def prepare(trial: Trial) -> object:
         def call() -> Tensor:
-            if isinstance(answer, Exception):
-                raise answer
-            return answer(trial.answers("original"))  # type: ignore[operator]
+            if isinstance(scores, Exception):
+                raise scores
+            return scores(trial.expected_scores("original"))  # type: ignore[operator]
 
         return call
 

@@ -1,7 +1,7 @@
-"""Growth: time and memory of one block over the number of tokens, and the exponents that fit them.
+"""Scaling: time and memory of one block over the number of tokens, and the exponents fitted to them.
 
-Tokens as in a third stage, 16 pixels apart: N = (side / 16)². One block of PoolFormer-S12's third stage (C = 320, norm,
-mixer, channel MLP) with each mixer in turn, in evaluation mode and float32, on one image.
+The tokens are those of a third stage, 16 pixels apart: N = (side / 16)². One block of PoolFormer-S12's third stage
+(C = 320, norm, mixer, channel MLP) is measured with each mixer, in evaluation mode and float32, on one image.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 from ..model.build import build_backbone
 from ..spec.model import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
 from .inference import finish_of
-from .memory import peak_bytes, standing_bytes
+from .memory import peak_bytes, tensor_bytes
 from .rounds import Call, Pace, PowerLaw, in_turns
-from .setting import Tell
+from .setting import OnStep
 
 STRIDE, WIDTH = 16, 320
 SIDES = (224, 320, 448, 640, 800, 1024)
@@ -32,24 +32,24 @@ MIXERS: Mapping[str, MixerSpec] = {
 
 @dataclass(kw_only=True)
 class Curve:
-    """One mixer's block at every size."""
+    """The block with one mixer at every size."""
 
     mixer: str
     tokens: list[int] = field(default_factory=list)
     bytes: list[int] = field(default_factory=list)
-    """The block's weights and what its call takes at most beyond them and its input."""
+    """The block's weights plus the peak of its call beyond them and its input."""
     times: list[list[float]] = field(default_factory=list)
-    """Seconds of a call for each number of tokens, a round after the other."""
+    """Seconds of a call in each round, for each number of tokens."""
     note: str = ""
-    """Why it was given up."""
+    """The exception that ended the measurement."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, with the exponents worked out."""
-        told = asdict(self)
+        """For JSON, with the fitted exponents."""
+        found = asdict(self)
         if not self.note and len(self.tokens) > 2 and all(self.times):
-            told["time"] = asdict(PowerLaw.fitted(self.tokens, [statistics.median(times) for times in self.times]))
-            told["memory"] = asdict(PowerLaw.fitted(self.tokens, self.bytes))
-        return told
+            found["time"] = asdict(PowerLaw.fit(self.tokens, [statistics.median(times) for times in self.times]))
+            found["memory"] = asdict(PowerLaw.fit(self.tokens, self.bytes))
+        return found
 
 
 def block_call(mixer: MixerSpec, side: int, device: torch.device) -> tuple[Call, int]:
@@ -65,28 +65,28 @@ def block_call(mixer: MixerSpec, side: int, device: torch.device) -> tuple[Call,
         with torch.inference_mode():
             return block(x, grid)
 
-    return call, standing_bytes(block.parameters())
+    return call, tensor_bytes(block.parameters())
 
 
-def grow(sides: Sequence[int], device: torch.device, pace: Pace, tell: Tell) -> Iterator[list[Curve]]:
+def measure_scaling(sides: Sequence[int], device: torch.device, pace: Pace, on_step: OnStep) -> Iterator[list[Curve]]:
     """The curves after each finished round."""
     curves = {name: Curve(mixer=name) for name in MIXERS}
     calls: dict[str, Call] = {}
-    where: dict[str, tuple[str, int]] = {}
+    points: dict[str, tuple[str, int]] = {}
     for name, mixer in MIXERS.items():
-        for place, side in enumerate(sides):
-            tell(f"builds {name} for {side} pixels")
+        for index, side in enumerate(sides):
+            on_step(f"building {name} for {side} pixels")
             call, weights = block_call(mixer, side, device)
             curve, key = curves[name], f"{name}, {side} pixels"
             curve.tokens.append((side // STRIDE) ** 2)
             curve.bytes.append(weights + peak_bytes(call, device))
             curve.times.append([])
-            calls[key], where[key] = call, (name, place)
-    for turns in in_turns(calls, pace, finish=finish_of(device), tell=tell):
+            calls[key], points[key] = call, (name, index)
+    for turns in in_turns(calls, pace, finish=finish_of(device), on_turn=on_step):
         for key, turn in turns.items():
-            name, place = where[key]
+            name, index = points[key]
             if isinstance(turn, Exception):
                 curves[name].note = f"{type(turn).__name__}: {turn}"
             else:
-                curves[name].times[place].append(turn)
+                curves[name].times[index].append(turn)
         yield list(curves.values())
