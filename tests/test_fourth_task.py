@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from brightness.task import true_brightness
+from brightness_child import LINE, bright
 from PIL import Image
 
 import metaformer
@@ -23,12 +24,6 @@ from metaformer.tasks import task as tasks
 from metaformer.weights.safetensors_io import read_tensors
 
 HERE = Path(__file__).parent
-LINE = {"brightness": "brightness.task:Brightness"}
-"""The one line."""
-SETTINGS = (
-    "--task brightness --model poolformer_s12 --model.mixers identity --epochs 3 --batch-size 4 --device cpu "
-    "--machine.threads 1 --lr 1e-3 --optimizer.ema-decay 0.5 --machine.save-steps 1"
-).split()
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +55,7 @@ def trained(gray_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     out = tmp_path_factory.mktemp("runs") / "bright"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "TASKS", tasks.TASKS | LINE)
-        assert run("train", "--data", str(gray_images), "--out", str(out), *SETTINGS) == 0
+        assert bright(gray_images, out) is not None
     return out
 
 
@@ -108,13 +103,12 @@ def test_it_is_exported(trained: Path, tmp_path: Path) -> None:
 def test_a_killed_run_resumes_to_the_same_weights(trained: Path, gray_images: Path, tmp_path: Path) -> None:
     """SIGKILL after the first saved state of the second epoch."""
     out = tmp_path / "killed"
-    code = f"from metaformer.tasks import task; task.TASKS.update({LINE!r}); import brightness_child"
-    command = [sys.executable, "-c", code, "train", "--data", str(gray_images), "--out", str(out), *SETTINGS]
-    paths = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, str(HERE / "brightness_child.py"), str(gray_images), str(out)]
+    paths = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     child = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, check=False)
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()[-2000:]
     assert not (out / "evaluation.json").exists()
-    assert run("train", "--out", str(out), "--resume", *SETTINGS, "--data", str(gray_images)) == 0
+    bright(gray_images, out, resume=True, page=False)
     for name in ("best.safetensors", "last.safetensors"):
         expected, found = read_tensors(trained / name)[0], read_tensors(out / name)[0]
         assert expected.keys() == found.keys()

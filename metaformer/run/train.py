@@ -134,7 +134,7 @@ def train(
         folder,
         loaders.mixing,
         observers,
-        describe(model, splits.classes).header,
+        describe(model, splits.classes, task.name).header,
     )
     try:
         fit = trainer.fit(resume=resume)

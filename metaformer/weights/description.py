@@ -47,21 +47,18 @@ class Description(Record):
     """How images are prepared for it."""
     classes: tuple[str, ...] | None = None
     """Names of its classes, in the order of its scores."""
+    task: str = ""
+    """What it was trained for; the spec's usual task where left out, as in files of 0.1.0."""
     version: str = __version__
     """Of the library that wrote it."""
 
     def check(self) -> None:
-        """One name for each score."""
+        """One name for each score, and a task."""
+        if not self.task:
+            object.__setattr__(self, "task", _usual_task(self.spec))
         count = self.spec.num_classes
         right = self.classes is None or len(self.classes) == count
         self.expect(right, "classes", f"{count} names", len(self.classes or ()))
-
-    @property
-    def task(self) -> str:
-        """What it was trained for."""
-        if isinstance(self.spec, DenseSpec):
-            return "detection" if self.spec.finds_objects else "segmentation"
-        return "classification"
 
     @property
     def header(self) -> dict[str, str]:
@@ -99,8 +96,14 @@ class Description(Record):
         return self.spec
 
 
-def describe(model: AnyModel, classes: Sequence[str] | None = None) -> Description:
-    """The description of a model; ``classes`` names its scores.
+def _usual_task(spec: AnySpec | DenseSpec) -> str:
+    if isinstance(spec, DenseSpec):
+        return "detection" if spec.finds_objects else "segmentation"
+    return "classification"
+
+
+def describe(model: AnyModel, classes: Sequence[str] | None = None, task: str = "") -> Description:
+    """The description of a model; ``classes`` names its scores, ``task`` says what it was trained for.
 
     Raises:
         WeightsError: a folded or compiled model, whose weights are no longer those of what it would be called.
@@ -115,6 +118,7 @@ def describe(model: AnyModel, classes: Sequence[str] | None = None) -> Descripti
         spec=named_mixers(model.spec),
         preprocessing=model.preprocessing,
         classes=None if classes is None else tuple(classes),
+        task=task,
     )
 
 

@@ -88,7 +88,7 @@ def describe_source(source: str | Path) -> Description:
         "preprocessing": content.get("preprocessing"),
         "classes": content.get("label_names"),
     }
-    entries |= {"version": content["version"]} if "version" in content else {}
+    entries |= {key: content[key] for key in ("task", "version") if key in content}
     return described_by({LIBRARY: json.dumps(entries)}, str(source))
 
 
@@ -143,6 +143,7 @@ def _config(description: Description) -> dict[str, Any]:
         "num_classes": description.spec.num_classes,
         "label_names": plain["classes"],
         "preprocessing": plain["preprocessing"],
+        "task": description.task,
         "version": description.version,
         LIBRARY: plain["spec"],
     }

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from brightness.task import ERROR, Images, true_brightness
 from torch import Tensor
 from torch.nn import functional as F
 
+from brightness.task import ERROR, Images, true_brightness
 from metaformer.data.decode import read_image
 from metaformer.data.loading.seeding import epoch_order
 from metaformer.data.transforms.image import evaluation_transform
@@ -63,13 +63,13 @@ class BrightnessObjective:
 
 class BrightnessMetric:
     def __init__(self) -> None:
-        self.part: list[float] = []
-        self.losses: list[float] = []
+        self.part: list[tuple[float, float]] = []
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
-        self.part += (outputs.sigmoid() - batch.targets).abs().tolist()
-        self.losses.append(float(F.binary_cross_entropy_with_logits(outputs.float(), batch.targets)))
+        losses = F.binary_cross_entropy_with_logits(outputs.float(), batch.targets, reduction="none")
+        errors = (outputs.sigmoid() - batch.targets).abs()
+        self.part += zip(losses.tolist(), errors.tolist(), strict=True)
 
-    def compute(self, parts: Sequence[list[float]]) -> dict[str, float]:
-        errors = [error for part in parts for error in part]
-        return {"loss": sum(self.losses) / len(self.losses), ERROR.name: sum(errors) / len(errors)}
+    def compute(self, parts: Sequence[list[tuple[float, float]]]) -> dict[str, float]:
+        losses, errors = zip(*(pair for part in parts for pair in part), strict=True)
+        return {"loss": sum(losses) / len(losses), ERROR.name: sum(errors) / len(errors)}

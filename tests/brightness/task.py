@@ -31,6 +31,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def load(self, index: int) -> Image.Image:
+        return read_image(self.paths[index])
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -136,7 +139,7 @@ class Brightness:
         objective = BrightnessObjective()
         loader = Batches(dataset, model, options.batch_size, None)
         measured = measure(model.to(options.device), objective, loader, device=options.device)
-        errors = [error for part in measured.parts for error in part]
+        errors = [error for part in measured.parts for _, error in part]
         worst = str(dataset.paths[errors.index(max(errors))])
         return BrightnessEvaluation(
             metrics=measured.metrics, classes=tuple(classes), images=measured.samples, worst=worst
