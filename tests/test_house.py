@@ -1,0 +1,102 @@
+"""The rules of the house, read from the source. docs/architecture.md gives the reasons."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_layering import PACKAGE, ROOT, dotted, modules, room
+
+from metaformer.tasks.task import TASKS, tasks
+
+KNOW_KINDS = ("spec", "model", "factory", "tasks")
+"""Rooms that may know which kinds of tasks and models there are; and ``deploy.engines``."""
+LOOSE = 10
+WORDS = re.compile(
+    r"pictures?\b|\bcolour|optimis(e|ation)|normalis|initialis|quantis|neighbour|behaviour|\bgrey\b"
+    r"|\ba row of the zoo\b|files of others|broke down|\bmend\b|drawn by lot|\bthe truth\b|; nothing where\b",
+    re.IGNORECASE,
+)
+"""Spellings and phrases that are not the field's."""
+FORMER = {"metaformer/recipe.py", "metaformer/spec/model.py", "metaformer/training/engine.py"}
+"""Files that name what version 0.1.0 called otherwise, to read its files."""
+
+
+def inside(module: str, *rooms: str) -> bool:
+    return room(module) in rooms or module.startswith("metaformer.deploy.engines")
+
+
+def literals(path: Path) -> Iterator[tuple[str, int]]:
+    """String constants that are no docstrings, with their lines."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, documented)]
+    statements = [statement for body in bodies for statement in body if isinstance(statement, ast.Expr)]
+    documents = {id(statement.value) for statement in statements}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents:
+            yield node.value, node.lineno
+
+
+METRICS = {metric.name for task in tasks() for metric in task.metrics} - {"loss"}
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if not inside(dotted(p), *KNOW_KINDS)], ids=dotted)
+def test_a_task_and_a_metric_are_named_in_their_own_room_only(path: Path) -> None:
+    named = [f"line {line}: {text!r}" for text, line in literals(path) if text in TASKS or text in METRICS]
+    assert not named, f"{path.relative_to(ROOT)} names a task or a metric: {named}"
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if not inside(dotted(p), *KNOW_KINDS)], ids=dotted)
+def test_kinds_of_models_are_asked_and_not_tested_for(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    kinds = r"isinstance\([^)]*\b(DenseSpec|DetectorSpec|SegmenterSpec|Detector|Segmenter)\b|\bfinds_objects\b"
+    found = [source[: hit.start()].count("\n") + 1 for hit in re.finditer(kinds, source)]
+    assert not found, f"{path.relative_to(ROOT)}, lines {found}: ask the task or the spec"
+
+
+def test_few_files_lie_loose() -> None:
+    loose = sorted(path.name for path in PACKAGE.glob("*.py"))
+    assert len(loose) <= LOOSE, loose
+
+
+def test_rooms_have_nouns() -> None:
+    vague = [path for path in modules() if re.fullmatch(r"(utils?|helpers?|common|misc|base)", path.stem)]
+    assert not vague
+
+
+def test_predicting_writes_nothing() -> None:
+    """Values come back; files are written by the run and the command line."""
+    for path in modules():
+        if room(dotted(path)) == "inference" or (path.name == "predict.py" and room(dotted(path)) == "tasks"):
+            source = path.read_text(encoding="utf-8")
+            assert not re.search(r"\.save\(|\.write_|replace_file|write_json|open\([^)]*[\"']w", source), path
+
+
+def test_what_never_ran_on_its_device_is_not_in_the_package() -> None:
+    for path in modules():
+        assert not re.search(r"^\s*(import|from) triton", path.read_text(encoding="utf-8"), re.MULTILINE), path
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_words_are_the_fields(path: Path) -> None:
+    if path.relative_to(ROOT).as_posix() in FORMER:
+        pytest.skip("names what version 0.1.0 called otherwise")
+    source = path.read_text(encoding="utf-8")
+    found = {source[: hit.start()].count("\n") + 1: hit.group() for hit in WORDS.finditer(source)}
+    assert not found, f"{path.relative_to(ROOT)}: {found}"
+
+
+def test_tricky_lines_are_explained() -> None:
+    """Comments that say why: at least two for every hundred lines of code, over the whole package."""
+    comments = code = 0
+    for path in modules():
+        tokens = list(tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline))
+        comments += sum(token.type == tokenize.COMMENT and "noqa" not in token.string for token in tokens)
+        code += len({token.start[0] for token in tokens if token.type in (tokenize.NAME, tokenize.OP)})
+    assert comments / code >= 0.02, f"{comments} comments in {code} lines"
