@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -17,7 +18,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PLANS = {"ablate_your_mixer": r"shift +[\d.]+\sM\b.*shift as token mixer"}
 """Examples that `metaformer ablate` runs, and a part of what it prints of each."""
 EXPECTED = {
-    "classify": r"class +\d+ +\d\.\d\d%",
+    "classify": r"one\.png (blue|green|red) \d+\.\d%",
     "export": r"compiled +fp32, scores within 1e-4\nexported +torch, compared on 32 images, \(4, 10\) scores",
     "features": r"stage 3: 512 channels, 1/32 .* map \(2, 512, 6, 8\)\none vector an image: \(2, 512\)",
     "your_own_mixer": r"your mixer, then attention +[\d,]+ parameters +\d+\.\d% of unseen digits",
@@ -61,8 +62,10 @@ def test_plan_is_trained_by_workers(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem in EXPECTED], ids=lambda path: path.stem)
-def test_example_runs(path: Path) -> None:
-    done = run([str(path)])
+def test_example_runs(path: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "one.png")
+    words = {"classify": [str(ROOT / "tests/version_0_1_0/runs/photos"), str(tmp_path / "one.png")]}
+    done = run([str(path), *words.get(path.stem, ())])
     assert done.returncode == 0, done.stderr
     assert re.search(EXPECTED[path.stem], done.stdout), done.stdout
     assert "Warning" not in done.stderr, done.stderr

@@ -38,13 +38,14 @@ def predict(
     from ..inference.inputs import expand
     from ..inference.predictor import Predictor
     from ..run.predictions import expect_free, write_predictions
+    from ..tasks.task import Result
 
     if top < 1:
         raise DataError(f"--top: expected at least 1, got {top}")
     if not 0 <= score <= 1:
         raise DataError(f"--score: expected a number from 0 to 1, got {score}")
     files = expand(images)  # a wrong path is reported before weights are read or downloaded
-    predictor = Predictor(weights, model=model, device=device)
+    predictor: Predictor[Result] = Predictor(weights, model=model, device=device)
     if predictor.task.draws:
         expect_free(out, files)
     results = predictor.stream(

@@ -1,6 +1,6 @@
-"""A trained model by whatever names it: a run's folder, a weights file, a hub id, or a row of the zoo.
+"""A trained model by whatever names it: a run's folder, a weights file, a hub id, or a model name.
 
-In: a source, a model's name, or both. Out: the model with its weights and the names of its classes.
+In: a source, a model name, or both. Out: the model with its weights, the names of its classes and its task.
 """
 
 from __future__ import annotations
@@ -10,72 +10,76 @@ from pathlib import Path
 
 from ..errors import WeightsError, did_you_mean
 from ..factory.classifier import create_model
-from ..model.build import Model
 from ..tasks.task import TASKS
-from ..weights.description import Description
+from ..weights.description import AnyModel, Description
 from ..weights.hub import describe_source, from_pretrained
 from ..weights.load import load_weights
 from ..zoo.catalogue import CATALOGUE
 
+_FIRST_TASK = next(iter(TASKS))
+"""What published models and third-party checkpoints are for."""
+
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to be asked."""
+    """A trained model and what is known of it."""
 
-    model: Model
+    model: AnyModel
     """In evaluation mode."""
     classes: tuple[str, ...] | None
-    """Names of its scores; None where the weights do not tell them."""
+    """Names of its scores; None where the weights do not have them."""
     origin: str
-    """The run folder, the file, the hub id or the zoo's name."""
+    """The run folder, the file, the hub id or the model name."""
+    task: str = _FIRST_TASK
+    """What it was trained for."""
 
-    def class_name(self, index: int) -> str:
-        """The name of a class; ImageNet's where the weights have none but as many classes as ImageNet."""
-        names = self.classes or imagenet_classes(self.model.num_classes)
-        return names[index] if names else f"class {index}"
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each class; where the weights have none, ImageNet's for as many classes as it has, or numbers."""
+        count = self.model.num_classes
+        return self.classes or imagenet_classes(count) or tuple(f"class {index}" for index in range(count))
 
 
 def task_of(source: str | Path | None) -> str:
-    """What a run's folder, a weights file or a hub id was trained for; the table's first task where it does not say."""
+    """What a run's folder, a weights file or a hub id was trained for; published models are classifiers."""
     description = None if source is None or str(source) in CATALOGUE else _description_or_none(source)
-    return next(iter(TASKS)) if description is None else description.task
+    return _FIRST_TASK if description is None else description.task
 
 
 def load_any(
     source: str | Path | None = None, name: str | None = None, *, num_classes: int | None = None
 ) -> LoadedModel:
-    """Open a trained model.
+    """Load a trained model.
 
     Args:
-        source: a run's folder, a weights file or a hub id. It says itself which model it is when this library wrote it.
-        name: a row of the zoo: needed for files of others; alone, its published weights are taken.
-        num_classes: how many classes a file of others has; the zoo row's own where left out.
+        source: a run's folder, a weights file or a hub id. What this library wrote says which model it is.
+        name: a model name: needed for third-party checkpoints; alone, its published weights are loaded.
+        num_classes: how many classes a third-party checkpoint has; the named model's own where left out.
 
     Raises:
-        InputError: nothing there, a checkpoint that is cut, of another model, or with other classes.
+        InputError: no such source; a checkpoint that is truncated, of another model, or with other classes.
     """
     if source is None:
         if name is None:
-            raise WeightsError("which weights? Give a run's folder or a weights file, or the name of a published model")
+            raise WeightsError("no weights given; pass --weights RUN_DIR, FILE or HUB_ID, or --model NAME")
         return LoadedModel(create_model(name, pretrained=True).eval(), None, name)
     if name is None and str(source) in CATALOGUE and not Path(source).exists():
         return load_any(None, str(source))
-    if name is None:
-        return _described(source)
-    description = _description_or_none(source)
-    if description is not None:
-        if description.name != name:
-            raise WeightsError(f"{source}: these are weights of {description.name}, expected {name}; leave out --model")
-        return _described(source)
-    return _foreign(source, name, num_classes)
+    description = None if name is None else _description_or_none(source)
+    if name is not None and description is None:
+        return _load_third_party(source, name, num_classes)
+    if description is not None and description.name != name:
+        raise WeightsError(f"{source}: these are weights of {description.name}, expected {name}; leave out --model")
+    return _load_described(source)
 
 
-def _described(source: str | Path) -> LoadedModel:
+def _load_described(source: str | Path) -> LoadedModel:
     try:
         description = describe_source(source)
-        return LoadedModel(from_pretrained(source), description.classes, str(source))
+        return LoadedModel(from_pretrained(source), description.classes, str(source), description.task)
     except WeightsError as error:
         near = did_you_mean(str(source), CATALOGUE)
+        # a misspelled model name looks like a folder that does not exist
         if near.startswith("Did you mean") and not Path(source).exists():
             raise WeightsError(f"{error}. {near}") from None
         raise
@@ -88,20 +92,20 @@ def _description_or_none(source: str | Path) -> Description | None:
         return None
 
 
-def _foreign(source: str | Path, name: str, num_classes: int | None) -> LoadedModel:
-    """A file of others, which does not say what it is."""
+def _load_third_party(source: str | Path, name: str, num_classes: int | None) -> LoadedModel:
+    """A checkpoint that does not say what it is."""
     model = create_model(name, num_classes=num_classes)
     report = load_weights(model, source)
     if report.fresh:
         raise WeightsError(
-            f"{source}: it has another number of classes than the {model.num_classes} expected, so its last layer "
-            "does not fit; there is nothing to ask it"
+            f"{source}: the classifier layer does not match the {model.num_classes} classes expected, so the model "
+            "cannot predict"
         )
     return LoadedModel(model.eval(), None, str(source))
 
 
 def imagenet_classes(count: int) -> tuple[str, ...] | None:
-    """English names of ImageNet's classes in the usual order, for 1,000 or one of the larger sets; nothing else."""
+    """English names of ImageNet's classes in the usual order, for 1,000 or one of the larger sets; None for others."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     subset = infer_imagenet_subset({"num_classes": count})

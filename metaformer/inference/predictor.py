@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Generic, Literal, TypeVar
 
 from PIL import Image
 
@@ -15,15 +15,15 @@ from ..recipe import Machine
 from ..tasks.task import PredictionOptions, Result, Task, task_named
 from ..training.device import chosen_device
 from .inputs import ImageInput, batches, read, sources
-from .loaded import load_any, task_of
+from .loaded import load_any
+
+ResultT = TypeVar("ResultT", bound=Result)
 
 
-class Predictor:
+class Predictor(Generic[ResultT]):
     """A model that was trained here or elsewhere, with its preprocessing and the names of its classes.
 
-    >>> predictor = Predictor("runs/photos")  # doctest: +SKIP
-    >>> for result in predictor("holiday/*.jpg"):  # doctest: +SKIP
-    ...     print(result.file, result.to_dict())
+    ``Predictor[Detections]("runs/cells")`` tells a type checker what the results are.
 
     Args:
         source: a run's folder, a weights file, a hub id, or a model name for its published weights.
@@ -44,8 +44,8 @@ class Predictor:
         loaded = load_any(source, model)
         self.device = chosen_device(Machine(device=device))
         self.model = loaded.model.to(self.device).eval()
-        self.task: Task = task_named(task_of(source))
-        self.classes: tuple[str, ...] = tuple(loaded.class_name(label) for label in range(self.model.num_classes))
+        self.task: Task = task_named(loaded.task)
+        self.classes: tuple[str, ...] = loaded.class_names
         self.skipped: list[UnreadableImage] = []
         """Files of the last call that could not be read, with ``on_bad_image="skip"``."""
 
@@ -57,7 +57,7 @@ class Predictor:
         score: float = 0.5,
         batch_size: int = 32,
         on_bad_image: Literal["refuse", "skip"] = "refuse",
-    ) -> list[Any]:
+    ) -> list[ResultT]:
         """A result for each image: ``ClassScores``, ``Detections`` or ``LabelMap``, with ``to_dict()`` and ``draw()``.
 
         Args:
@@ -80,7 +80,7 @@ class Predictor:
         score: float = 0.5,
         batch_size: int = 32,
         on_bad_image: Literal["refuse", "skip"] = "refuse",
-    ) -> Iterator[Any]:
+    ) -> Iterator[ResultT]:
         """The same one by one, so that not all results are in memory."""
         options = PredictionOptions(top=top, score=score, device=self.device)
         self.skipped = []
@@ -111,13 +111,11 @@ def predict(
     top: int = 5,
     score: float = 0.5,
     batch_size: int = 32,
-) -> list[Any]:
+) -> list[Result]:
     """Ask a trained model once: ``Predictor(source)(images)``.
 
     Raises:
         InputError: weights or images that cannot be read.
     """
-    return Predictor(source, model=model, device=device)(images, top=top, score=score, batch_size=batch_size)
-
-
-__all__ = ["Predictor", "Result", "predict"]
+    predictor: Predictor[Result] = Predictor(source, model=model, device=device)
+    return predictor(images, top=top, score=score, batch_size=batch_size)
