@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaformer.data.annotated import IGNORED, Annotated
-from metaformer.data.label_maps import open_segmentation
+from metaformer.data.dataset import Dataset
+from metaformer.data.label_maps import open_label_maps
 from metaformer.recipe import DataConfig
 from metaformer.tasks.segmentation.objective import SegmentationMetric
-from metaformer.types import Batch
+from metaformer.types import IGNORED, Batch
 
 
-def pixels_of(images: Annotated, levels: int) -> Iterator[tuple[Tensor, Tensor]]:
+def pixels_of(images: Dataset[Tensor], levels: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The number of each pixel's color (H, W), and the label map (H, W), image by image."""
     for index in range(len(images)):
         image, labels = images.load(index)
@@ -33,7 +33,7 @@ def pixels_of(images: Annotated, levels: int) -> Iterator[tuple[Tensor, Tensor]]
         yield (steps[..., 0] * levels + steps[..., 1]) * levels + steps[..., 2], labels
 
 
-def counted(images: Annotated, classes: int, levels: int) -> Tensor:
+def counted(images: Dataset[Tensor], classes: int, levels: int) -> Tensor:
     """How often each color had each class: (colors, classes), one more than seen."""
     counts = torch.zeros(levels**3 * classes, dtype=torch.float64)
     for colors, labels in pixels_of(images, levels):
@@ -42,12 +42,12 @@ def counted(images: Annotated, classes: int, levels: int) -> Tensor:
     return counts.reshape(-1, classes)
 
 
-def judged(images: Annotated, scores: Tensor, levels: int) -> dict[str, float]:
+def judged(images: Dataset[Tensor], scores: Tensor, levels: int) -> dict[str, float]:
     """The figures of always answering by a table of scores (colors, classes)."""
     metric = SegmentationMetric(scores.shape[1])
     for colors, labels in pixels_of(images, levels):
         logits = scores[colors].permute(2, 0, 1)
-        metric.update([logits], Batch(images=[logits], targets=[labels]))
+        metric.update([logits], Batch([logits], [labels]))
     return metric.compute([metric.part])
 
 
@@ -62,7 +62,7 @@ def main() -> None:
     choice = DataConfig(
         source=asked.images, reduce_zero_label=not asked.no_reduce_zero_label, ignore_label=asked.ignore_label
     )
-    sets = open_segmentation(choice)
+    sets = open_label_maps(choice)
     counts = counted(sets.train, len(sets.classes), asked.levels)
     smoothed = counts + 1e-3 * counts.sum(0) / counts.sum()  # a color never seen gets the frequencies of the classes
     likeliest = (smoothed / smoothed.sum(1, keepdim=True)).log()

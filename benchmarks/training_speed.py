@@ -45,11 +45,12 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
 from metaformer.benchmark.machine import machine
+from metaformer.data.image_folder import LabeledImageFiles
 from metaformer.data.loading.loader import training_loader
-from metaformer.data.sets import ImageFileDataset
+from metaformer.data.loading.schedule import BatchSchedule
 
 # Pillow 13 refuses to keep 0 bits of a color, which RandAugment asks for now and then
-from metaformer.data.transforms.image import _let_posterise_reach_black
+from metaformer.data.transforms.image import allow_posterize_to_black
 from metaformer.model.build import build
 from metaformer.recipe import Machine
 from metaformer.spec.model import ModelSpec
@@ -151,11 +152,10 @@ def ours(size: Size, folder: Folder, *, memory: bool) -> Epoch:
     )
     model = build(size.spec(folder.classes))
     engine = Engine(model, Classification(folder.classes, recipe.optimizer.label_smoothing), recipe)
-    images = ImageFileDataset(folder.files, folder.labels)
+    images = LabeledImageFiles(folder.files, folder.labels)
     pixels = model.preprocessing.with_changes(size=(SIDE, SIDE), crop=1.0)
-    loader = training_loader(
-        images, pixels, recipe.augmentation, 3, memory=memory, workers=CORES, batch_size=BATCH, seed=0
-    )
+    schedule = BatchSchedule(len(images), BATCH, shuffle=True)
+    loader = training_loader(images, pixels, recipe.augmentation, 3, schedule, cache=memory, workers=CORES)
 
     def epoch(number: int) -> Iterator[None]:
         with denormals_flushed(engine.accelerator.device):
@@ -191,7 +191,7 @@ def timms(size: Size, folder: Folder, *, channels_last: bool = False, paper: boo
         device=torch.device("cpu"),
     )
     if paper:
-        _let_posterise_reach_black(dataset.transform)
+        allow_posterize_to_black(dataset.transform)
     criterion = SoftTargetCrossEntropy() if paper else LabelSmoothingCrossEntropy(0.1)
 
     def epoch(_number: int) -> Iterator[None]:

@@ -18,7 +18,7 @@ from timm.models import group_parameters
 
 from metaformer import InputError, SpecError, build, count_macs, count_parameters, create_model, find
 from metaformer.cli import main
-from metaformer.data.sources import open_source
+from metaformer.data.sources import open_labeled
 from metaformer.inference.loaded import load_any
 from metaformer.inference.predictor import predict
 from metaformer.model.classifier import FeatureExtractor
@@ -273,7 +273,7 @@ def test_a_run_from_images_to_an_answer(folder_of_images: Path, tmp_path: Path) 
 
 
 def test_a_recipe_names_a_cnn() -> None:
-    sets = open_source(DataConfig(source="digits"))
+    sets = open_labeled(DataConfig(source="digits"))
     model, notes = fitted_model(Recipe(model=ModelConfig(name="resnet18")), sets)
     assert (model.spec.in_chans, model.spec.num_classes, model.spec.img_size) == (1, 10, (8, 8))
     assert not any("stem" in note for note in notes)

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from metaformer.data.sources import open_source
+from metaformer.data.dataset import concatenate
+from metaformer.data.sources import open_labeled
 from metaformer.errors import DataError, InputError, RunError, WeightsError
 from metaformer.factory.classifier import create_model
 from metaformer.inference.loaded import imagenet_classes, load_any
 from metaformer.recipe import Augmentation, DataConfig, ModelConfig, OptimizerConfig, Recipe
 from metaformer.run import folder as run_folder
-from metaformer.run.evaluate import Together, evaluate
+from metaformer.run.evaluate import evaluate
 from metaformer.run.train import RunResult, train
 from metaformer.spec.model import EmbeddingSpec, ModelSpec, StageSpec
 from metaformer.tasks.classification.task import fitted_model, fitting_stride
@@ -146,11 +147,11 @@ def test_images_from_memory_and_from_files_train_the_same_weights(run: RunResult
 def test_images_that_are_open_are_not_opened_again_nor_read_twice(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sets = open_source(DataConfig(source=str(images)))
+    sets = open_labeled(DataConfig(source=str(images)))
     first = quick(plan(images, epochs=1), tmp_path / "first", splits=sets)
-    monkeypatch.setattr("metaformer.tasks.classification.task.open_source", None)
+    monkeypatch.setattr("metaformer.data.sources.open_labeled", None)
     read: list[object] = []
-    monkeypatch.setattr("metaformer.data.loading.cached_images.readable", lambda *given: read.append(given))
+    monkeypatch.setattr("metaformer.data.loading.cached_images.load_or_replace", lambda *given: read.append(given))
     second = quick(plan(images, epochs=1), tmp_path / "second", splits=sets)
     assert second.metrics == first.metrics
     assert read == []
@@ -275,7 +276,7 @@ def test_patches_shrink_with_the_images(size: int, patch: int | None) -> None:
 
 
 def test_a_model_is_fitted_to_small_gray_images() -> None:
-    sets = open_source(DataConfig(source="digits"))
+    sets = open_labeled(DataConfig(source="digits"))
     model, notes = fitted_model(Recipe(), sets)
     assert (model.spec.in_chans, model.spec.num_classes) == (1, 10)
     assert model.preprocessing.size == (8, 8)
@@ -331,12 +332,12 @@ def test_other_classes_are_told_apart(run: RunResult, tmp_path: Path) -> None:
 
 
 def test_two_parts_together_are_both(images: Path) -> None:
-    sets = open_source(DataConfig(source=str(images)))
-    both = Together(sets.train, sets.val)
+    sets = open_labeled(DataConfig(source=str(images)))
+    both = concatenate(sets.train, sets.val)
     names = [both.name(i) for i in range(len(both))]
     parts = [part.name(i) for part in (sets.train, sets.val) for i in range(len(part))]
     assert names == parts
-    assert both.load(13).tobytes() == sets.val.load(1).tobytes()
+    assert both.load(13).input.tobytes() == sets.val.load(1).input.tobytes()
     assert both.labels == [*sets.train.labels, *sets.val.labels]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from ..data.sets import ImageSplits
-from ..data.sources import open_source
+from ..data.dataset import Splits
+from ..data.sources import open_labeled
 from ..errors import InputError, RunError, SpecError
 from ..run.recipes import run_file
 from ..spec.model import AnySpec, MixerSpec
@@ -122,7 +122,7 @@ def _for_images(path: Path, changed: dict[str, Any], console: Console) -> tuple[
     guess = read_plan(path, SMALL_SIDE)  # a plan may name its own images
     data = guess.recipe.data.updated(changed.get("data", {}))
     with console.status("opening the images"):
-        sets = open_source(data)
+        sets = open_labeled(data)
     model = changed.get("model", {})
     frame = find(model["name"]).spec if "name" in model else guess.base.frame
     side = model.get("img_size") or guess.recipe.model.img_size or _side(sets, frame)
@@ -140,7 +140,7 @@ def _for_images(path: Path, changed: dict[str, Any], console: Console) -> tuple[
     return plan, facts
 
 
-def _side(sets: ImageSplits, frame: AnySpec) -> int:
+def _side(sets: Splits[int], frame: AnySpec) -> int:
     """The images' own size where they share a small one, the base's else."""
     native = sets.native_size
     if native is not None and max(native) <= SMALL_SIDE:

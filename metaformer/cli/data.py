@@ -17,7 +17,7 @@ from ..recipe import DataConfig
 from .flags import nested, option, switch, with_flags
 
 if TYPE_CHECKING:
-    from ..data.inspection import PartFigures
+    from ..data.inspection import PartSummary
     from ..tasks.inspection import Inspection
 
 data = App(name="data", help="Look at data sets.", help_format="plaintext", result_action="return_value")
@@ -55,7 +55,7 @@ def check(
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     else:
-        _print(found, choice)
+        _print(found)
     if found.bad and choice.on_bad_image == "refuse":
         faults = "fault" if len(found.bad) == 1 else "faults"
         raise DataError(
@@ -64,7 +64,7 @@ def check(
         )
 
 
-def _print(found: Inspection, choice: DataConfig) -> None:
+def _print(found: Inspection) -> None:
     console = Console(highlight=False)
     masks = " with masks" if found.has_masks else ""
     classes = "1 class" if len(found.classes) == 1 else f"{len(found.classes)} classes"
@@ -72,8 +72,8 @@ def _print(found: Inspection, choice: DataConfig) -> None:
     console.print(" (val is held out here)" if found.held_out_here else "")
     console.print(_parts(found))
     console.print(_histogram(found))
-    if any(part.ignored is not None for part in found.parts) and choice.reduce_zero_label:
-        console.print("label 0 counts as no class here, as in ADE20K; --data.no-reduce-zero-label takes it as one")
+    for note in sorted({part.note for part in found.parts if part.note}):
+        console.print(note)
     for part in found.parts:
         absent = [name for name, count in zip(found.classes, part.counts, strict=True) if count == 0]
         if absent:
@@ -98,28 +98,15 @@ def _parts(found: Inspection) -> Table:
     return table
 
 
-def _rows(parts: Sequence[PartFigures]) -> list[tuple[str, list[str]]]:
+def _rows(parts: Sequence[PartSummary]) -> list[tuple[str, list[str]]]:
     """What is known of every part, a row each."""
-    from ..render.numbers import count, percent
+    from ..render.numbers import count
 
     rows = [("images", [count(part.images) for part in parts])]
     for name in ("smallest", "median", "largest"):
         rows.append((f"{name} image", [_size(getattr(part, name)) for part in parts]))
-    if all(part.ignored is not None for part in parts):
-        rows.append(("ignored pixels", [percent(part.ignored, 1) for part in parts]))
-    objects = [part.objects for part in parts if part.objects is not None]
-    if objects:
-        rows += [
-            ("objects", [count(each.objects) for each in objects]),
-            ("in an image, mean", [f"{each.mean:.1f}" for each in objects]),
-            ("in an image, most", [count(each.most) for each in objects]),
-            ("images without", [count(each.empty_images) for each in objects]),
-            ("crowds", [count(each.crowds) for each in objects]),
-            ("small, below 32²", [percent(each.small, 1) for each in objects]),
-            ("medium, below 96²", [percent(each.medium, 1) for each in objects]),
-            ("large", [percent(each.large, 1) for each in objects]),
-        ]
-    return rows
+    details = [part.details for part in parts]
+    return rows + [(name, [each[name] for each in details]) for name in details[0] if all(name in d for d in details)]
 
 
 def _size(size: tuple[int, int] | None) -> str:

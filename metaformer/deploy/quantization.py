@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.decode import is_image_name, read_image
-from ..data.transforms.image import evaluation_transform, pixels_of
+from ..data.transforms.image import evaluation_transform, to_bytes
 from ..errors import InputError, MissingExtraError
 from ..model.dense.detector import Detector
 from .engines.core import core_inputs
@@ -82,7 +82,7 @@ def _in_folder(model: Any, folder: Path) -> Iterator[Tensor]:
     prepare = evaluation_transform(model.preprocessing, channels)
     for file in files:
         image = read_image(file, "L" if channels == 1 else "RGB")
-        yield pixels_of(image).float() / 255 if plain else prepare(image)
+        yield to_bytes(image).float() / 255 if plain else prepare(image)
 
 
 def _checked(model: Any, image: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import Progress
 
-from ..data.joined import joined
+from ..data.dataset import concatenate
 from ..errors import DataError, InputError, RunError
 from ..evaluation import Evaluation
 from ..files import read_json, write_json
@@ -62,7 +62,7 @@ def evaluate(
     expect_classes(loaded, splits.classes)
     if part is None:
         part = "all" if splits.held_out_here and not is_own_data(config, source) else "val"
-    dataset = joined(splits.train, splits.val) if part == "all" else getattr(splits, part)
+    dataset = concatenate(splits.train, splits.val) if part == "all" else getattr(splits, part)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("evaluating", total=-(-len(dataset) // batch_size))
         options = EvaluationOptions(

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from ..data.loading.dense_loader import dense_evaluation_loader, dense_training_loader
+from ..data.dataset import Dataset, Splits
+from ..data.loading.loader import Loader
+from ..data.loading.samples import Collate, Transform, as_lists
+from ..data.loading.schedule import BatchSchedule
 from ..errors import DataError
 from ..recipe import DataConfig, Recipe
 from ..spec.model import AnySpec
@@ -15,12 +18,12 @@ from ..training.randomness import reseed
 from ..types import Objective
 from .task import EvaluationOptions, Loaders, Task, expect_layout
 
-Splits = TypeVar("Splits")
+_Splits = TypeVar("_Splits", bound=Splits[Any])
 Sides = tuple[int, int]
 """Short and long side of images in pixels, where a recipe leaves them open."""
 
 
-def open_annotated(open_: Callable[[], Splits], data: DataConfig, task: Task) -> Splits:
+def open_annotated(open_: Callable[[], _Splits], data: DataConfig, task: Task) -> _Splits:
     """What ``open_`` gives; its ``DataError`` also says which other task the folder is laid out for."""
     try:
         return open_()
@@ -57,35 +60,34 @@ def build_dense(
     )
 
 
-def make_loaders(recipe: Recipe, splits: Any, model: Any) -> Loaders:
-    """Loaders of this process's share."""
+def make_loaders(
+    recipe: Recipe,
+    splits: Splits[Any],
+    train_transform: Transform,
+    eval_transform: Transform,
+    collate: Collate,
+) -> Loaders:
+    """Loaders of this process's share; ``collate`` is that of the training batches."""
     rank, world = processes()
-    batch_size, workers = recipe.optimizer.batch_size // recipe.optimizer.accumulation, recipe.data.workers
-    spec, preprocessing = model.spec, model.preprocessing
+    size, workers = recipe.optimizer.batch_size // recipe.optimizer.accumulation, recipe.data.workers
+    train = BatchSchedule(len(splits.train), size, seed=recipe.seed, shuffle=True, rank=rank, world=world)
+    val = BatchSchedule(len(splits.val), size, rank=rank, world=world)
     return Loaders(
-        train=dense_training_loader(
-            splits.train,
-            spec,
-            preprocessing,
-            recipe.augmentation,
-            recipe.dense,
-            seed=recipe.seed,
-            batch_size=batch_size,
-            rank=rank,
-            world=world,
-            workers=workers,
-        ),
-        val=dense_evaluation_loader(
-            splits.val, spec, preprocessing, batch_size=batch_size, rank=rank, world=world, workers=workers
-        ),
+        train=Loader(splits.train, train_transform, train, collate=collate, workers=workers),
+        val=evaluation_loader(splits.val, eval_transform, val, workers),
     )
 
 
-def measure_dense(model: Any, dataset: Any, objective: Objective, options: EvaluationOptions) -> Measured:
+def evaluation_loader(dataset: Dataset[Any], transform: Transform, schedule: BatchSchedule, workers: int = 0) -> Loader:
+    """Lists of images; an unreadable one that may be skipped is left out, because it must not be counted twice."""
+    return Loader(dataset, transform, schedule, collate=as_lists, replace=False, workers=workers)
+
+
+def measure_dense(
+    model: Any, dataset: Dataset[Any], transform: Transform, objective: Objective, options: EvaluationOptions
+) -> Measured:
     """Metrics of a detector or a segmenter on all images of a dataset, each once."""
-    loader = dense_evaluation_loader(
-        dataset, model.spec, model.preprocessing, batch_size=options.batch_size, workers=options.workers
-    )
+    loader = evaluation_loader(dataset, transform, BatchSchedule(len(dataset), options.batch_size), options.workers)
     try:
         return measure(
             model.to(options.device),

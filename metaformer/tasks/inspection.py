@@ -1,12 +1,12 @@
-"""What is in a dataset, for ``metaformer data check``: counts, sizes, classes, and everything that cannot be right."""
+"""What is in a dataset, for ``metaformer data check``: counts, sizes, classes, and the files that cannot be used."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..data.inspection import PartFigures
-from ..data.sets import BadFile, Progress
+from ..data.dataset import BadFile, Progress
+from ..data.inspection import PartSummary
 from ..errors import DataError
 from ..recipe import DataConfig
 from .task import recognized_task, task_named
@@ -14,17 +14,17 @@ from .task import recognized_task, task_named
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """A dataset, looked at from end to end."""
+    """What is in a dataset as a whole."""
 
     source: str
     task: str
     classes: tuple[str, ...]
     has_masks: bool
     held_out_here: bool
-    """Whether the data came in one piece, and the parts are drawn."""
-    parts: tuple[PartFigures, ...]
+    """Whether the validation part was split off here because the data has none of its own."""
+    parts: tuple[PartSummary, ...]
     bad: tuple[BadFile, ...]
-    """What cannot be right, and why."""
+    """Files and annotations that cannot be used, and why."""
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -32,7 +32,7 @@ class Inspection:
 
 
 def inspect_data(config: DataConfig, task: str | None = None, progress: Progress | None = None) -> Inspection:
-    """Everything worth knowing of a dataset before a model is trained on it; the task is recognized where left out.
+    """What is in a dataset, to be read before a model is trained on it; the task is recognized where left out.
 
     Faults are collected, whatever ``config.on_bad_image`` says. Raises ``DataError`` where the dataset as a whole
     cannot be opened.
@@ -41,19 +41,16 @@ def inspect_data(config: DataConfig, task: str | None = None, progress: Progress
     try:
         splits = chosen.open(replace(config, on_bad_image="skip"), progress)
     except DataError:
-        # says what is wrong one by one, where that is the reason
+        # where too much was skipped, this names the single files, which is the better message
         chosen.open(replace(config, on_bad_image="refuse"), None)
         raise
-    bad = list(splits.skipped)
-    parts = tuple(
-        chosen.inspect(name, getattr(splits, name), len(splits.classes), bad, progress) for name in ("train", "val")
-    )
+    parts = chosen.inspect(splits, progress)
     return Inspection(
         source=config.source,
         task=chosen.name,
         classes=splits.classes,
-        has_masks=getattr(splits, "has_masks", False),
+        has_masks=splits.has_masks,
         held_out_here=splits.held_out_here,
         parts=parts,
-        bad=tuple(bad),
+        bad=(*splits.skipped, *(file for part in parts for file in part.bad)),
     )

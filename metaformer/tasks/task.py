@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InputError, RunError, did_you_mean
 from ..metrics import MetricDef
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from ..data.inspection import PartFigures
-    from ..data.sets import BadFile, Progress
+    from ..data.dataset import Progress, Splits
+    from ..data.inspection import PartSummary
     from ..evaluation import Evaluation
     from ..recipe import DataConfig, Recipe
     from ..spec.model import AnySpec
@@ -131,24 +131,22 @@ class Task(Protocol):
     def recognizes(self, data: DataConfig) -> bool:
         """Whether a source is laid out for this task."""
 
-    def open(self, data: DataConfig, progress: Progress | None = None) -> Any:
-        """The dataset's parts (``Splits``); raises ``DataError``."""
+    def open(self, data: DataConfig, progress: Progress | None = None) -> Splits[Any]:
+        """The dataset's parts; raises ``DataError``."""
 
-    def inspect(
-        self, name: Literal["train", "val"], dataset: Any, classes: int, bad: list[BadFile], progress: Progress | None
-    ) -> PartFigures:
-        """What is in one part of a dataset; faults are added to ``bad``."""
+    def inspect(self, splits: Splits[Any], progress: Progress | None = None) -> tuple[PartSummary, ...]:
+        """What is in the training part and in the validation part."""
 
-    def build(self, recipe: Recipe, splits: Any, spec: AnySpec | None = None) -> tuple[Any, list[str]]:
+    def build(self, recipe: Recipe, splits: Splits[Any], spec: AnySpec | None = None) -> tuple[Any, list[str]]:
         """The recipe's model for this data, and what was decided for it, in sentences.
 
         ``spec`` is a model of the caller's in place of the recipe's name; for dense tasks, its backbone.
         """
 
-    def objective(self, recipe: Recipe, splits: Any, model: Any) -> Objective:
+    def objective(self, recipe: Recipe, splits: Splits[Any], model: Any) -> Objective:
         """What the run optimizes and is measured by."""
 
-    def loaders(self, recipe: Recipe, splits: Any, model: Any, progress: Progress | None = None) -> Loaders:
+    def loaders(self, recipe: Recipe, splits: Splits[Any], model: Any, progress: Progress | None = None) -> Loaders:
         """Loaders of this process's share."""
 
     def evaluate(self, model: Any, dataset: Any, classes: Sequence[str], options: EvaluationOptions) -> Evaluation:

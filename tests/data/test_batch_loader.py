@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from metaformer.data.dataset import ArrayDataset
 from metaformer.data.loading.loader import Loader
+from metaformer.data.loading.schedule import BatchSchedule
 from metaformer.data.loading.seeding import epoch_order
-from metaformer.data.sets import ArrayDataset
-from metaformer.data.transforms.image import evaluation_transform, training_transform
+from metaformer.data.transforms.image import OnInput, evaluation_transform, training_transform
 from metaformer.errors import DataError
 from metaformer.recipe import Augmentation
 from metaformer.types import Batch, Preprocessing
@@ -30,9 +31,10 @@ def random_images(count: int = 22) -> ArrayDataset:
     return ArrayDataset(pixels, list(range(count)), "filled", list(range(count)))
 
 
-def loader(count: int = 22, *, varied: bool = False, **arguments: object) -> Loader:
+def loader(count: int = 22, *, varied: bool = False, workers: int = 0, **arguments: object) -> Loader:
     transform = training_transform(PREPROCESSING, VARIED, 1) if varied else evaluation_transform(PREPROCESSING, 1)
-    return Loader(random_images(count), transform, **{"batch_size": 4, "seed": 7, "shuffle": True, **arguments})
+    schedule = BatchSchedule(count, **{"batch_size": 4, "seed": 7, "shuffle": True, **arguments})
+    return Loader(random_images(count), OnInput(transform), schedule, workers=workers)
 
 
 def labels(batches: Iterable[Batch]) -> list[list[int]]:
@@ -67,7 +69,7 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
 def test_length_and_the_last_batch() -> None:
     assert (len(loader()), [len(b) for b in loader().batches(0)]) == (6, [4] * 5 + [2])
     assert (len(loader(drop_last=True)), [len(b) for b in loader(drop_last=True).batches(0)]) == (5, [4] * 5)
-    assert [loader().plan.global_size(i) for i in range(6)] == [4] * 5 + [2]
+    assert [loader().schedule.global_size(i) for i in range(6)] == [4] * 5 + [2]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -129,14 +131,14 @@ def test_processes_together_see_what_one_sees(shuffle: bool, count: int, world: 
     if shuffle:
         assert len({len(part) for part in parts}) == 1
         assert all(len(batch) > 0 for part in parts for batch in part)
-        assert ranks[0].plan.global_batches == len(parts[0]) >= count // 4
+        assert ranks[0].schedule.global_batches == len(parts[0]) >= count // 4
     else:
         assert sorted(seen(batch for part in parts for batch in part)) == list(range(count))
-    for index in range(ranks[0].plan.global_batches):
+    for index in range(ranks[0].schedule.global_batches):
         slices = [part[index] for part in parts if index < len(part)]
         joined = Batch(torch.cat([b.inputs for b in slices]), torch.cat([b.targets for b in slices]))
         assert equal([joined], [one[index]])
-        assert len(joined) == ranks[0].plan.global_size(index)
+        assert len(joined) == ranks[0].schedule.global_size(index)
 
 
 def test_evaluation_keeps_the_sets_order() -> None:
@@ -147,7 +149,7 @@ def test_evaluation_keeps_the_sets_order() -> None:
     ("arguments", "said"),
     [
         ({"count": 3, "drop_last": True}, "3 images do not make one batch of 4 over 1 processes"),
-        ({"batch_size": 1, "world": 2}, "batch_size: expected an image for each of 2 processes"),
+        ({"batch_size": 1, "world": 2}, "batch_size: expected at least one image for each of 2 processes"),
         ({"count": 1, "world": 2}, "1 images do not make one batch"),
         ({"count": 0}, "0 images do not make one batch"),
     ],

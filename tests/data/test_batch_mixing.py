@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metaformer.data.transforms.mixup import Mixing
+from metaformer.data.transforms.mixup import Mixup
 from metaformer.recipe import Augmentation
 from metaformer.types import Batch
 
@@ -20,7 +20,7 @@ def batch(count: int) -> Batch:
 
 def mixed(augmentation: Augmentation, count: int, smoothing: float = 0.0, seed: int = 0) -> Batch:
     np.random.seed(seed)
-    return Mixing(augmentation, num_classes=count, label_smoothing=smoothing)(batch(count))
+    return Mixup(augmentation, num_classes=count, label_smoothing=smoothing)(batch(count))
 
 
 @pytest.mark.parametrize("augmentation", [MIXUP, CUTMIX, Augmentation(mixup=0.8, cutmix=1.0), Augmentation()])
@@ -53,7 +53,7 @@ def test_the_last_of_an_odd_batch_stays_as_it_is() -> None:
 
 def test_the_same_draws_give_the_same_batch_and_the_given_one_is_untouched() -> None:
     given = batch(6)
-    mixing = Mixing(Augmentation(mixup=0.8, cutmix=1.0), 6)
+    mixing = Mixup(Augmentation(mixup=0.8, cutmix=1.0), 6)
     np.random.seed(3)
     first = mixing(given)
     np.random.seed(3)

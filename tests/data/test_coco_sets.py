@@ -14,9 +14,9 @@ from PIL import Image
 from tiny_annotated import CATEGORIES, annotation, coco_set, document, square, write_part
 from tiny_images import noise
 
-from metaformer.data.coco import CocoDataset, open_detection
+from metaformer.data.coco import CocoDataset, open_coco
 from metaformer.data.decode import UnreadableImage
-from metaformer.data.rle import filled, region_mask, unpacked
+from metaformer.data.rle import decode_runs, decompress, segmentation_mask
 from metaformer.errors import DataError
 from metaformer.recipe import DataConfig
 
@@ -26,7 +26,7 @@ def choice(root: Path, **changes: Any) -> DataConfig:
 
 
 def test_a_set_is_opened_with_its_labels_in_the_order_of_their_ids(tmp_path: Path) -> None:
-    sets = open_detection(choice(coco_set(tmp_path)))
+    sets = open_coco(choice(coco_set(tmp_path)))
     assert (len(sets.train), len(sets.val), sets.classes) == (3, 2, ("cat", "ball"))
     assert sets.has_masks
     assert not sets.held_out_here
@@ -43,7 +43,7 @@ def test_a_set_is_opened_with_its_labels_in_the_order_of_their_ids(tmp_path: Pat
 
 
 def test_an_image_without_objects_stays_with_empty_tensors(tmp_path: Path) -> None:
-    _, objects = open_detection(choice(coco_set(tmp_path))).train.load(2)
+    _, objects = open_coco(choice(coco_set(tmp_path))).train.load(2)
     shapes = {name: tuple(value.shape) for name, value in objects.items()}
     assert shapes == {"boxes": (0, 4), "labels": (0,), "image_id": (), "masks": (0, 16, 20)}
 
@@ -52,7 +52,7 @@ def test_the_ground_truth_speaks_of_indices_and_labels_and_the_ids_lead_back(tmp
     content = document()
     runs = {"size": [16, 20], "counts": [0, 32, 288]}
     content["annotations"].append(annotation(500, 10, iscrowd=1, segmentation=runs, bbox=[0, 0, 2, 16], area=32))
-    train = open_detection(choice(coco_set(tmp_path, content))).train
+    train = open_coco(choice(coco_set(tmp_path, content))).train
     assert isinstance(train, CocoDataset)
     truth = train.ground_truth()
     assert [image["id"] for image in truth["images"]] == [0, 1, 2]
@@ -75,7 +75,7 @@ def test_an_area_that_is_not_given_is_that_of_the_mask_or_of_the_box(tmp_path: P
     content = document()
     del content["annotations"][0]["area"]
     content["annotations"][0]["segmentation"] = square(2, 3, 4)
-    train = open_detection(choice(coco_set(tmp_path, content))).train
+    train = open_coco(choice(coco_set(tmp_path, content))).train
     assert isinstance(train, CocoDataset)
     assert train.ground_truth()["annotations"][0]["area"] == 16
     assert train.boxes_only().ground_truth()["annotations"][0]["area"] == 36
@@ -85,14 +85,14 @@ def test_an_area_that_is_not_given_is_that_of_the_mask_or_of_the_box(tmp_path: P
 def test_images_lie_in_images_or_beside_it(tmp_path: Path, folder: str) -> None:
     for split, content in (("train", document()), ("val", document(2, 50))):
         write_part(tmp_path, split, content, folder)
-    sets = open_detection(choice(tmp_path))
+    sets = open_coco(choice(tmp_path))
     assert Path(sets.train.name(0)) == tmp_path / f"{folder}train" / "10.png"
 
 
 def test_without_a_validation_part_images_are_held_out(tmp_path: Path) -> None:
     write_part(tmp_path, "train", document(10))
-    sets = open_detection(choice(tmp_path, val_fraction=0.3))
-    again = open_detection(choice(tmp_path, val_fraction=0.3))
+    sets = open_coco(choice(tmp_path, val_fraction=0.3))
+    again = open_coco(choice(tmp_path, val_fraction=0.3))
     assert (len(sets.train), len(sets.val), sets.held_out_here) == (7, 3, True)
     names = [sets.val.name(i) for i in range(3)]
     assert names == [again.val.name(i) for i in range(3)]
@@ -108,7 +108,7 @@ def test_masks_of_some_objects_only_make_a_set_of_boxes_and_that_is_told(
 ) -> None:
     content = document()
     content["annotations"][0]["segmentation"] = []
-    sets = open_detection(choice(coco_set(tmp_path, content)))
+    sets = open_coco(choice(coco_set(tmp_path, content)))
     assert not sets.has_masks
     assert "masks" not in sets.train.load(1)[1]
     assert "1 of 5 objects have no mask" in caplog.text
@@ -139,8 +139,12 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], None], str, str]] = {
         "image 10: another image has this id",
     ),
     "a file twice": (spoil("images", 1, file_name="10.png"), "10.png", "image 11: image 10 is this file already"),
-    "an image without a name": (spoil("images", 1, file_name=None), "train2017.json", "image 11: expected a whole id"),
-    "a size of nothing": (spoil("images", 1, width=0), "11.png", "image 11: expected a height and a width"),
+    "an image without a name": (
+        spoil("images", 1, file_name=None),
+        "train2017.json",
+        "image 11: expected an integer id",
+    ),
+    "a size of nothing": (spoil("images", 1, width=0), "11.png", "image 11: expected a positive height and width"),
     "a missing image": (spoil("images", 2, file_name="absent.png"), "absent.png", "image 12: No such file"),
     "a box outside": (add(bbox=[30, 0, 5, 5]), "11.png", "annotation 500 of image 11: its box"),
     "a box that reaches over the edge": (add(bbox=[15, 0, 7, 5]), "11.png", "outside the image of 20 × 16"),
@@ -154,7 +158,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], None], str, str]] = {
     "a box that is no number": (add(bbox=[2, 2, 5, float("nan")]), "11.png", "expected a bbox of four numbers"),
     "an unknown category": (add(category_id=4), "11.png", "annotation 500 of image 11: there is no category 4"),
     "an annotation id twice": (add(id=100), "11.png", "annotation 100 of image 11: another annotation has this id"),
-    "an annotation without id": (add(id=None), "11.png", "annotation None of image 11: expected a whole id"),
+    "an annotation without id": (add(id=None), "11.png", "annotation None of image 11: expected an integer id"),
     "an unknown image": (add(image_id=77), "train2017.json", "annotation 500: there is no image 77"),
     "a mask of another size": (run_lengths(size=[20, 16]), "11.png", "its mask is of size [20, 16]"),
     "a mask of too few pixels": (
@@ -163,8 +167,8 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], None], str, str]] = {
         "its mask covers 300 pixels, the image has 320",
     ),
     "a mask of negative runs": (run_lengths(counts=[330, -10]), "11.png", "run lengths of 0 or more"),
-    "a mask whose text breaks off": (run_lengths(counts="P:o"), "11.png", "break off"),
-    "a mask whose text is none": (run_lengths(counts="é"), "11.png", "no letter"),
+    "a mask whose string is truncated": (run_lengths(counts="P:o"), "11.png", "truncated"),
+    "a mask whose string is not one": (run_lengths(counts="é"), "11.png", "does not occur"),
     "a polygon of two points": (add(segmentation=[[1, 1, 2, 2]]), "11.png", "three points or more"),
     "a polygon of half a point": (add(segmentation=[[1, 1, 2, 2, 3, 3, 4]]), "11.png", "three points or more"),
     "a polygon of texts": (add(segmentation=[["1"] * 6]), "11.png", "finite numbers"),
@@ -181,14 +185,14 @@ def test_a_fault_is_refused_with_its_file_and_id_or_left_out(tmp_path: Path, fau
     change(content)
     (root / "annotations" / "instances_train2017.json").write_text(json.dumps(content))
     with pytest.raises(DataError) as raised:
-        open_detection(choice(root))
+        open_coco(choice(root))
     message = str(raised.value)
     assert message.startswith("1 fault in ")
     assert file in message
     assert told in message
     assert "--data.on-bad-image skip" in message
 
-    sets = open_detection(choice(root, on_bad_image="skip"))
+    sets = open_coco(choice(root, on_bad_image="skip"))
     (left_out,) = sets.skipped
     assert file in left_out.path
     assert told in left_out.reason
@@ -205,27 +209,27 @@ def test_an_image_that_cannot_be_decoded_is_named_with_its_id(tmp_path: Path) ->
     bad = root / "images" / "val2017" / "51.png"
     bad.write_bytes(bad.read_bytes()[:200])
     with pytest.raises(DataError, match=r"1 fault in .*\n.*51\.png: image 51: .*truncated"):
-        open_detection(choice(root))
-    sets = open_detection(choice(root, on_bad_image="skip"))
+        open_coco(choice(root))
+    sets = open_coco(choice(root, on_bad_image="skip"))
     assert (len(sets.train), len(sets.val)) == (3, 1)
     for verify in ("header", "none"):
-        assert not open_detection(choice(root, verify=verify)).skipped
+        assert not open_coco(choice(root, verify=verify)).skipped
     with pytest.raises(UnreadableImage, match="truncated"):
-        open_detection(choice(root, verify="none")).val.load(1)
+        open_coco(choice(root, verify="none")).val.load(1)
 
 
 def test_an_image_of_another_size_that_nobody_looked_at_is_met_when_it_is_read(tmp_path: Path) -> None:
     root = coco_set(tmp_path)
     noise(1, 17, 20).save(root / "images" / "train2017" / "10.png")
     with pytest.raises(UnreadableImage, match=r"10\.png.*for 20 × 16 pixels, the image has 20 × 17"):
-        open_detection(choice(root, verify="none")).train.load(0)
+        open_coco(choice(root, verify="none")).train.load(0)
 
 
 def test_many_faults_are_counted_first_and_listed_in_part(tmp_path: Path) -> None:
     content = document()
     content["annotations"] += [annotation(500 + i, 11, bbox=[0, 0, 0, 0]) for i in range(30)]
     with pytest.raises(DataError) as raised:
-        open_detection(choice(coco_set(tmp_path, content)))
+        open_coco(choice(coco_set(tmp_path, content)))
     lines = str(raised.value).splitlines()
     assert lines[0].startswith("30 faults in ")
     assert sum("has no area" in line for line in lines) == 20
@@ -236,7 +240,7 @@ def test_many_faults_are_counted_first_and_listed_in_part(tmp_path: Path) -> Non
 def test_rounding_over_the_edge_is_no_fault_and_is_cut_off(tmp_path: Path) -> None:
     content = document()
     content["annotations"][0]["bbox"] = [-0.4, 2, 20.9, 14.5]
-    train = open_detection(choice(coco_set(tmp_path, content))).train
+    train = open_coco(choice(coco_set(tmp_path, content))).train
     assert train.load(0)[1]["boxes"].tolist() == [[0, 2, 20, 16]]
 
 
@@ -253,7 +257,7 @@ WHOLE: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         lambda content: content.update(categories=[*CATEGORIES, {"id": 99, "name": CATEGORIES[0]["name"]}]),
         "two categories are called",
     ),
-    "a category without a name": (lambda content: content.update(categories=[{"id": 3}]), "a whole id and a name"),
+    "a category without a name": (lambda content: content.update(categories=[{"id": 3}]), "an integer id and a name"),
 }
 
 
@@ -266,33 +270,33 @@ def test_a_file_that_cannot_be_right_as_a_whole_is_refused(tmp_path: Path, case:
     coco_set(tmp_path)
     (tmp_path / "annotations" / "instances_train2017.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"instances_train2017\.json.*" + told):
-        open_detection(choice(tmp_path, on_bad_image=skip))
+        open_coco(choice(tmp_path, on_bad_image=skip))
 
 
 def test_the_parts_share_their_categories(tmp_path: Path) -> None:
     fewer = {**document(2, 50), "categories": CATEGORIES[:1]}
     fewer["annotations"] = [annotation(1, 50, 7)]
-    sets = open_detection(choice(coco_set(tmp_path / "fewer", val=fewer)))
+    sets = open_coco(choice(coco_set(tmp_path / "fewer", val=fewer)))
     assert sets.val.load(0)[1]["labels"].tolist() == [1]
     other = {**document(2, 50), "categories": [{"id": 3, "name": "dog"}, CATEGORIES[0]]}
     with pytest.raises(DataError, match="category id 3 is 'dog' here and 'cat' in the training part"):
-        open_detection(choice(coco_set(tmp_path / "other", val=other)))
+        open_coco(choice(coco_set(tmp_path / "other", val=other)))
 
 
 def test_a_folder_that_is_none_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is no folder.*COCO's layout"):
-        open_detection(choice(tmp_path / "absent"))
+        open_coco(choice(tmp_path / "absent"))
     with pytest.raises(DataError, match=r"has no annotations/instances_train\*\.json"):
-        open_detection(choice(tmp_path))
+        open_coco(choice(tmp_path))
     coco_set(tmp_path)
     file = tmp_path / "annotations" / "instances_train2017.json"
     file.with_name("instances_train2014.json").write_text(file.read_text())
     with pytest.raises(DataError, match="has 2 training parts, instances_train2014"):
-        open_detection(choice(tmp_path))
+        open_coco(choice(tmp_path))
     file.with_name("instances_train2014.json").unlink()
     file.write_text(file.read_text()[:50])
     with pytest.raises(DataError, match=r"instances_train2017\.json cannot be read as JSON"):
-        open_detection(choice(tmp_path))
+        open_coco(choice(tmp_path))
 
 
 def test_masks_are_filled_as_cocos_own_tools_fill_them() -> None:
@@ -303,12 +307,12 @@ def test_masks_are_filled_as_cocos_own_tools_fill_them() -> None:
         mask = (rng.rand(height, width) < rng.choice([0.02, 0.5, 0.98])).astype(np.uint8)
         packed = coco_mask.encode(np.asfortranarray(mask))
         text = packed["counts"].decode()
-        assert np.array_equal(region_mask({"size": [height, width], "counts": text}, height, width), mask)
-        assert np.array_equal(filled(unpacked(text), height, width), mask)
+        assert np.array_equal(segmentation_mask({"size": [height, width], "counts": text}, height, width), mask)
+        assert np.array_equal(decode_runs(decompress(text), height, width), mask)
         points = rng.rand(2, rng.randint(3, 9), 2) * [width, height]
         polygons = [[float(number) for number in polygon.ravel()] for polygon in points]
         whole = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
-        assert np.array_equal(region_mask(polygons, height, width), whole), case
+        assert np.array_equal(segmentation_mask(polygons, height, width), whole), case
 
 
 COUNTS = {"penn-fudan": (100, 249, 30, 71, 1), "bccd": (205, 2804, 87, 1137, 3), "coco-tiny": (80, 699, 76, 768, 80)}
@@ -317,7 +321,7 @@ COUNTS = {"penn-fudan": (100, 249, 30, 71, 1), "bccd": (205, 2804, 87, 1137, 3),
 @pytest.mark.parametrize("name", COUNTS)
 def test_the_real_sets_are_without_fault(shared_data: Path, name: str) -> None:
     train, train_objects, val, val_objects, classes = COUNTS[name]
-    sets = open_detection(choice(shared_data / name, verify="header"))
+    sets = open_coco(choice(shared_data / name, verify="header"))
     assert (len(sets.train), len(sets.val), len(sets.classes)) == (train, val, classes)
     assert sets.has_masks == (name != "bccd")
     for images, expected in ((sets.train, train_objects), (sets.val, val_objects)):
@@ -326,7 +330,7 @@ def test_the_real_sets_are_without_fault(shared_data: Path, name: str) -> None:
 
 
 def test_the_real_ones_gaps_and_images_without_objects(shared_data: Path) -> None:
-    sets = open_detection(choice(shared_data / "coco128", verify="none"))
+    sets = open_coco(choice(shared_data / "coco128", verify="none"))
     assert sets.held_out_here
     assert isinstance(sets.train, CocoDataset)
     assert (sets.train.category_ids[11:13], sets.classes[11:13]) == ((13, 14), ("stop sign", "parking meter"))
@@ -336,7 +340,7 @@ def test_the_real_ones_gaps_and_images_without_objects(shared_data: Path) -> Non
 
 
 def test_masks_of_real_objects_fill_their_boxes(shared_data: Path) -> None:
-    train = open_detection(choice(shared_data / "penn-fudan", verify="none")).train
+    train = open_coco(choice(shared_data / "penn-fudan", verify="none")).train
     for index in range(3):
         _, objects = train.load(index)
         for box, mask in zip(objects["boxes"], objects["masks"], strict=True):
@@ -348,5 +352,5 @@ def test_masks_of_real_objects_fill_their_boxes(shared_data: Path) -> None:
 def test_a_gray_image_comes_in_color(tmp_path: Path) -> None:
     root = coco_set(tmp_path)
     Image.new("L", (20, 16), 90).save(root / "images" / "train2017" / "10.png")
-    image, _ = open_detection(choice(root)).train.load(0)
+    image, _ = open_coco(choice(root)).train.load(0)
     assert image.getpixel((3, 3)) == (90, 90, 90)

@@ -11,9 +11,10 @@ from tiny_annotated import annotation, coco_set, document, label_map_set
 from tiny_images import noise
 
 from metaformer.cli.app import main
-from metaformer.data.inspection import guessed_task, inspected
 from metaformer.errors import DataError
 from metaformer.recipe import DataConfig
+from metaformer.tasks.inspection import inspect_data
+from metaformer.tasks.task import recognized_task
 
 
 def class_folders(root: Path) -> Path:
@@ -35,7 +36,7 @@ def crowded(root: Path) -> Path:
 
 
 def test_a_detection_set_in_figures(tmp_path: Path) -> None:
-    found = inspected(DataConfig(source=str(crowded(tmp_path))))
+    found = inspect_data(DataConfig(source=str(crowded(tmp_path))))
     assert (found.task, found.classes, found.has_masks) == ("detection", ("cat", "ball", "ghost"), True)
     train, val = found.parts
     assert (train.images, train.counts, train.occurs_in) == (4, (3, 1, 0), (3, 1, 0))
@@ -45,7 +46,7 @@ def test_a_detection_set_in_figures(tmp_path: Path) -> None:
     assert (objects.objects, objects.crowds, objects.empty_images, objects.most) == (4, 1, 1, 2)
     assert (objects.mean, objects.small, objects.medium, objects.large) == (1.0, 0.75, 0.25, 0.0)
     assert val.counts == (1, 1, 0)
-    assert not found.broken
+    assert not found.bad
 
 
 def test_a_segmentation_set_in_figures(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_a_segmentation_set_in_figures(tmp_path: Path) -> None:
         stored.paste(2, (0, 0, 10, 16))
         stored.paste(0, (0, 0, 5, 16))
         stored.save(root / "annotations" / "training" / f"{i}.png")
-    found = inspected(DataConfig(source=str(root)))
+    found = inspect_data(DataConfig(source=str(root)))
     train = found.parts[0]
     assert found.task == "segmentation"
     assert (train.counts, train.occurs_in, train.ignored) == ((480, 240, 0), (3, 3, 0), 0.25)
@@ -63,7 +64,7 @@ def test_a_segmentation_set_in_figures(tmp_path: Path) -> None:
 
 
 def test_a_classification_set_in_figures(tmp_path: Path) -> None:
-    found = inspected(DataConfig(source=str(class_folders(tmp_path))))
+    found = inspect_data(DataConfig(source=str(class_folders(tmp_path))))
     train, val = found.parts
     assert (found.task, found.classes) == ("classification", ("cat", "dog"))
     assert (train.counts, val.counts) == ((3, 4), (2, 3))
@@ -72,10 +73,10 @@ def test_a_classification_set_in_figures(tmp_path: Path) -> None:
 
 def test_the_task_is_guessed_from_the_layout(tmp_path: Path) -> None:
     roots = [crowded(tmp_path / "a"), label_map_set(tmp_path / "b"), class_folders(tmp_path / "c")]
-    guessed = [guessed_task(DataConfig(source=str(root))) for root in roots]
+    guessed = [recognized_task(DataConfig(source=str(root))).name for root in roots]
     assert guessed == ["detection", "segmentation", "classification"]
     with pytest.raises(DataError, match="ADE20K's layout"):
-        inspected(DataConfig(source=str(roots[0])), "segmentation")
+        inspect_data(DataConfig(source=str(roots[0])), "segmentation")
 
 
 def test_it_prints_figures_and_bars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +113,7 @@ def test_what_is_broken_is_named_and_ends_with_status_two(tmp_path: Path, capsys
 
     assert main(["data", "check", str(root), "--on-bad-image", "skip", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [Path(fault["path"]).name for fault in found["broken"]] == ["11.png", "50.png"]
+    assert [Path(fault["path"]).name for fault in found["bad"]] == ["11.png", "50.png"]
     assert [part["images"] for part in found["parts"]] == [3, 1]
 
 

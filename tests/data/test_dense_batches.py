@@ -13,11 +13,18 @@ import pytest
 import torch
 from tiny_annotated import coco_set, document, label_map_set, labels_of
 
-from metaformer.data.annotated import AnnotatedSplits
-from metaformer.data.coco import open_detection
-from metaformer.data.label_maps import open_segmentation
-from metaformer.data.loading.dense_loader import ListedParcel, dense_evaluation_loader, dense_training_loader
-from metaformer.data.loading.loader import BadImageWarning, ParcelLoader
+from metaformer.data.coco import open_coco
+from metaformer.data.dataset import Splits
+from metaformer.data.label_maps import open_label_maps
+from metaformer.data.loading.loader import BadImageWarning, Loader
+from metaformer.data.loading.samples import UnreadableSample, WorkerBatch, as_lists, stack
+from metaformer.data.loading.schedule import BatchSchedule
+from metaformer.data.transforms.paired import (
+    LabelMapEvalTransform,
+    LabelMapTrainTransform,
+    ObjectEvalTransform,
+    ObjectTrainTransform,
+)
 from metaformer.errors import DataError
 from metaformer.recipe import Augmentation, DataConfig, Dense
 from metaformer.types import Batch, Preprocessing
@@ -30,17 +37,32 @@ def spec(system: str, **changes: Any) -> Any:
     return SimpleNamespace(**{"system": system, "short_side": 32, "long_side": 64, "square": False, **changes})
 
 
-def opened(folder: Path, system: str, count: int = 7, **changes: Any) -> AnnotatedSplits:
+def opened(folder: Path, system: str, count: int = 7, **changes: Any) -> Splits[Any]:
     if system == "semantic_fpn":
         root = folder if folder.joinpath("images").is_dir() else label_map_set(folder, train=count, val=3)
-        return open_segmentation(DataConfig(source=str(root), **changes))
+        return open_label_maps(DataConfig(source=str(root), **changes))
     root = folder if folder.joinpath("images").is_dir() else coco_set(folder, document(count), document(3, 50))
-    return open_detection(DataConfig(source=str(root), **changes))
+    return open_coco(DataConfig(source=str(root), **changes))
 
 
-def training(sets: AnnotatedSplits, system: str, dense: Dense = VARIED, **changes: Any) -> ParcelLoader:
-    arguments = {"seed": 5, "batch_size": 3, **changes}
-    return dense_training_loader(sets.train, spec(system), Preprocessing(), Augmentation(), dense, **arguments)
+def training(sets: Splits[Any], system: str, dense: Dense = VARIED, *, workers: int = 0, **changes: Any) -> Loader:
+    schedule = BatchSchedule(len(sets.train), 3, **{"seed": 5, "shuffle": True, **changes})
+    if system == "semantic_fpn":
+        transform: Any = LabelMapTrainTransform(spec(system), Augmentation(), dense, Preprocessing())
+        return Loader(sets.train, transform, schedule, collate=stack, workers=workers)
+    transform = ObjectTrainTransform(Augmentation(), dense, Preprocessing())
+    return Loader(as_used(sets.train, system), transform, schedule, collate=as_lists, workers=workers)
+
+
+def evaluation(dataset: Any, system: str, batch_size: int, *, workers: int = 0, **changes: Any) -> Loader:
+    segmenter = system == "semantic_fpn"
+    transform: Any = LabelMapEvalTransform(spec(system), Preprocessing()) if segmenter else ObjectEvalTransform()
+    schedule = BatchSchedule(len(dataset), batch_size, **changes)
+    return Loader(as_used(dataset, system), transform, schedule, collate=as_lists, replace=False, workers=workers)
+
+
+def as_used(dataset: Any, system: str) -> Any:
+    return dataset.boxes_only() if system == "retinanet" else dataset
 
 
 def same(one: Any, other: Any) -> bool:
@@ -104,19 +126,16 @@ def test_segmenters_get_tensors(tmp_path: Path) -> None:
 
 def test_evaluation_has_every_image_once_in_order(tmp_path: Path) -> None:
     sets = opened(tmp_path / "objects", "mask_rcnn")
-    batches = list(dense_evaluation_loader(sets.val, spec("mask_rcnn"), Preprocessing(), batch_size=2).batches(0))
+    batches = list(evaluation(sets.val, "mask_rcnn", 2).batches(0))
     targets = [target for batch in batches for target in batch.targets]
     assert [int(target["image_id"]) for target in targets] == [0, 1, 2]
     assert all(same(target, sets.val.load(i)[1]) for i, target in enumerate(targets))
-    shares = [
-        dense_evaluation_loader(sets.val, spec("retinanet"), Preprocessing(), batch_size=2, rank=rank, world=2)
-        for rank in range(2)
-    ]
+    shares = [evaluation(sets.val, "retinanet", 2, rank=rank, world=2) for rank in range(2)]
     seen = [int(t["image_id"]) for loader in shares for batch in loader.batches(0) for t in batch.targets]
     assert sorted(seen) == [0, 1, 2]
 
     maps = opened(tmp_path / "maps", "semantic_fpn")
-    (batch, _) = dense_evaluation_loader(maps.val, spec("semantic_fpn"), Preprocessing(), batch_size=2).batches(0)
+    (batch, _) = evaluation(maps.val, "semantic_fpn", 2).batches(0)
     assert [tuple(image.shape) for image in batch.inputs] == [(3, 32, 64)] * 2, "40 up to a multiple of 32"
     assert [tuple(target.shape) for target in batch.targets] == [(16, 20)] * 2
     stored = torch.from_numpy(labels_of(100)).long()
@@ -139,7 +158,7 @@ def test_an_image_that_breaks_later_ends_the_run_with_its_path_or_is_passed_over
 
     skipping = opened(tmp_path, system, on_bad_image="skip", verify="none")
     loader = training(skipping, system, workers=workers)
-    judged = dense_evaluation_loader(skipping.val, spec(system), Preprocessing(), batch_size=1, workers=workers)
+    judged = evaluation(skipping.val, system, 1, workers=workers)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         lengths = [len(batch) for batch in loader.batches(0)]
@@ -152,12 +171,12 @@ def test_an_image_that_breaks_later_ends_the_run_with_its_path_or_is_passed_over
     assert ["takes its place" in words for words in told] == [True, False]
 
 
-def test_a_parcel_comes_out_of_a_worker_as_it_went_in_and_can_be_written_to() -> None:
+def test_a_batch_of_lists_comes_out_of_a_worker_unchanged_and_writable() -> None:
     targets = [{"boxes": torch.rand(2, 4), "image_id": torch.tensor(3)}, {"boxes": torch.zeros(0, 4)}]
-    parcel = ListedParcel([torch.rand(3, 2, 2)], targets, [("name", "told")])
-    back = pickle.loads(pickle.dumps(parcel))
+    sent = WorkerBatch([torch.rand(3, 2, 2)], targets, None, [UnreadableSample("name", "message")])
+    back = pickle.loads(pickle.dumps(sent))
     assert same(back.targets, targets)
-    assert same(back.images, parcel.images)
-    assert back.replaced == parcel.replaced
+    assert same(back.inputs, sent.inputs)
+    assert back.unreadable == sent.unreadable
     back.targets[0]["boxes"].add_(1)
     assert torch.equal(back.targets[0]["boxes"], targets[0]["boxes"] + 1)

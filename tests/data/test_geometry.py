@@ -11,8 +11,9 @@ from PIL import Image
 from tiny_images import noise
 from torch import Tensor
 
+from metaformer.data.dataset import Sample
 from metaformer.data.transforms import paired as geometry
-from metaformer.data.transforms.image import pixels_of
+from metaformer.data.transforms.image import to_bytes
 from metaformer.recipe import Augmentation, Dense
 from metaformer.types import Objects, Preprocessing
 
@@ -39,10 +40,10 @@ def color_under(pixels: Tensor, label: int) -> Tensor:
 
 def test_a_flip_takes_boxes_and_masks_along() -> None:
     pixels, objects = scene()
-    mirrored, moved = geometry.flipped(pixels, objects)
+    mirrored, moved = geometry.flip(pixels, objects)
     assert moved["boxes"].tolist() == [[26, 6, 36, 26], [4, 2, 20, 12]]
     assert torch.equal(mirrored[:2] > 0, moved["masks"].bool())
-    back, again = geometry.flipped(mirrored, moved)
+    back, again = geometry.flip(mirrored, moved)
     assert torch.equal(back, pixels)
     assert all(torch.equal(again[name], objects[name]) for name in objects)
     assert all(type(value) is Tensor for value in moved.values())
@@ -54,7 +55,7 @@ def test_a_zoom_keeps_the_canvas_and_takes_boxes_and_masks_along(factor: float) 
     seen = 0
     for seed in range(20):
         torch.manual_seed(seed)
-        zoomed, moved = geometry.zoomed(pixels, objects, factor, (0.0, 0.0, 0.0))
+        zoomed, moved = geometry.zoom(pixels, objects, factor, (0.0, 0.0, 0.0))
         assert zoomed.shape == pixels.shape
         assert moved["masks"].shape[1:] == pixels.shape[1:]
         assert int(moved["image_id"]) == 9
@@ -75,7 +76,7 @@ def test_what_a_zoom_leaves_out_is_dropped_with_its_label() -> None:
     kept = set()
     for seed in range(40):
         torch.manual_seed(seed)
-        _, moved = geometry.zoomed(pixels, objects, 4.0, (0.0, 0.0, 0.0))
+        _, moved = geometry.zoom(pixels, objects, 4.0, (0.0, 0.0, 0.0))
         kept.add(tuple(moved["labels"].tolist()))
         assert ((moved["boxes"][:, 2:] - moved["boxes"][:, :2]) >= 1).all()
     assert {(), (5,), (7,)} <= kept
@@ -83,7 +84,7 @@ def test_what_a_zoom_leaves_out_is_dropped_with_its_label() -> None:
 
 def test_a_smaller_image_stands_on_the_color_that_was_asked_for() -> None:
     pixels, objects = scene()
-    zoomed, _ = geometry.zoomed(pixels + 9, objects, 0.5, (0.2, 0.4, 0.6))
+    zoomed, _ = geometry.zoom(pixels + 9, objects, 0.5, (0.2, 0.4, 0.6))
     around = (zoomed == torch.tensor([51, 102, 153], dtype=torch.uint8).view(3, 1, 1)).all(0)
     assert int(around.sum()) == 30 * 40 - 15 * 20
 
@@ -96,8 +97,8 @@ def test_detection_training_without_an_object() -> None:
         "image_id": torch.tensor(0),
     }
     for factor in (0.5, 2.0):
-        vary = geometry.DetectionTraining(Augmentation(hflip=1.0), Dense(scale=(factor, factor)), Preprocessing())
-        image, moved = vary(noise(1), objects)
+        vary = geometry.ObjectTrainTransform(Augmentation(hflip=1.0), Dense(scale=(factor, factor)), Preprocessing())
+        image, moved = vary(Sample(noise(1), objects))
         assert (image.shape, image.dtype) == ((3, 12, 10), torch.float32)
         assert [tuple(moved[name].shape) for name in ("boxes", "labels", "masks")] == [(0, 4), (0,), (0, 12, 10)]
 
@@ -105,8 +106,8 @@ def test_detection_training_without_an_object() -> None:
 def test_detection_without_variation_is_the_image_itself() -> None:
     pixels, objects = scene()
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    vary = geometry.DetectionTraining(Augmentation(hflip=0.0), Dense(), Preprocessing())
-    for seen, same in (vary(image, objects), geometry.DetectionEvaluation()(image, objects)):
+    vary = geometry.ObjectTrainTransform(Augmentation(hflip=0.0), Dense(), Preprocessing())
+    for seen, same in (vary(Sample(image, objects)), geometry.ObjectEvalTransform()(Sample(image, objects))):
         assert torch.equal(seen, pixels / 255)
         assert all(torch.equal(same[name], objects[name]) for name in objects)
 
@@ -122,20 +123,20 @@ def test_detection_without_variation_is_the_image_itself() -> None:
     ],
 )
 def test_an_image_is_fitted(height: int, width: int, changes: dict[str, Any], expected: tuple[int, int]) -> None:
-    assert geometry.fitted_size(height, width, sizes(**changes)) == expected
+    assert geometry.resized_size(height, width, sizes(**changes)) == expected
 
 
 def test_the_papers_evaluation_size() -> None:
-    assert geometry.fitted_size(512, 683, sizes(short_side=512, long_side=2048), 2.0) == (1024, 1366)
-    assert geometry.segmenter_size(512, 683, sizes(short_side=512, long_side=2048)) == (512, 704)
-    assert geometry.segmenter_size(300, 100, sizes()) == (128, 64)
+    assert geometry.resized_size(512, 683, sizes(short_side=512, long_side=2048), 2.0) == (1024, 1366)
+    assert geometry.aligned_size(512, 683, sizes(short_side=512, long_side=2048)) == (512, 704)
+    assert geometry.aligned_size(300, 100, sizes()) == (128, 64)
 
 
 def test_an_image_for_a_segmenter_is_aligned_and_normalized() -> None:
     image = Image.new("RGB", (90, 60), (124, 116, 104))
-    image = geometry.segmenter_input(image, sizes(), Preprocessing())
-    assert (image.shape, image.dtype) == ((3, 64, 96), torch.float32)
-    assert image.abs().max() < 0.01, "the mean's color becomes 0"
+    pixels = geometry.segmenter_input(image, sizes(), Preprocessing())
+    assert (pixels.shape, pixels.dtype) == ((3, 64, 96), torch.float32)
+    assert pixels.abs().max() < 0.01, "the mean's color becomes 0"
     square = geometry.segmenter_input(image, sizes(square=True), Preprocessing())
     assert square.shape == (3, 64, 64)
 
@@ -150,13 +151,13 @@ def test_segmentation_training_moves_labels_with_their_pixels() -> None:
     blocks = torch.arange(4).repeat_interleave(12).repeat(36, 1)  # four upright stripes
     blocks[30:] = 4
     plain = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    vary = geometry.SegmentationTraining(
+    vary = geometry.LabelMapTrainTransform(
         sizes(short_side=36, long_side=200), Augmentation(), Dense(scale=(0.5, 2.0), crop=32), plain
     )
     sizes_seen, first = set(), set()
     for seed in range(24):
         torch.manual_seed(seed)
-        image, labels = vary(painted(blocks), blocks)
+        image, labels = vary(Sample(painted(blocks), blocks))
         assert (image.shape, labels.shape, labels.dtype) == ((3, 32, 32), (32, 32), torch.int64)
         said = labels != 255
         agree = (image[0] * 255 / 50 - labels).abs() < 0.5
@@ -192,13 +193,13 @@ def test_a_crop_with_too_much_of_one_class_is_drawn_again() -> None:
 
 
 def test_colors_vary_within_bounds_and_follow_from_the_seed() -> None:
-    pixels = pixels_of(noise(3, 24, 24))
+    pixels = to_bytes(noise(3, 24, 24))
     seen = set()
     for seed in range(16):
         torch.manual_seed(seed)
-        varied = geometry.varied_colors(pixels)
+        varied = geometry.vary_colors(pixels)
         torch.manual_seed(seed)
-        assert torch.equal(varied, geometry.varied_colors(pixels))
+        assert torch.equal(varied, geometry.vary_colors(pixels))
         assert (varied.dtype, varied.shape) == (torch.uint8, pixels.shape)
         seen.add(round(float(varied.float().mean()), 3))
     assert len(seen) > 10

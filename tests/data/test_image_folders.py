@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from metaformer.data.dataset import hold_out_by_class
 from metaformer.data.imagenet import sort_validation
-from metaformer.data.sets import hold_out
-from metaformer.data.sources import open_source
+from metaformer.data.sources import open_labeled
 from metaformer.errors import DataError
 from metaformer.recipe import DataConfig
 
@@ -20,7 +20,7 @@ Write = Callable[..., Path]
 
 
 def opened(root: Path, **choice: object):
-    return open_source(DataConfig(source=str(root), **choice))
+    return open_labeled(DataConfig(source=str(root), **choice))
 
 
 def names(images) -> list[str]:
@@ -68,8 +68,8 @@ def test_a_class_called_train_is_a_class(write_folder: Write) -> None:
 
 
 def test_other_classes_do_not_move_a_split() -> None:
-    _, alone = hold_out([0] * 20, ["cat"], 0.3, seed=5)
-    _, between = hold_out([0] * 9 + [1] * 20, ["ape", "cat"], 0.3, seed=5)
+    _, alone = hold_out_by_class([0] * 20, ["cat"], 0.3, seed=5)
+    _, between = hold_out_by_class([0] * 9 + [1] * 20, ["ape", "cat"], 0.3, seed=5)
     assert [i - 9 for i in between if i >= 9] == alone
     assert len(alone) == 6
 
@@ -95,7 +95,7 @@ def test_sizes_that_differ_are_not_a_native_size(write_folder: Write) -> None:
 def test_progress_is_told(write_folder: Write) -> None:
     told: list[tuple[str, int, int]] = []
     root = write_folder({"a": 2, "b": 2})
-    open_source(DataConfig(source=str(root)), lambda *word: told.append(word))
+    open_labeled(DataConfig(source=str(root)), lambda *word: told.append(word))
     assert told[-1] == ("checking images", 4, 4)
 
 
@@ -182,4 +182,4 @@ def test_a_path_that_leads_nowhere_names_its_neighbors(write_folder: Write, monk
     with pytest.raises(DataError, match=r"'flowerz' is neither .* Did you mean 'flowers'"):
         opened(Path("flowerz"))
     with pytest.raises(DataError, match=r"data.source is empty"):
-        open_source(DataConfig(source=" "))
+        open_labeled(DataConfig(source=" "))

@@ -14,7 +14,7 @@ from tiny_annotated import label_map_set, labels_of
 from tiny_images import noise
 
 from metaformer.data.decode import UnreadableImage, read_label_map
-from metaformer.data.label_maps import Labels, open_segmentation
+from metaformer.data.label_maps import LabelEncoding, open_label_maps
 from metaformer.errors import DataError
 from metaformer.recipe import DataConfig
 
@@ -25,7 +25,7 @@ def choice(root: Path, **changes: Any) -> DataConfig:
 
 @pytest.mark.parametrize("names", [("training", "validation"), ("train", "val")])
 def test_a_set_is_opened_and_zero_is_ignored(tmp_path: Path, names: tuple[str, str]) -> None:
-    sets = open_segmentation(choice(label_map_set(tmp_path, names=names)))
+    sets = open_label_maps(choice(label_map_set(tmp_path, names=names)))
     assert (len(sets.train), len(sets.val)) == (3, 2)
     assert sets.classes == ("class 1", "class 2", "class 3")
     image, label_map = sets.val.load(0)
@@ -35,7 +35,7 @@ def test_a_set_is_opened_and_zero_is_ignored(tmp_path: Path, names: tuple[str, s
 
 
 def test_zero_may_be_a_class_and_another_number_be_ignored(tmp_path: Path) -> None:
-    sets = open_segmentation(choice(label_map_set(tmp_path), reduce_zero_label=False, ignore_label=3))
+    sets = open_label_maps(choice(label_map_set(tmp_path), reduce_zero_label=False, ignore_label=3))
     assert sets.classes == ("class 0", "class 1", "class 2")
     stored = torch.from_numpy(labels_of(1)).long()
     assert torch.equal(sets.train.load(1)[1], torch.where(stored == 3, 255, stored))
@@ -44,12 +44,12 @@ def test_zero_may_be_a_class_and_another_number_be_ignored(tmp_path: Path) -> No
 def test_names_come_from_the_table_which_also_says_how_many_there_are(tmp_path: Path) -> None:
     root = label_map_set(tmp_path)
     (root / "classes.tsv").write_text("label\tid\tname\n0\t0\tnothing\n5\t9\tsea, water\n2\t8\tsand\n")
-    assert open_segmentation(choice(root)).classes == ("class 1", "sand", "class 3", "class 4", "sea, water")
+    assert open_label_maps(choice(root)).classes == ("class 1", "sand", "class 3", "class 4", "sea, water")
     (root / "classes.tsv").unlink()
     (root / "objectInfo150.txt").write_text(
         "Idx\tRatio\tTrain\tVal\tStuff\tName\n" + "".join(f"{i}\t0.1\t9\t9\t1\tname {i}\t\n" for i in range(1, 4))
     )
-    assert open_segmentation(choice(root)).classes == ("name 1", "name 2", "name 3")
+    assert open_label_maps(choice(root)).classes == ("name 1", "name 2", "name 3")
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_a_table_that_says_nothing_is_refused(tmp_path: Path, content: str) -> N
     root = label_map_set(tmp_path)
     (root / "classes.tsv").write_text(content)
     with pytest.raises(DataError, match=r"classes\.tsv"):
-        open_segmentation(choice(root))
+        open_label_maps(choice(root))
 
 
 def test_without_a_validation_part_images_are_held_out(tmp_path: Path) -> None:
     root = label_map_set(tmp_path, train=8)
     (root / "images" / "validation").rename(root / "elsewhere")
-    sets = open_segmentation(choice(root, val_fraction=0.25))
+    sets = open_label_maps(choice(root, val_fraction=0.25))
     assert (len(sets.train), len(sets.val), sets.held_out_here) == (6, 2, True)
     for part in (sets.train, sets.val):
         for index in range(len(part)):
@@ -117,7 +117,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
         "images/training/1.png",
         "1.png has 20 × 15 pixels, the image 20 × 16",
     ),
-    "a label map of colors": ("annotations/training/1.png", colors, "1.png", "one channel of whole class numbers"),
+    "a label map of colors": ("annotations/training/1.png", colors, "1.png", "one channel of integers"),
     "a label map that is cut": ("annotations/training/1.png", cut, "annotations/training/1.png", "truncated"),
     "an image that is cut": ("images/training/1.png", cut, "images/training/1.png", "truncated"),
     "an image without label map": ("annotations/training/1.png", Path.unlink, "images/training/1.png", "no label map"),
@@ -132,13 +132,13 @@ def test_a_fault_is_refused_with_its_file_or_left_out(tmp_path: Path, fault: str
     (root / "classes.tsv").write_text("label\tname\n1\ta\n2\tb\n3\tc\n")
     change(root / spoiled)
     with pytest.raises(DataError) as raised:
-        open_segmentation(choice(root))
+        open_label_maps(choice(root))
     message = str(raised.value)
     assert message.startswith("1 fault in ")
     assert file in message
     assert told in message
     assert "--data.on-bad-image skip" in message
-    sets = open_segmentation(choice(root, on_bad_image="skip"))
+    sets = open_label_maps(choice(root, on_bad_image="skip"))
     (left_out,) = sets.skipped
     assert left_out.path.endswith(file)
     assert told in left_out.reason
@@ -150,13 +150,13 @@ def test_what_nobody_looked_at_is_met_when_it_is_read(tmp_path: Path) -> None:
     (root / "classes.tsv").write_text("label\tname\n1\ta\n2\tb\n3\tc\n")
     numbers(4)(root / "annotations" / "training" / "0.png")
     numbers(height=15)(root / "annotations" / "training" / "1.png")
-    train = open_segmentation(choice(root, verify="none")).train
+    train = open_label_maps(choice(root, verify="none")).train
     with pytest.raises(UnreadableImage, match=r"annotations/training/0\.png.*it has the label 4"):
         train.load(0)
     with pytest.raises(UnreadableImage, match=r"images/training/1\.png.*20 × 15"):
         train.load(1)
     with pytest.raises(DataError, match="20 × 15"):
-        open_segmentation(choice(root, verify="header"))
+        open_label_maps(choice(root, verify="header"))
 
 
 def test_a_part_that_teaches_nothing_is_refused(tmp_path: Path) -> None:
@@ -164,27 +164,27 @@ def test_a_part_that_teaches_nothing_is_refused(tmp_path: Path) -> None:
     for path in (root / "annotations" / "validation").iterdir():
         Image.new("L", (20, 16)).save(path)
     with pytest.raises(DataError, match="validation: every pixel of every label map is ignored"):
-        open_segmentation(choice(root))
+        open_label_maps(choice(root))
     for path in (root / "annotations" / "validation").iterdir():
         path.unlink()
     with pytest.raises(DataError, match="validation has no label map"):
-        open_segmentation(choice(root))
+        open_label_maps(choice(root))
     for path in (root / "images" / "validation").iterdir():
         path.unlink()
     with pytest.raises(DataError, match="validation has no image"):
-        open_segmentation(choice(root))
+        open_label_maps(choice(root))
 
 
 def test_a_folder_that_is_none_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is no folder.*ADE20K's layout"):
-        open_segmentation(choice(tmp_path / "absent"))
+        open_label_maps(choice(tmp_path / "absent"))
     with pytest.raises(DataError, match="has no images/training"):
-        open_segmentation(choice(tmp_path))
+        open_label_maps(choice(tmp_path))
 
 
 def test_more_classes_than_a_label_map_can_ignore_beside_are_refused() -> None:
     with pytest.raises(DataError, match="at most 255 classes in label maps, got 256"):
-        Labels(("class",) * 256, True, 255)
+        LabelEncoding(("class",) * 256, True, 255)
 
 
 REAL = {
@@ -197,7 +197,7 @@ REAL = {
 @pytest.mark.parametrize("name", REAL)
 def test_the_real_sets_are_without_fault(shared_data: Path, name: str) -> None:
     changes, train, val, classes = REAL[name]
-    sets = open_segmentation(choice(shared_data / name, **changes))
+    sets = open_label_maps(choice(shared_data / name, **changes))
     assert (len(sets.train), len(sets.val), len(sets.classes)) == (train, val, classes)
     image, label_map = sets.val.load(0)
     assert label_map.shape == (image.height, image.width)

@@ -17,10 +17,12 @@ from test_batch_loader import equal
 from torch import Tensor
 from torch.nn import functional as F
 
-from metaformer.data.loading.cached_images import ROOM, CachedImages, kept_in_memory
-from metaformer.data.loading.loader import BadImageWarning, MemoryLoader, evaluation_loader, training_loader
-from metaformer.data.sets import ArrayDataset, ImageFileDataset
-from metaformer.data.sources import open_source
+from metaformer.data.dataset import ArrayDataset, LabeledDataset
+from metaformer.data.image_folder import LabeledImageFiles
+from metaformer.data.loading.cached_images import CACHE_LIMIT, CachedImages, cache_images
+from metaformer.data.loading.loader import BadImageWarning, CachedLoader, Loader, evaluation_loader, training_loader
+from metaformer.data.loading.schedule import BatchSchedule
+from metaformer.data.sources import open_labeled
 from metaformer.errors import DataError
 from metaformer.recipe import Augmentation, DataConfig
 from metaformer.types import Batch, Preprocessing
@@ -36,14 +38,27 @@ def arrays(count: int = 22, height: int = 16, width: int = 24, seed: int = 0) ->
     return ArrayDataset(pixels, list(range(count)), "noise", list(range(count)))
 
 
-def training(images: ArrayDataset, augmentation: Augmentation = SHIFTED, **more: object) -> MemoryLoader:
-    arguments = {"memory": True, "batch_size": 8, "seed": 3, **more}
-    made = training_loader(images, PIXELS, augmentation, 1, **arguments)
-    assert isinstance(made, MemoryLoader)
+def training(images: ArrayDataset, augmentation: Augmentation = SHIFTED, **more: object) -> CachedLoader:
+    made = train_loader(images, PIXELS, augmentation, cache=True, **more)
+    assert isinstance(made, CachedLoader)
     return made
 
 
-def whole(loader: MemoryLoader, epoch: int = 0) -> Batch:
+def train_loader(
+    images: ArrayDataset, pixels: Preprocessing, augmentation: Augmentation, cache: bool, **schedule: object
+) -> Loader | CachedLoader:
+    plan = BatchSchedule(len(images), **{"batch_size": 8, "seed": 3, "shuffle": True, **schedule})
+    return training_loader(images, pixels, augmentation, 1, plan, cache=cache)
+
+
+def eval_loader(
+    images: LabeledDataset, pixels: Preprocessing, channels: int, cache: bool, batch_size: int = 8, **schedule: object
+) -> Loader | CachedLoader:
+    plan = BatchSchedule(len(images), batch_size, **schedule)
+    return evaluation_loader(images, pixels, channels, plan, cache=cache)
+
+
+def whole(loader: CachedLoader, epoch: int = 0) -> Batch:
     """An epoch as one batch."""
     batches = list(loader.batches(epoch))
     return Batch(torch.cat([b.inputs for b in batches]), torch.cat([b.targets for b in batches]))
@@ -64,31 +79,22 @@ def by_image(batch: Batch) -> Tensor:
     ],
 )
 def test_evaluation_batches_are_the_image_paths_to_the_bit(pixels: Preprocessing, channels: int) -> None:
-    ways = [
-        list(evaluation_loader(arrays(), pixels, channels, memory=memory, batch_size=8).batches(0))
-        for memory in (True, False)
-    ]
+    ways = [list(eval_loader(arrays(), pixels, channels, cache).batches(0)) for cache in (True, False)]
     assert equal(*ways)
     assert ways[0][0].images.stride() == ways[1][0].images.stride()
 
 
 def test_images_of_any_size_are_kept_at_the_inputs(write_folder: Callable[..., Path]) -> None:
-    sets = open_source(DataConfig(source=str(write_folder({"train/a": 5, "train/b": 4, "val/a": 1, "val/b": 1}))))
+    sets = open_labeled(DataConfig(source=str(write_folder({"train/a": 5, "train/b": 4, "val/a": 1, "val/b": 1}))))
     pixels = Preprocessing(size=(8, 8), crop=0.8)
-    ways = [
-        list(evaluation_loader(sets.train, pixels, 3, memory=memory, batch_size=4, rank=1, world=2).batches(0))
-        for memory in (True, False)
-    ]
+    ways = [list(eval_loader(sets.train, pixels, 3, cache, 4, rank=1, world=2).batches(0)) for cache in (True, False)]
     assert equal(*ways)
 
 
 @pytest.mark.parametrize("crop", [None, 0.8])
 def test_training_without_variation_is_the_image_paths_to_the_bit(crop: float | None) -> None:
     plain = Augmentation(policy="none", crop=crop, erase=0.5, color_jitter=0.4)
-    ways = [
-        list(training_loader(arrays(), PIXELS, plain, 1, memory=memory, batch_size=8, seed=3).batches(2))
-        for memory in (True, False)
-    ]
+    ways = [list(train_loader(arrays(), PIXELS, plain, cache).batches(2)) for cache in (True, False)]
     assert equal(*ways)
 
 
@@ -135,12 +141,12 @@ def test_flips_come_at_their_rate(flip: float, rate: float) -> None:
 def test_erasing_follows_timms_law() -> None:
     """Against the image path: how often, how large, how flat, what noise."""
     gray = np.full((3000, 16, 24), 128, np.uint8)
-    images = ArrayDataset(gray, list(range(3000)), "gray", list(range(3000)))
+    dataset = ArrayDataset(gray, list(range(3000)), "gray", list(range(3000)))
     pixels = PIXELS.with_changes(mean=(128 / 255,), std=(0.5,))
     erasing = Augmentation(policy="small", hflip=0.0, erase=0.4)
     told = []
-    for memory in (True, False):
-        loader = training_loader(images, pixels, erasing, 1, memory=memory, batch_size=1000, seed=3)
+    for cache in (True, False):
+        loader = train_loader(dataset, pixels, erasing, cache, batch_size=1000)
         images = torch.cat([batch.inputs for batch in loader.batches(0)])[:, 0]
         inner = images[:, 2:-2, 3:-3]  # where a shift brings no black
         changed = inner != 0
@@ -198,7 +204,7 @@ def test_the_seed_decides_and_epochs_differ() -> None:
 
 
 def _order_of_the_image_path() -> Tensor:
-    loader = training_loader(arrays(), PIXELS, ERASED, 1, batch_size=8, seed=3)
+    loader = train_loader(arrays(), PIXELS, ERASED, cache=False)
     return torch.cat([batch.targets for batch in loader.batches(0)])
 
 
@@ -228,13 +234,13 @@ def test_images_are_read_once_a_process_and_forgotten_with_their_set(monkeypatch
     monkeypatch.setattr(ArrayDataset, "load", lambda self, index: read.append(index) or load(self, index))
     images = arrays()
     one = training(images)
-    two = evaluation_loader(images, PIXELS.with_changes(mean=(0.5,), std=(0.5,)), 1, memory=True, batch_size=4)
-    assert isinstance(two, MemoryLoader)
-    assert one.memory is two.memory
+    two = eval_loader(images, PIXELS.with_changes(mean=(0.5,), std=(0.5,)), 1, cache=True)
+    assert isinstance(two, CachedLoader)
+    assert one.cache is two.cache
     assert read == list(range(22))
     CachedImages.of(images, PIXELS, 3)
     assert len(read) == 44
-    pixels = weakref.ref(one.memory.pixels)
+    pixels = weakref.ref(one.cache.pixels)
     del one, two, images
     gc.collect()
     assert pixels() is None
@@ -246,9 +252,9 @@ def test_reading_tells_how_far_it_is() -> None:
     assert [step[1:] for step in told] == [(256, 300), (300, 300)]
 
 
-def folder_of(root: Path, **choice: object) -> ImageFileDataset:
-    sets = open_source(DataConfig(source=str(root), verify="none", **choice))
-    assert isinstance(sets.train, ImageFileDataset)
+def folder_of(root: Path, **choice: object) -> LabeledImageFiles:
+    sets = open_labeled(DataConfig(source=str(root), verify="none", **choice))
+    assert isinstance(sets.train, LabeledImageFiles)
     return sets.train
 
 
@@ -258,11 +264,11 @@ def test_broken_images_are_refused_or_replaced_as_on_the_image_path(write_folder
     bad.write_bytes(truncated("PNG"))
     pixels = Preprocessing(size=(8, 8), crop=1.0)
     with pytest.raises(DataError, match=r"--data\.on-bad-image skip") as raised:
-        evaluation_loader(folder_of(root), pixels, 3, memory=True, batch_size=4)
+        eval_loader(folder_of(root), pixels, 3, cache=True, batch_size=4)
     assert str(raised.value).startswith(f"{bad} is not a readable image: ")
     ways = []
-    for memory in (True, False):
-        loader = evaluation_loader(folder_of(root, on_bad_image="skip"), pixels, 3, memory=memory, batch_size=4)
+    for cache in (True, False):
+        loader = eval_loader(folder_of(root, on_bad_image="skip"), pixels, 3, cache, 4)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             ways.append([list(loader.batches(epoch)) for epoch in range(2)])
@@ -288,16 +294,16 @@ def test_broken_images_are_refused_or_replaced_as_on_the_image_path(write_folder
 def test_what_is_kept_follows_from_the_policy(changes: dict[str, object], kept: bool) -> None:
     augmentation = Augmentation(**changes)
     asked = {name: DataConfig(memory=name) for name in ("auto", "always", "never")}
-    assert kept_in_memory(asked["auto"], augmentation, 1000, (32, 32), 3) is kept
-    assert kept_in_memory(asked["never"], augmentation, 1000, (32, 32), 3) is False
+    assert cache_images(asked["auto"], augmentation, 1000, (32, 32), 3) is kept
+    assert cache_images(asked["never"], augmentation, 1000, (32, 32), 3) is False
     if kept:
-        assert kept_in_memory(asked["always"], augmentation, 10**9, (32, 32), 3) is True
+        assert cache_images(asked["always"], augmentation, 10**9, (32, 32), 3) is True
     else:
         with pytest.raises(DataError, match=r"data\.memory: expected 'auto' or 'never'.*got 'always'"):
-            kept_in_memory(asked["always"], augmentation, 1000, (32, 32), 3)
+            cache_images(asked["always"], augmentation, 1000, (32, 32), 3)
 
 
 def test_what_is_kept_unasked_has_a_limit() -> None:
-    most = ROOM // (3 * 32 * 32)
-    assert kept_in_memory(DataConfig(), SHIFTED, most, (32, 32), 3) is True
-    assert kept_in_memory(DataConfig(), SHIFTED, most + 1, (32, 32), 3) is False
+    most = CACHE_LIMIT // (3 * 32 * 32)
+    assert cache_images(DataConfig(), SHIFTED, most, (32, 32), 3) is True
+    assert cache_images(DataConfig(), SHIFTED, most + 1, (32, 32), 3) is False

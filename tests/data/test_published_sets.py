@@ -10,33 +10,33 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from metaformer.data.sources import open_source
-from metaformer.data.torchvision_sets import PUBLISHED, published_name
+from metaformer.data.sources import open_labeled
+from metaformer.data.torchvision_sets import TORCHVISION_SETS, torchvision_name
 from metaformer.errors import DataError
 from metaformer.recipe import DataConfig
 
 
 def test_digits_are_gray_eight_by_eight_and_split_within_each_class() -> None:
-    sets = open_source(DataConfig(source="Digits"))
+    sets = open_labeled(DataConfig(source="Digits"))
     assert (len(sets.train) + len(sets.val), sets.channels, sets.native_size) == (1797, 1, (8, 8))
     assert sets.classes == tuple("0123456789")
     shares = np.bincount(sets.val.labels) / np.bincount(sets.train.labels + sets.val.labels)
     assert np.allclose(shares, 0.2, atol=0.005)
-    image = sets.train.load(0)
+    image = sets.train.load(0).input
     assert (image.mode, image.size) == ("L", (8, 8))
-    assert max(np.asarray(sets.train.load(i)).max() for i in range(50)) == 255
+    assert max(np.asarray(sets.train.load(i).input).max() for i in range(50)) == 255
     assert sets.val.name(0).startswith("digits/")
 
 
 def test_the_split_of_the_digits_follows_from_its_seed() -> None:
     def held(seed: int) -> list[str]:
-        val = open_source(DataConfig(source="digits", split_seed=seed)).val
+        val = open_labeled(DataConfig(source="digits", split_seed=seed)).val
         return [val.name(i) for i in range(len(val))]
 
     first = held(0)
     assert first == held(0)
     assert first != held(1)
-    train = open_source(DataConfig(source="digits")).train
+    train = open_labeled(DataConfig(source="digits")).train
     assert not set(first) & {train.name(i) for i in range(len(train))}
 
 
@@ -60,11 +60,11 @@ def write_idx(root: Path, name: str) -> np.ndarray:
 )
 def test_the_mnist_family_is_read_as_it_lies(tmp_path: Path, source: str, name: str) -> None:
     pixels = write_idx(tmp_path, name)
-    sets = open_source(DataConfig(source=source, root=str(tmp_path)))
+    sets = open_labeled(DataConfig(source=source, root=str(tmp_path)))
     assert (len(sets.train), len(sets.val), sets.channels, sets.native_size) == (12, 5, 1, (28, 28))
     assert len(sets.classes) == 10
     assert sets.val.labels == [2, 3, 4, 5, 6]
-    assert np.array_equal(sets.val.load(1), pixels[13])
+    assert np.array_equal(sets.val.load(1).input, pixels[13])
     assert sets.val.name(1) == f"{name}/val/1"
 
 
@@ -73,19 +73,19 @@ def test_color_sets_and_sets_without_a_validation_part(tmp_path: Path) -> None:
         folder = tmp_path / "eurosat" / "2750" / ("Forest", "River")[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
         datasets.FakeData(10, (3, 64, 64))[i][0].save(folder / f"{i}.jpg")
-    sets = open_source(DataConfig(source="EuroSAT", root=str(tmp_path)))
+    sets = open_labeled(DataConfig(source="EuroSAT", root=str(tmp_path)))
     assert (len(sets.train), len(sets.val)) == (8, 2)
     assert (sets.classes, sets.channels) == (("Forest", "River"), 3)
     assert sorted(sets.val.labels) == [0, 1]
     numbers = [int(part.name(i).rsplit("/", 1)[1]) for part in (sets.train, sets.val) for i in range(len(part))]
     assert sorted(numbers) == list(range(10))
-    assert sets.train.load(0).mode == "RGB"
+    assert sets.train.load(0).input.mode == "RGB"
     assert len(pickle.loads(pickle.dumps(sets)).train) == 8
 
 
 def test_a_set_that_is_not_there_names_the_flag_that_brings_it(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
-        open_source(DataConfig(source="cifar-10", root=str(tmp_path)))
+        open_labeled(DataConfig(source="cifar-10", root=str(tmp_path)))
     message = str(raised.value)
     assert message.startswith(f"CIFAR10 cannot be read from {tmp_path}: Dataset not found")
     assert "--data.download" in message
@@ -97,27 +97,27 @@ def test_a_cut_file_and_a_failed_download_are_told(tmp_path: Path, monkeypatch: 
     cut = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
     cut.write_bytes(cut.read_bytes()[:1000])
     with pytest.raises(DataError, match="MNIST cannot be read from"):
-        open_source(DataConfig(source="MNIST", root=str(tmp_path)))
+        open_labeled(DataConfig(source="MNIST", root=str(tmp_path)))
 
     def unreachable(*_arguments: object, **_named: object) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr(datasets.KMNIST, "download", unreachable)
     with pytest.raises(DataError, match=r"KMNIST could not be downloaded to .*no network"):
-        open_source(DataConfig(source="KMNIST", root=str(tmp_path), download=True))
+        open_labeled(DataConfig(source="KMNIST", root=str(tmp_path), download=True))
 
 
 def test_a_name_that_is_nearly_right_is_recognized() -> None:
     with pytest.raises(DataError, match=r"'fashonmnist' is neither .* Did you mean 'FashionMNIST'"):
-        open_source(DataConfig(source="fashonmnist"))
-    with pytest.raises(DataError, match=r"no torchvision data set .*Did you mean .*'CIFAR10'"):
-        open_source(DataConfig(source="torchvision:cifar11"))
+        open_labeled(DataConfig(source="fashonmnist"))
+    with pytest.raises(DataError, match=r"not one of torchvision's datasets.*Did you mean .*'CIFAR10'"):
+        open_labeled(DataConfig(source="torchvision:cifar11"))
 
 
 def test_every_row_is_a_class_of_torchvision_and_answers_to_other_spellings() -> None:
-    for name in PUBLISHED:
+    for name in TORCHVISION_SETS:
         assert hasattr(datasets, name)
-        assert published_name(name.lower()) == published_name(f"torchvision:{name[:2]}-{name[2:]}") == name
+        assert torchvision_name(name.lower()) == torchvision_name(f"torchvision:{name[:2]}-{name[2:]}") == name
 
 
 def test_a_folder_of_that_name_goes_first_unless_torchvision_is_asked(
@@ -129,8 +129,8 @@ def test_a_folder_of_that_name_goes_first_unless_torchvision_is_asked(
             folder = tmp_path / name / "ab"[number % 2]
             folder.mkdir(parents=True, exist_ok=True)
             datasets.FakeData(4, (3, 9, 9))[number][0].save(folder / f"{number}.png")
-    assert open_source(DataConfig(source="MNIST")).classes == ("a", "b")
-    assert open_source(DataConfig(source="./digits")).classes == ("a", "b")
-    assert len(open_source(DataConfig(source="digits")).classes) == 10
+    assert open_labeled(DataConfig(source="MNIST")).classes == ("a", "b")
+    assert open_labeled(DataConfig(source="./digits")).classes == ("a", "b")
+    assert len(open_labeled(DataConfig(source="digits")).classes) == 10
     with pytest.raises(DataError, match="MNIST cannot be read from data"):
-        open_source(DataConfig(source="torchvision:MNIST"))
+        open_labeled(DataConfig(source="torchvision:MNIST"))

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from metaformer.data.loading.loader import Loader
-from metaformer.data.sources import open_source
-from metaformer.data.transforms.image import evaluation_transform, training_transform
-from metaformer.data.transforms.mixup import Mixing
+from metaformer.data.loading.schedule import BatchSchedule
+from metaformer.data.sources import open_labeled
+from metaformer.data.transforms.image import OnInput, evaluation_transform, training_transform
+from metaformer.data.transforms.mixup import Mixup
 from metaformer.errors import RunError
 from metaformer.model.build import build
 from metaformer.recipe import Augmentation, DataConfig, Machine, OptimizerConfig, Recipe
@@ -90,8 +91,8 @@ def run(folder: Path, resume: bool, room: int | None, hangs_at: int | None, even
     Before forward pass number ``hangs_at`` it waits for a signal.
     """
     torch.manual_seed(RECIPE.seed)
-    mixing = Mixing(RECIPE.augmentation, 10)
-    sets, settings = open_source(DataConfig()), {"batch_size": 32, "seed": RECIPE.seed}
+    mixing = Mixup(RECIPE.augmentation, 10)
+    sets = open_labeled(DataConfig())
 
     parts = count(1)
 
@@ -108,11 +109,10 @@ def run(folder: Path, resume: bool, room: int | None, hangs_at: int | None, even
         RECIPE,
         Loader(
             First(sets.train, 330),  # 11 micro-batches, the last one small: the last update has one micro-batch
-            training_transform(PIXELS, RECIPE.augmentation, 1),
-            shuffle=True,
-            **settings,
+            OnInput(training_transform(PIXELS, RECIPE.augmentation, 1)),
+            BatchSchedule(330, 32, seed=RECIPE.seed, shuffle=True),
         ),
-        Loader(First(sets.val, 70), evaluation_transform(PIXELS, 1), shuffle=False, **settings),
+        Loader(First(sets.val, 70), OnInput(evaluation_transform(PIXELS, 1)), BatchSchedule(70, 32)),
         folder,
         mixing=said,
         observers=[Said(events, room), MetricsFile(), Events()],

@@ -1,6 +1,6 @@
-"""A set of images kept decoded: read once, cut to the model's input, as bytes in one tensor.
+"""A dataset of small images kept in memory: decoded once, at the model's input size, as bytes in one tensor.
 
-Small images cost more to read than a small model takes to learn from them. N images, C channels.
+Reading a small image takes longer than a small model needs to learn from it. N images, C channels.
 """
 
 from __future__ import annotations
@@ -17,51 +17,49 @@ from torchvision.transforms import Compose
 from ...errors import DataError
 from ...recipe import Augmentation, DataConfig
 from ...types import Preprocessing
-from ..sets import LabeledImages, Progress
-from ..transforms.image import fixed_steps, pixels_of
-from .samples import readable
-from .seeding import generators_kept
+from ..dataset import Dataset, Progress
+from ..transforms.image import resize_steps, to_bytes
+from .samples import UnreadableSample, load_or_replace
+from .seeding import preserved_generators
 
-ROOM = 2 * 1024**3
-"""Bytes of images that are kept without being asked for. A constant and not the memory that happens to be free: a
-run that goes on elsewhere must decide as it did before, because the two ways draw differently."""
+CACHE_LIMIT = 2 * 1024**3
+"""Bytes of images that ``memory="auto"`` keeps. A constant, and not the memory that is free at the moment: a run that
+is resumed on another machine must decide as it did before, because the two ways draw different random numbers."""
 
 
-def kept_in_memory(
-    choice: DataConfig, augmentation: Augmentation, images: int, size: tuple[int, int], channels: int
-) -> bool:
-    """Whether so many images (training and evaluation together) of an input's ``size`` are kept in memory.
+def cache_images(config: DataConfig, augmentation: Augmentation, count: int, size: tuple[int, int], chans: int) -> bool:
+    """Whether ``count`` images (training and validation together) of an input ``size`` are kept in memory.
 
-    Raises ``DataError`` where that was asked for and the policy varies images one at a time.
+    Raises ``DataError`` where ``memory="always"`` and the augmentation works on single images only.
     """
-    in_batches = varied_in_batches(augmentation)
-    if choice.memory == "always" and not in_batches:
+    in_batches = works_in_batches(augmentation)
+    if config.memory == "always" and not in_batches:
         raise DataError(
-            "data.memory: expected 'auto' or 'never' with this augmentation, got 'always'. Images kept in memory "
-            "are varied in batches, which is possible with augmentation.policy 'none', and with 'small' without "
+            "data.memory: expected 'auto' or 'never' with this augmentation, got 'always'. Images in memory are "
+            "augmented in batches, which is possible with augmentation.policy 'none', and with 'small' without "
             f"auto_augment and color_jitter; here policy is {augmentation.policy!r}, auto_augment "
             f"{augmentation.auto_augment!r}, color_jitter {augmentation.color_jitter!r}"
         )
-    fits = images * channels * size[0] * size[1] <= ROOM
-    return choice.memory == "always" or (choice.memory == "auto" and in_batches and fits)
+    fits = count * chans * size[0] * size[1] <= CACHE_LIMIT
+    return config.memory == "always" or (config.memory == "auto" and in_batches and fits)
 
 
-def varied_in_batches(augmentation: Augmentation) -> bool:
-    """Whether nothing random happens to an image before it has the input's size, nor to its colors."""
-    plain = not augmentation.auto_augment and augmentation.color_jitter is None
-    return augmentation.policy == "none" or (augmentation.policy == "small" and plain)
+def works_in_batches(augmentation: Augmentation) -> bool:
+    """Whether the policy draws nothing before an image has the input's size, and nothing for its colors."""
+    without_colors = not augmentation.auto_augment and augmentation.color_jitter is None
+    return augmentation.policy == "none" or (augmentation.policy == "small" and without_colors)
 
 
 @dataclass(frozen=True, eq=False)
 class CachedImages:
-    """Images as the model's input sees them, before they are normalized. ``len`` is N."""
+    """Images at the model's input size, before they are normalized. ``len`` is N."""
 
     pixels: Tensor
     """(N, C, H, W) uint8."""
     labels: Tensor
-    """(N,) int64, beside the pixels."""
-    replaced: dict[int, list[tuple[str, str]]]
-    """At the index of an image that is another in truth: the name of each unreadable one, and what to say of it."""
+    """(N,) int64, on the same device."""
+    unreadable: dict[int, list[UnreadableSample]]
+    """By index: the unreadable images whose place the one at this index took."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -69,49 +67,50 @@ class CachedImages:
     @classmethod
     def of(
         cls,
-        images: LabeledImages,
+        dataset: Dataset[int],
         preprocessing: Preprocessing,
         channels: int,
         device: torch.device | str = "cpu",
         progress: Progress | None = None,
     ) -> CachedImages:
-        """The images cut as ``preprocessing`` says, on ``device``; read once a process and shared by all its runs.
+        """The images resized and cropped as ``preprocessing`` says, on ``device``.
 
-        Raises ``DataError`` with the path of an unreadable image, where those are not to be replaced.
+        They are read once a process and shared by all its runs, as in an ablation. Raises ``DataError`` with the path
+        of an unreadable image, where those must not be replaced.
         """
-        device = torch.empty(0, device=device).device  # "cuda" and "cuda:0" are one place
-        if id(images) not in _KEPT:
-            # by identity, because records that compare by content cannot be keys; forgotten with the images
-            _KEPT[id(images)] = {}
-            weakref.finalize(images, _KEPT.pop, id(images), None)
-        kept = _KEPT[id(images)]
+        device = torch.empty(0, device=device).device  # "cuda" and "cuda:0" are the same device
+        if id(dataset) not in _CACHES:
+            # by identity: a dataset is compared by its content and cannot be hashed. The entry goes with the dataset.
+            _CACHES[id(dataset)] = {}
+            weakref.finalize(dataset, _CACHES.pop, id(dataset), None)
+        caches = _CACHES[id(dataset)]
         key = (preprocessing.size, preprocessing.crop, preprocessing.interpolation, channels, device)
-        if key not in kept:
-            kept[key] = _read(images, preprocessing, channels, device, progress)
-        return kept[key]
+        if key not in caches:
+            caches[key] = _read(dataset, preprocessing, channels, device, progress)
+        return caches[key]
 
-    def replaced_among(self, indices: np.ndarray) -> list[tuple[str, str]]:
-        """What is to be said of the images at ``indices``."""
-        return [told for i in indices for told in self.replaced.get(int(i), ())] if self.replaced else []
+    def unreadable_among(self, indices: np.ndarray) -> list[UnreadableSample]:
+        """The unreadable images that others stand in for at ``indices``."""
+        return [one for i in indices for one in self.unreadable.get(int(i), ())] if self.unreadable else []
 
 
-_KEPT: dict[int, dict[Any, CachedImages]] = {}
+_CACHES: dict[int, dict[tuple[Any, ...], CachedImages]] = {}
 
 
 def _read(
-    images: LabeledImages, preprocessing: Preprocessing, channels: int, device: torch.device, progress: Progress | None
+    dataset: Dataset[int], preprocessing: Preprocessing, channels: int, device: torch.device, progress: Progress | None
 ) -> CachedImages:
-    steps, count = Compose([*fixed_steps(preprocessing, channels), pixels_of]), len(images)
+    resize, count = Compose([*resize_steps(preprocessing, channels), to_bytes]), len(dataset)
     pixels = torch.empty(count, channels, *preprocessing.size, dtype=torch.uint8)
     labels = torch.empty(count, dtype=torch.int64)
-    replaced: dict[int, list[tuple[str, str]]] = {}
-    with generators_kept():
+    unreadable: dict[int, list[UnreadableSample]] = {}
+    with preserved_generators():  # a user's dataset may draw
         for index in range(count):
-            told: list[tuple[str, str]] = []
-            image, used = readable(images, index, told)
-            pixels[index], labels[index] = steps(image), images.labels[used]
-            if told:
-                replaced[index] = told
+            skipped: list[UnreadableSample] = []
+            sample = load_or_replace(dataset, index, skipped)
+            pixels[index], labels[index] = resize(sample.input), sample.target
+            if skipped:
+                unreadable[index] = skipped
             if progress and ((index + 1) % 256 == 0 or index + 1 == count):
                 progress("reading images into memory", index + 1, count)
-    return CachedImages(pixels.to(device), labels.to(device), replaced)
+    return CachedImages(pixels.to(device), labels.to(device), unreadable)

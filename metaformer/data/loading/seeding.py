@@ -1,7 +1,10 @@
-"""Everything random about reading images, as pure functions: the order of an epoch, and the draws of one image.
+"""Everything random about loading data, as pure functions: the order of an epoch, and the draws for one image.
 
-The order follows from (seed, epoch), an image's variation from (seed, epoch, index), and nothing else: neither from
-the number of processes, nor from what was read before. That is what makes stopping and resuming exact.
+The order depends on (seed, epoch) and the augmentation of an image on (seed, epoch, index) only: not on the number of
+processes or workers, and not on what was loaded before. This makes resuming exact.
+
+All generators are NumPy's legacy ``RandomState`` over ``MT19937``. NumPy guarantees that its stream never changes (NEP
+19), which it does not for ``default_rng``, so runs can be resumed and repeated with later releases.
 """
 
 from __future__ import annotations
@@ -17,37 +20,41 @@ import torch
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     """The indices 0 to ``count - 1`` in the order of this epoch, int64."""
-    # NumPy keeps the legacy generator's stream as it is, so an order survives NumPy's releases
     return np.random.RandomState(np.random.MT19937(_entropy(seed, epoch))).permutation(count)
 
 
-def epoch_draws(purpose: str, seed: int, epoch: int) -> np.random.RandomState:
-    """A generator of one epoch for all images at once, of its own for each ``purpose``."""
-    return np.random.RandomState(np.random.MT19937(_entropy(seed, epoch, _number(purpose))))
+def epoch_generator(purpose: str, seed: int, epoch: int) -> np.random.RandomState:
+    """A generator that draws for all images of one epoch at once; each ``purpose`` has its own."""
+    return np.random.RandomState(np.random.MT19937(_entropy(seed, epoch, _purpose_number(purpose))))
 
 
 def noise_generator(seed: int, epoch: int, batch: int) -> torch.Generator:
     """A generator on the CPU for the noise of one global micro-batch."""
-    (state,) = _entropy(seed, epoch, _number("noise"), batch).generate_state(1, np.uint64)
+    (state,) = _entropy(seed, epoch, _purpose_number("noise"), batch).generate_state(1, np.uint64)
+    # 63 bits are positive whether torch reads them as a signed or as an unsigned number
     return torch.Generator().manual_seed(int(state) >> 1)
 
 
-def share(total: int, rank: int, world: int) -> slice:
-    """The part of ``total`` things in a row that process ``rank`` of ``world`` gets; sizes differ by one at most."""
+def rank_slice(total: int, rank: int, world: int) -> slice:
+    """The part of ``total`` consecutive items that process ``rank`` of ``world`` gets; sizes differ by one at most."""
     return slice(total * rank // world, total * (rank + 1) // world)
 
 
 def seed_sample(seed: int, epoch: int, index: int) -> None:
-    """Set the generators of python, NumPy and torch's CPU for one image; timm's transforms draw from all three."""
+    """Seed the global generators of Python, NumPy and torch's CPU for one image: timm's transforms use all three."""
     for_python, for_numpy, for_torch = _entropy(seed, epoch, index).generate_state(3, np.uint64)
     random.seed(int(for_python))
-    np.random.seed(int(for_numpy) % 2**32)
-    torch.default_generator.manual_seed(int(for_torch) >> 1)  # the CPU's alone: a GPU's stream is not ours
+    np.random.seed(int(for_numpy) % 2**32)  # the most that it takes
+    # torch.manual_seed would seed every GPU as well, and dropout draws from those
+    torch.default_generator.manual_seed(int(for_torch) >> 1)
 
 
 @contextmanager
-def generators_kept() -> Iterator[None]:
-    """Whatever happens inside, python's, NumPy's and torch's CPU generators go on afterwards as if it had not."""
+def preserved_generators() -> Iterator[None]:
+    """Restore the global generators of Python, NumPy and torch's CPU afterwards.
+
+    Batches that are built in the training process would otherwise change the draws of the model's dropout.
+    """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
@@ -57,10 +64,11 @@ def generators_kept() -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def _number(purpose: str) -> int:
-    """Far above the index of any image, whose own draws would else be the same."""
+def _purpose_number(purpose: str) -> int:
+    # above 2**32 and so above the index of any image, whose own entropy would be the same otherwise
     return crc32(purpose.encode()) + 2**32
 
 
 def _entropy(seed: int, *position: int) -> np.random.SeedSequence:
+    # SeedSequence takes no negative numbers
     return np.random.SeedSequence([seed % 2**64, *position])

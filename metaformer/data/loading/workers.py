@@ -1,66 +1,70 @@
-"""Plans of batches in, batches out, made ahead of time by processes of torch's DataLoader."""
+"""Lists of sample positions in, batches out, built ahead of time by the processes of torch's DataLoader."""
 
 from __future__ import annotations
 
 import atexit
 import signal
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from .samples import Parcel, Parcels, Position
+from .samples import BatchBuilder, SamplePosition, WorkerBatch
 
-HELD = {signal.SIGINT, signal.SIGTERM}
+BLOCKED = {signal.SIGINT, signal.SIGTERM}
+
+Positions = Sequence[SamplePosition]
 
 
 class Workers:
-    """``count`` processes that stay alive between epochs, begun at the first ``read`` and ended by ``close``."""
+    """``count`` processes that are started by the first ``read``, stay alive between epochs and end with ``close``."""
 
-    def __init__(self, parcels: Parcels, count: int) -> None:
-        self.parcels = parcels
+    def __init__(self, builder: BatchBuilder, count: int) -> None:
+        self.builder = builder
         self.count = count
-        self._plan = _Plan()
-        self._loader: DataLoader[Parcel] | None = None
-        self._reader: Any = None
-        self._latest: object = None
+        self._sampler = _EpochSampler()
+        self._loader: DataLoader[WorkerBatch] | None = None
+        self._iterator: Any = None
+        self._current: object = None
 
-    def read(self, plan: Iterable[list[Position]]) -> Iterator[Parcel]:
-        """The batches of ``plan`` in its order. One plan is read at a time; a new one ends the one before."""
-        self._plan.positions = plan
-        mine = self._latest = object()
-        for parcel in self._begun():
-            yield parcel
-            if self._latest is not mine:
+    def read(self, positions: Iterable[Positions]) -> Iterator[WorkerBatch]:
+        """The batches of these positions, in order. One epoch is read at a time; a new one ends the one before."""
+        self._sampler.positions = positions
+        mine = self._current = object()
+        for batch in self._start():
+            yield batch
+            if self._current is not mine:
                 raise RuntimeError("the workers were closed or have begun another epoch; read one epoch at a time")
 
     def close(self) -> None:
-        """End the processes; a later ``read`` begins new ones."""
-        if self._reader is not None:
-            self._reader._shutdown_workers()  # torch has no public word for it and waits for the last reference
-        self._loader = self._reader = self._latest = None
+        """End the processes; a later ``read`` starts new ones."""
+        if self._iterator is not None:
+            # torch has no public way and would wait until the last reference to the iterator is gone
+            self._iterator._shutdown_workers()
+        self._loader = self._iterator = self._current = None
 
-    def _begun(self) -> Iterator[Parcel]:
+    def _start(self) -> Iterator[WorkerBatch]:
         if self._loader is not None:
-            return iter(self._loader)  # the same reader and processes, begun again
+            return iter(self._loader)  # the same iterator and processes, reset by persistent_workers
         self._loader = DataLoader(
-            self.parcels,
-            sampler=self._plan,
-            batch_size=None,  # a whole batch is one item, so that it is made where its images are read
-            collate_fn=_as_it_is,
+            self.builder,
+            sampler=self._sampler,
+            batch_size=None,  # a whole batch is one item, so that it is collated where its samples are loaded
+            collate_fn=_identity,
             num_workers=self.count,
             persistent_workers=True,
-            worker_init_fn=_outlive_signals,
-            generator=torch.Generator(),  # else each epoch would draw from the global one
+            worker_init_fn=_ignore_signals,
+            generator=torch.Generator(),  # else each epoch would draw a base seed from the global generator
         )
-        with _signals_held():
-            self._reader = iter(self._loader)
-        # after torch's own hooks, so before them at exit: they would wait for processes nobody has told to end
+        with _blocked_signals():
+            self._iterator = iter(self._loader)
+        # Exit hooks run in the reverse order. torch registered its own when it was imported, and it would wait for
+        # processes that nobody has asked to end.
         atexit.register(_close, weakref.ref(self))
-        return self._reader
+        return self._iterator
 
 
 def _close(reference: weakref.ref[Workers]) -> None:
@@ -69,41 +73,42 @@ def _close(reference: weakref.ref[Workers]) -> None:
         workers.close()
 
 
-class _Plan(Sampler[list[Position]]):
-    """Hands the epoch at hand to torch's loader."""
+class _EpochSampler(Sampler[Positions]):
+    """Gives torch's loader the positions of the current epoch."""
 
-    positions: Iterable[list[Position]] = ()
+    positions: Iterable[Positions] = ()
 
     def __init__(self) -> None:
         pass
 
-    def __iter__(self) -> Iterator[list[Position]]:
+    def __iter__(self) -> Iterator[Positions]:
         return iter(self.positions)
 
 
-def _as_it_is(parcel: Any) -> Any:
-    return parcel
+def _identity(batch: Any) -> Any:
+    return batch
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """A process begun meanwhile holds signals back as well, until ``_outlive_signals`` has said what they mean."""
-    if not hasattr(signal, "pthread_sigmask"):
+def _blocked_signals() -> Iterator[None]:
+    """Block signals while processes start: they inherit the mask, until ``_ignore_signals`` has set the handlers."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _outlive_signals(_worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; the training process is to save first.
+def _ignore_signals(_worker: int) -> None:
+    """Survive Ctrl-C and a scheduler's SIGTERM, which reach the whole process group.
 
-    A worker that died at once would take the training process with it. It waits half a minute, then goes.
+    The training process saves its state first, and torch would end it as soon as one of its workers dies. After
+    SIGTERM a worker waits for half a minute and then ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)

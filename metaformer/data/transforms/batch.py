@@ -1,8 +1,8 @@
-"""Whole batches of kept images, varied at once: the policy ``small`` of ``transforms.py`` by the same law.
+"""Augmentation of whole batches of cached images: the policy ``small`` of ``image.py``, by the same distribution.
 
-An image's draws stand in a table of its epoch that follows from (seed, epoch), at the image's index; the noise of
-an erased patch follows from (seed, epoch, micro-batch, place in it). So neither the number of processes nor the batch
-at which an epoch is taken up again changes a bit. B images of a batch, N of the set.
+The draws for an image stand in a table of the epoch, at the image's index; the table depends on (seed, epoch). The
+noise of an erased patch depends on (seed, epoch, micro-batch, position in it). So neither the number of processes nor
+the batch at which an epoch is resumed changes a bit. B images of a batch, N of the dataset.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...recipe import Augmentation
-from ..loading.schedule import Share
-from ..loading.seeding import epoch_draws, noise_generator
+from ..loading.schedule import MicroBatch
+from ..loading.seeding import epoch_generator, noise_generator
 
+# timm's RandomErasing ("Random Erasing Data Augmentation", section 3): ten attempts to find a patch that fits into the
+# image, with this share of its area and this aspect
 _ATTEMPTS = 10
 _AREA = (0.02, 1 / 3)
 _LOG_ASPECT = (log(0.3), log(1 / 0.3))
-"""How random erasing looks for a patch, as timm's does ("Random Erasing Data Augmentation", section 3)."""
 
 
 @dataclass(frozen=True)
-class Variation:
-    """What happens to an image that has the input's size already: shift and flip, then erase."""
+class BatchAugment:
+    """What happens to an image that already has the input's size: shift and flip, then erase."""
 
     flip: float
     """Probability of a left-right flip."""
@@ -36,20 +37,20 @@ class Variation:
     """Probability that a patch is replaced by noise."""
 
     @classmethod
-    def of(cls, augmentation: Augmentation) -> Variation | None:
+    def of(cls, augmentation: Augmentation) -> BatchAugment | None:
         """That of a policy; None where it leaves images as they are."""
         return None if augmentation.policy == "none" else cls(augmentation.hflip, augmentation.erase)
 
-    def of_epoch(self, seed: int, epoch: int, count: int, size: tuple[int, int]) -> EpochVariation:
+    def of_epoch(self, seed: int, epoch: int, count: int, size: tuple[int, int]) -> EpochAugment:
         """The same with the draws of ``epoch`` for ``count`` images of ``size`` (height, width)."""
-        return EpochVariation(self, seed, epoch, count, size)
+        return EpochAugment(self, seed, epoch, count, size)
 
 
 @dataclass(frozen=True)
-class EpochVariation:
-    """A variation whose draws are fixed: every image's shift, flip and patch of one epoch."""
+class EpochAugment:
+    """An augmentation with its draws: the shift, flip and patch of every image in one epoch."""
 
-    variation: Variation
+    rates: BatchAugment
     seed: int
     epoch: int
     count: int
@@ -57,65 +58,64 @@ class EpochVariation:
     size: tuple[int, int]
     """H and W."""
 
-    def moved(self, pixels: Tensor, share: Share) -> Tensor:
-        """Stored bytes (N, C, H, W) to those of ``share`` (B, C, H, W): shifted on black by up to an eighth, flipped.
+    def shift_and_flip(self, pixels: Tensor, batch: MicroBatch) -> Tensor:
+        """All bytes (N, C, H, W) to those of ``batch`` (B, C, H, W): shifted on black by up to an eighth, flipped.
 
-        One gather from the images in their black frame: a row and a column of it for each of the new image.
+        One gather from the padded images, by a row and a column index for each pixel of the new image.
         """
-        (height, width), drawn = self.size, self._shifts[share.indices]
+        (height, width), drawn = self.size, self._shifts[batch.indices]
         down, across = height // 8, width // 8
-        rows = np.arange(height) + _between(drawn[:, :1], 0, 2 * down)
-        columns = np.arange(width) + _between(drawn[:, 1:2], 0, 2 * across)
-        columns = np.where(drawn[:, 2:] < self.variation.flip, columns[:, ::-1], columns)
+        rows = np.arange(height) + _integers(drawn[:, :1], 0, 2 * down)
+        columns = np.arange(width) + _integers(drawn[:, 1:2], 0, 2 * across)
+        columns = np.where(drawn[:, 2:] < self.rates.flip, columns[:, ::-1], columns)
         places = torch.from_numpy(rows[:, :, None] * (width + 2 * across) + columns[:, None])
-        chosen = pixels[torch.from_numpy(share.indices).to(pixels.device)]
-        framed = F.pad(chosen, (across, across, down, down)).flatten(2)
+        chosen = pixels[torch.from_numpy(batch.indices).to(pixels.device)]
+        padded = F.pad(chosen, (across, across, down, down)).flatten(2)
         places = places.to(pixels.device).flatten(1)[:, None].expand(-1, pixels.shape[1], -1)
-        return framed.gather(2, places).view_as(chosen)
+        return padded.gather(2, places).view_as(chosen)
 
-    def erased(self, images: Tensor, share: Share) -> Tensor:
+    def erase(self, images: Tensor, batch: MicroBatch) -> Tensor:
         """Normalized images (B, C, H, W), changed in place: normal noise in the patches of those that are erased."""
-        if self.variation.erase == 0:
+        if self.rates.erase == 0:
             return images
-        which = (self._patches[1, share.everyone] > 0).nonzero()[0]
-        # drawn for all processes and on the CPU, so that each takes its part of the same noise
-        generator = noise_generator(self.seed, self.epoch, share.number)
-        noise = torch.randn(len(which), *images.shape[1:], generator=generator)
-        mine = (which >= share.part.start) & (which < share.part.stop)
-        top, bottom, left, right = self._patches[:, share.everyone[which[mine]], None]
+        erased = (self._patches[1, batch.all_indices] > 0).nonzero()[0]
+        # drawn for all processes, and on the CPU, so that every process takes its part of the same noise
+        generator = noise_generator(self.seed, self.epoch, batch.number)
+        noise = torch.randn(len(erased), *images.shape[1:], generator=generator)
+        mine = (erased >= batch.part.start) & (erased < batch.part.stop)
+        top, bottom, left, right = self._patches[:, batch.all_indices[erased[mine]], None]
         rows, columns = np.arange(self.size[0]), np.arange(self.size[1])
         down, across = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
-        patch, places = (
-            torch.from_numpy(down[:, None, :, None] & across[:, None, None, :]),
-            which[mine] - share.part.start,
-        )
-        here, at = images.device, torch.from_numpy(places).to(images.device)
-        images[at] = torch.where(patch.to(here), noise[torch.from_numpy(mine)].to(here), images[at])
+        device = images.device
+        patch = torch.from_numpy(down[:, None, :, None] & across[:, None, None, :]).to(device)
+        at = torch.from_numpy(erased[mine] - batch.part.start).to(device)
+        images[at] = torch.where(patch, noise[torch.from_numpy(mine)].to(device), images[at])
         return images
 
     @cached_property
     def _shifts(self) -> np.ndarray:
         """(N, 3) in [0, 1): down, across, flip."""
-        return epoch_draws("shift", self.seed, self.epoch).random_sample((self.count, 3))
+        return epoch_generator("shift", self.seed, self.epoch).random_sample((self.count, 3))
 
     @cached_property
     def _patches(self) -> np.ndarray:
-        """(4, N): first and last row, first and last column of each image's patch; the last ones are not in it."""
-        draws, (height, width) = epoch_draws("erase", self.seed, self.epoch), self.size
-        found = np.zeros((4, self.count), np.int64)
-        open_ = draws.random_sample(self.count) < self.variation.erase
+        """(4, N): first and last row, first and last column of each image's patch; the last ones are outside."""
+        generator, (height, width) = epoch_generator("erase", self.seed, self.epoch), self.size
+        patches = np.zeros((4, self.count), np.int64)
+        pending = generator.random_sample(self.count) < self.rates.erase
         for _ in range(_ATTEMPTS):
-            area, aspect, down, across = draws.random_sample((4, self.count))
+            # drawn for all images, also for those that have a patch, so that each keeps its own draws
+            area, aspect, down, across = generator.random_sample((4, self.count))
             area = (_AREA[0] + area * (_AREA[1] - _AREA[0])) * height * width
             aspect = np.exp(_LOG_ASPECT[0] + aspect * (_LOG_ASPECT[1] - _LOG_ASPECT[0]))
             rows, columns = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
-            fits = open_ & (rows < height) & (columns < width)
-            top, left = _between(down, 0, height - rows), _between(across, 0, width - columns)
-            found[:, fits] = np.stack([top, top + rows, left, left + columns])[:, fits]
-            open_ &= ~fits
-        return found
+            fits = pending & (rows < height) & (columns < width)
+            top, left = _integers(down, 0, height - rows), _integers(across, 0, width - columns)
+            patches[:, fits] = np.stack([top, top + rows, left, left + columns])[:, fits]
+            pending &= ~fits
+        return patches
 
 
-def _between(drawn: np.ndarray, low: int, high: int | np.ndarray) -> np.ndarray:
-    """Draws in [0, 1) as whole numbers from ``low`` to ``high``, both included."""
+def _integers(drawn: np.ndarray, low: int, high: int | np.ndarray) -> np.ndarray:
+    """Draws in [0, 1) as integers from ``low`` to ``high``, both included."""
     return np.floor(low + drawn * (high - low + 1)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""A PIL image in, a normalized float32 tensor (C, H, W) out; the varying and cutting are timm's.
+"""A PIL image in, a normalized float32 tensor (C, H, W) out; augmentation, resizing and cropping are timm's.
 
 "MetaFormer Is Actually What You Need for Vision" and "MetaFormer Baselines for Vision" both trained their ImageNet
 models with these.
@@ -7,6 +7,7 @@ models with these.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,59 +21,66 @@ from torchvision.transforms import Compose, RandomCrop, RandomHorizontalFlip
 from ...errors import DataError
 from ...recipe import Augmentation
 from ...types import Preprocessing
+from ..dataset import Sample
 from ..decode import Mode, as_mode
 
-Transform = Callable[[Image.Image], Tensor]
+ImageTransform = Callable[[Image.Image], Tensor]
 
 
-def evaluation_transform(preprocessing: Preprocessing, channels: int = 3) -> Transform:
+@dataclass(frozen=True)
+class OnInput:
+    """A transform of samples: ``transform`` for the image, and the target as it is."""
+
+    transform: ImageTransform
+
+    def __call__(self, sample: Sample[Any]) -> tuple[Tensor, Any]:
+        """The model's input and the target."""
+        return self.transform(sample.input), sample.target
+
+
+def evaluation_transform(preprocessing: Preprocessing, channels: int = 3) -> ImageTransform:
     """Resize the short side, center crop, normalize: timm's evaluation transform for this preprocessing.
 
-    An image of the input's size passes pixel by pixel where ``crop`` is 1. ``channels`` is what the model takes, 1 or
-    3; images are turned to gray or color as needed. Non-square inputs resize so that the crop just fits.
+    Where ``crop`` is 1, an image of the input's size keeps its pixels. ``channels`` is what the model takes, 1 or 3;
+    images are converted to gray or color as needed. Non-square inputs are resized so that the crop just fits.
     """
-    return Compose([*fixed_steps(preprocessing, channels), normalized(preprocessing, channels)])
+    return Compose([*resize_steps(preprocessing, channels), Normalize.of(preprocessing, channels)])
 
 
-def fixed_steps(preprocessing: Preprocessing, channels: int) -> list[Callable[[Image.Image], Image.Image]]:
+def resize_steps(preprocessing: Preprocessing, channels: int) -> list[Callable[[Image.Image], Image.Image]]:
     """The steps of ``evaluation_transform`` from any image to one of the input's size, still in bytes."""
-    return [InMode(_mode(channels)), Cut(preprocessing.size, preprocessing.crop, preprocessing.interpolation)]
+    return [ConvertMode(_mode(channels)), ResizeAndCrop.of(preprocessing)]
 
 
-def training_transform(preprocessing: Preprocessing, augmentation: Augmentation, channels: int = 3) -> Transform:
-    """The policy of ``augmentation`` as a transform; all its draws come from python's, NumPy's and torch's generators.
+def training_transform(preprocessing: Preprocessing, augmentation: Augmentation, channels: int = 3) -> ImageTransform:
+    """The policy of ``augmentation`` as a transform, with draws from Python's, NumPy's and torch's global generators.
 
     Raises ``DataError`` for an auto-augment policy that timm does not know.
     """
     if augmentation.policy == "none":
-        return evaluation_transform(training_cut(preprocessing, augmentation), channels)
+        return evaluation_transform(training_preprocessing(preprocessing, augmentation), channels)
     mode = _mode(channels)
     crop, colors, finish = _timm_parts(preprocessing, augmentation, channels)
     if augmentation.policy == "small":
         crop = _shift(preprocessing, augmentation)
-    # RandAugment's fill and its saturation need three channels, so gray images pass through as gray RGB
-    colored = [InMode("RGB"), colors, InMode(mode)] if colors.transforms else []
-    return Compose([InMode(mode), crop, *colored, finish])
+    # RandAugment's fill color and its saturation need three channels, so gray images pass through as gray RGB
+    colored = [ConvertMode("RGB"), colors, ConvertMode(mode)] if colors.transforms else []
+    return Compose([ConvertMode(mode), crop, *colored, finish])
 
 
-def training_cut(preprocessing: Preprocessing, augmentation: Augmentation) -> Preprocessing:
-    """How training images reach the input's size under a policy that does so without drawing: ``none``, ``small``."""
+def training_preprocessing(preprocessing: Preprocessing, augmentation: Augmentation) -> Preprocessing:
+    """How training images get the input's size under a policy that draws nothing for it: ``none`` and ``small``."""
     crop = 1.0 if augmentation.policy == "small" else augmentation.crop or preprocessing.crop
     return preprocessing.with_changes(crop=crop)
 
 
-def normalized(preprocessing: Preprocessing, channels: int, device: torch.device | str = "cpu") -> Normalized:
-    """The step from bytes to floats for this many channels."""
-    return Normalized(_fitted(preprocessing.mean, channels), _fitted(preprocessing.std, channels), device)
-
-
-def pixels_of(image: Image.Image) -> Tensor:
+def to_bytes(image: Image.Image) -> Tensor:
     """The bytes of an image, (C, H, W) uint8."""
     return torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)
 
 
-class InMode:
-    """A step that turns an image to ``L`` or ``RGB``."""
+class ConvertMode:
+    """A step that converts an image to ``L`` or ``RGB``."""
 
     def __init__(self, mode: Mode) -> None:
         self.mode = mode
@@ -82,37 +90,50 @@ class InMode:
         return as_mode(image, self.mode)
 
     def __repr__(self) -> str:
-        return f"InMode({self.mode!r})"
+        return f"ConvertMode({self.mode!r})"
 
 
-class Cut:
-    """A step that resizes the short side and cuts the center to (H, W), as timm does at evaluation."""
+class ResizeAndCrop:
+    """A step that resizes the short side and crops the center to (H, W), as timm does at evaluation."""
 
     def __init__(self, size: tuple[int, int], crop: float, interpolation: str) -> None:
-        self.untouched = size[::-1] if crop == 1 else None
+        # (width, height) as Pillow has it; timm's steps would leave such an image as it is and only take time
+        self.unchanged = size[::-1] if crop == 1 else None
         whole = create_transform(input_size=size, crop_pct=crop, interpolation=interpolation)
-        self.steps = Compose(whole.transforms[:-2])  # without the two that make a tensor and normalize it
+        self.steps = Compose(whole.transforms[:-2])  # without ToTensor and Normalize
+
+    @classmethod
+    def of(cls, preprocessing: Preprocessing) -> ResizeAndCrop:
+        """The step of a model's preprocessing."""
+        return cls(preprocessing.size, preprocessing.crop, preprocessing.interpolation)
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """The image at this step's size; one that has it already passes pixel by pixel where nothing is cut off."""
-        return image if image.size == self.untouched else self.steps(image)
+        """The image at this step's size; unchanged if it has that size already and ``crop`` is 1."""
+        return image if image.size == self.unchanged else self.steps(image)
 
 
-class Normalized:
+class Normalize:
     """A step from bytes to float32 (C, H, W): torchvision's ToTensor and Normalize, bit for bit.
 
-    As one step they take less than half the time on small images, where they are the largest part of reading.
+    As one step they take less than half the time on small images, where they are the largest part of loading.
     """
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device | str = "cpu") -> None:
         self.mean = torch.tensor(mean, device=device).view(-1, 1, 1)
         self.std = torch.tensor(std, device=device).view(-1, 1, 1)
-        # a tensor and no number: by a number a GPU multiplies with the inverse, which gives other bits
+        # a tensor, because a GPU divides by a Python number by multiplying with its inverse, which gives other bits
         self.white = torch.full((1,), 255.0, device=device)
 
+    @classmethod
+    def of(cls, preprocessing: Preprocessing, channels: int, device: torch.device | str = "cpu") -> Normalize:
+        """The step of a model's preprocessing for this many channels."""
+        mean, std = (_per_channel(values, channels) for values in (preprocessing.mean, preprocessing.std))
+        return cls(mean, std, device)
+
     def __call__(self, pixels: Image.Image | Tensor) -> Tensor:
-        """An image, or bytes (..., C, H, W), to floats of that shape."""
-        pixels = pixels if isinstance(pixels, Tensor) else pixels_of(pixels)
+        """An image, or bytes (..., C, H, W), as floats of that shape."""
+        pixels = pixels if isinstance(pixels, Tensor) else to_bytes(pixels)
+        # to_bytes gives a permuted view, whose strides the floats would inherit
         floats = pixels.to(torch.float32, memory_format=torch.contiguous_format)
         return floats.div_(self.white).sub_(self.mean).div_(self.std)
 
@@ -132,7 +153,7 @@ def _timm_parts(
         "interpolation": augmentation.interpolation,
         "re_prob": augmentation.erase,
         "re_mode": "pixel",
-        "mean": _fitted(preprocessing.mean, 3),  # what the color steps fill with
+        "mean": _per_channel(preprocessing.mean, 3),  # the fill color of the color steps, which see RGB
         "separate": True,
     }
     try:
@@ -142,34 +163,35 @@ def _timm_parts(
             f"augmentation.auto_augment: timm cannot read {augmentation.auto_augment!r} ({error}). "
             "Expected such as rand-m9-mstd0.5-inc1, original-mstd0.5, augmix-m3-w3 or 3a"
         ) from None
-    _let_posterise_reach_black(colors)
-    erasing = finish.transforms[2:]  # after making a tensor and normalizing it
-    return crop, colors, Compose([normalized(preprocessing, channels), *erasing])
+    allow_posterize_to_black(colors)
+    erasing = finish.transforms[2:]  # after ToTensor and Normalize, which Normalize.of replaces
+    return crop, colors, Compose([Normalize.of(preprocessing, channels), *erasing])
 
 
-def _let_posterise_reach_black(colors: Compose) -> None:
-    """Keeping 0 bits of an image made it black when the published recipes were trained; Pillow now refuses it.
+def allow_posterize_to_black(colors: Compose) -> None:
+    """Let timm's posterize keep 0 bits of a color, in place.
 
-    RandAugment at magnitude 9 with noise draws it now and then.
+    That gave a black image when the published recipes were trained, and RandAugment at magnitude 9 with noise draws it
+    now and then; Pillow 13 raises an error.
     """
     for step in colors.transforms:
         chains = [getattr(step, "ops", ()), *getattr(step, "policy", ())]
         for operation in (operation for chain in chains for operation in chain):
             if operation.aug_fn is posterize:
-                operation.aug_fn = _posterise
+                operation.aug_fn = _posterize_or_black
 
 
-def _posterise(image: Image.Image, bits_to_keep: int, **arguments: Any) -> Image.Image:
+def _posterize_or_black(image: Image.Image, bits_to_keep: int, **arguments: Any) -> Image.Image:
     if bits_to_keep < 1:
         return Image.new(image.mode, image.size)
     return posterize(image, bits_to_keep, **arguments)
 
 
 def _shift(preprocessing: Preprocessing, augmentation: Augmentation) -> Compose:
-    """Pad by an eighth with black, cut at random, flip: for images already at the input's size."""
+    """Pad by an eighth with black, crop at random, flip: for images already at the input's size."""
     height, width = preprocessing.size
     steps: list[Callable[..., Any]] = [
-        Cut(preprocessing.size, training_cut(preprocessing, augmentation).crop, preprocessing.interpolation),
+        ResizeAndCrop.of(training_preprocessing(preprocessing, augmentation)),
         RandomCrop(preprocessing.size, padding=[width // 8, height // 8]),
     ]
     if augmentation.hflip > 0:
@@ -183,7 +205,7 @@ def _mode(channels: int) -> Mode:
     return "L" if channels == 1 else "RGB"
 
 
-def _fitted(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     """Mean or std for this many channels: a color model's are averaged for gray, a gray one's repeated for color."""
     if len(values) not in (1, 3):
         raise DataError(f"preprocessing.mean: expected 1 or 3 values, got {len(values)}")

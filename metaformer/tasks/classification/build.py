@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ...data.loading.cached_images import kept_in_memory
+from ...data.dataset import Progress, Splits
+from ...data.loading.cached_images import cache_images
 from ...data.loading.loader import evaluation_loader, training_loader
-from ...data.sets import ImageSplits, Progress
-from ...data.transforms.mixup import Mixing
+from ...data.loading.schedule import BatchSchedule
+from ...data.transforms.mixup import Mixup
 from ...factory.classifier import create_model
 from ...model.build import Model
 from ...recipe import Recipe
@@ -21,32 +20,38 @@ SMALL = 64
 """Images up to this side, all of one size, are trained at their own size unless the recipe says otherwise."""
 
 
-def make_loaders(recipe: Recipe, splits: ImageSplits, model: Model, progress: Progress | None = None) -> Loaders:
+def make_loaders(recipe: Recipe, splits: Splits[int], model: Model, progress: Progress | None = None) -> Loaders:
     """Loaders of this process's share, and mixing where the recipe asks for it."""
     rank, world = processes()
     optimizer, augmentation, channels = recipe.optimizer, recipe.augmentation, model.spec.in_chans
     preprocessing, classes = model.preprocessing, len(splits.classes)
     count = len(splits.train) + len(splits.val)
-    cached = kept_in_memory(recipe.data, augmentation, count, preprocessing.size, channels)
-    shared: dict[str, Any] = {
-        "memory": cached,
-        "device": place_of(recipe.machine) if cached else "cpu",
-        "workers": recipe.data.workers,
-        "progress": progress,
-        "batch_size": optimizer.batch_size // optimizer.accumulation,
-        "rank": rank,
-        "world": world,
-        "seed": recipe.seed,
-    }
+    cached = cache_images(recipe.data, augmentation, count, preprocessing.size, channels)
+    device, workers = place_of(recipe.machine) if cached else "cpu", recipe.data.workers
+    size = optimizer.batch_size // optimizer.accumulation
+    train = BatchSchedule(len(splits.train), size, seed=recipe.seed, shuffle=True, rank=rank, world=world)
+    val = BatchSchedule(len(splits.val), size, rank=rank, world=world)
     return Loaders(
-        train=training_loader(splits.train, preprocessing, augmentation, channels, **shared),
-        val=evaluation_loader(splits.val, preprocessing, channels, **shared),
-        mixing=Mixing(augmentation, classes, optimizer.label_smoothing) if augmentation.mixes else None,
+        train=training_loader(
+            splits.train,
+            preprocessing,
+            augmentation,
+            channels,
+            train,
+            cache=cached,
+            device=device,
+            workers=workers,
+            progress=progress,
+        ),
+        val=evaluation_loader(
+            splits.val, preprocessing, channels, val, cache=cached, device=device, workers=workers, progress=progress
+        ),
+        mixing=Mixup(augmentation, classes, optimizer.label_smoothing) if augmentation.mixes else None,
         cached=cached,
     )
 
 
-def build_model(recipe: Recipe, splits: ImageSplits, spec: AnySpec | None = None) -> tuple[Model, list[str]]:
+def build_model(recipe: Recipe, splits: Splits[int], spec: AnySpec | None = None) -> tuple[Model, list[str]]:
     """The recipe's model for these images, and what was decided for it, in sentences.
 
     The recipe's own values are obeyed. Where it leaves them open: as many classes and channels as the data has; the

@@ -11,8 +11,9 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from ...data.dataset import LabeledDataset
 from ...data.loading.loader import evaluation_loader
-from ...data.sets import LabeledImages
+from ...data.loading.schedule import BatchSchedule
 from ...training.evaluation import measure
 from ...types import Batch
 from ..task import EvaluationOptions
@@ -24,7 +25,7 @@ _THUMBNAIL = 160  # pixels on the longer side; more would only make the page hea
 
 
 def evaluate(
-    model: Any, dataset: LabeledImages, classes: Sequence[str], options: EvaluationOptions
+    model: Any, dataset: LabeledDataset, classes: Sequence[str], options: EvaluationOptions
 ) -> ClassificationEvaluation:
     """Evaluate ``model``, with a ``spec`` and a ``preprocessing``, on all images, each once.
 
@@ -35,10 +36,10 @@ def evaluate(
         dataset,
         model.preprocessing,
         model.spec.in_chans,
-        memory=options.cached,
+        BatchSchedule(len(dataset), options.batch_size),
+        cache=options.cached,
         device=options.device,
         workers=options.workers,
-        batch_size=options.batch_size,
     )
     try:
         measured = measure(
@@ -85,7 +86,7 @@ def top_classes(logits: Tensor, count: int = 5) -> list[list[tuple[int, float]]]
     return [list(zip(i, s, strict=True)) for i, s in zip(indices.tolist(), shares.tolist(), strict=True)]
 
 
-def _samples(dataset: LabeledImages, top: Sequence[Sequence[tuple[int, float]]]) -> list[Sample]:
+def _samples(dataset: LabeledDataset, top: Sequence[Sequence[tuple[int, float]]]) -> list[Sample]:
     """Up to half the places go to the surest mistakes, the rest are a random sample of all others."""
     wrong = [i for i in range(len(dataset)) if top[i][0][0] != dataset.labels[i]]
     chosen = sorted(wrong, key=lambda i: -top[i][0][1])[: SAMPLES // 2]
@@ -96,7 +97,7 @@ def _samples(dataset: LabeledImages, top: Sequence[Sequence[tuple[int, float]]])
             name=dataset.name(i),
             label=dataset.labels[i],
             top=tuple((index, round(share, 6)) for index, share in top[i]),
-            thumbnail=thumbnail(dataset.load(i)),
+            thumbnail=thumbnail(dataset.load(i).input),
         )
         for i in chosen
     ]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from ...data.sets import ImageSplits, LabeledImages, Progress
 from ...recipe import DataConfig, Recipe
 from ..task import EvaluationOptions, Loaders, PredictionOptions, expect_layout
 from .metrics import METRICS, TOP1
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from ...data.inspection import PartFigures
-    from ...data.sets import BadFile
+    from ...data.dataset import LabeledDataset, Progress, Splits
+    from ...data.inspection import PartSummary
     from ...metrics import MetricDef
     from ...model.build import Model
     from ...spec.model import AnySpec
@@ -48,46 +47,39 @@ class Classification:
         """Whatever no other task recognizes is for this one."""
         return True
 
-    def open(self, data: DataConfig, progress: Progress | None = None) -> ImageSplits:
+    def open(self, data: DataConfig, progress: Progress | None = None) -> Splits[int]:
         """Labeled images; raises ``DataError``, also where the folder is laid out for another task."""
-        from ...data.sources import open_source
+        from ...data.sources import open_labeled
 
         expect_layout(data, self)  # "images" and "annotations" would pass for two classes
-        return open_source(data, progress)
+        return open_labeled(data, progress)
 
-    def inspect(
-        self,
-        name: Literal["train", "val"],
-        dataset: Any,
-        classes: int,
-        bad: list[BadFile],
-        progress: Progress | None = None,
-    ) -> PartFigures:
+    def inspect(self, splits: Splits[int], progress: Progress | None = None) -> tuple[PartSummary, ...]:
         """Images and their sizes, by class."""
-        from ...data.inspection import class_figures
+        from .inspect import inspect
 
-        return class_figures(name, dataset, classes, bad, progress)
+        return inspect(splits, progress)
 
-    def build(self, recipe: Recipe, splits: ImageSplits, spec: AnySpec | None = None) -> tuple[Model, list[str]]:
+    def build(self, recipe: Recipe, splits: Splits[int], spec: AnySpec | None = None) -> tuple[Model, list[str]]:
         """A classifier for these images."""
         from .build import build_model
 
         return build_model(recipe, splits, spec)
 
-    def objective(self, recipe: Recipe, splits: ImageSplits, model: Model) -> ClassificationObjective:
+    def objective(self, recipe: Recipe, splits: Splits[int], model: Model) -> ClassificationObjective:
         """Cross entropy, smoothed where the recipe says so."""
         from .objective import ClassificationObjective
 
         return ClassificationObjective(len(splits.classes), recipe.optimizer.label_smoothing)
 
-    def loaders(self, recipe: Recipe, splits: ImageSplits, model: Model, progress: Progress | None = None) -> Loaders:
+    def loaders(self, recipe: Recipe, splits: Splits[int], model: Model, progress: Progress | None = None) -> Loaders:
         """With Mixup and CutMix where the recipe asks for them."""
         from .build import make_loaders
 
         return make_loaders(recipe, splits, model, progress)
 
     def evaluate(
-        self, model: Any, dataset: LabeledImages, classes: Sequence[str], options: EvaluationOptions
+        self, model: Any, dataset: LabeledDataset, classes: Sequence[str], options: EvaluationOptions
     ) -> ClassificationEvaluation:
         """Top-1, top-5, confusions and sample predictions."""
         from .evaluate import evaluate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ...errors import RunError
 from ...recipe import DataConfig, Recipe
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from ...data.annotated import AnnotatedSplits
     from ...data.coco import CocoDataset
-    from ...data.inspection import PartFigures
-    from ...data.sets import BadFile, Progress
+    from ...data.dataset import Progress, Splits
+    from ...data.inspection import PartSummary
     from ...metrics import MetricDef
     from ...spec.dense import DenseSpec
     from ...spec.model import AnySpec
-    from ...types import Preprocessing
+    from ...types import Objects, Preprocessing
     from .detections import Detections
     from .evaluation import DetectionEvaluation
     from .objective import DetectionObjective
@@ -55,27 +54,20 @@ class Detection:
 
         return is_coco_folder(Path(data.source).expanduser())
 
-    def open(self, data: DataConfig, progress: Progress | None = None) -> AnnotatedSplits:
+    def open(self, data: DataConfig, progress: Progress | None = None) -> Splits[Objects]:
         """Images with objects; raises ``DataError``."""
-        from ...data.coco import open_detection
+        from ...data.coco import open_coco
         from ..dense import open_annotated
 
-        return open_annotated(lambda: open_detection(data, progress), data, self)
+        return open_annotated(lambda: open_coco(data, progress), data, self)
 
-    def inspect(
-        self,
-        name: Literal["train", "val"],
-        dataset: CocoDataset,
-        classes: int,
-        bad: list[BadFile],
-        progress: Progress | None = None,
-    ) -> PartFigures:
+    def inspect(self, splits: Splits[Objects], progress: Progress | None = None) -> tuple[PartSummary, ...]:
         """Images, objects and their areas, by class."""
-        from ...data.inspection import object_figures
+        from .inspect import inspect
 
-        return object_figures(name, dataset, classes, bad, progress)
+        return inspect(splits, progress)
 
-    def build(self, recipe: Recipe, splits: AnnotatedSplits, spec: AnySpec | None = None) -> tuple[Any, list[str]]:
+    def build(self, recipe: Recipe, splits: Splits[Objects], spec: AnySpec | None = None) -> tuple[Any, list[str]]:
         """A detector: the recipe's system, else Mask R-CNN where the objects have masks and RetinaNet where not."""
         from ...factory.dense import create_detector
         from ..dense import build_dense
@@ -90,18 +82,27 @@ class Detection:
             raise RunError("dense.system: mask_rcnn needs masks, and these objects have boxes only; use retinanet")
         return build_dense(create_detector, system, recipe, splits.classes, spec, SIDES), notes
 
-    def objective(self, recipe: Recipe, splits: AnnotatedSplits, model: Any) -> DetectionObjective:
+    def objective(self, recipe: Recipe, splits: Splits[Objects], model: Any) -> DetectionObjective:
         """The detector's own losses, judged against the objects of the validation part."""
         from .objective import DetectionObjective
 
         val: Any = splits.val
         return DetectionObjective(val.ground_truth(), len(splits.classes), masks=model.spec.finds_masks)
 
-    def loaders(self, recipe: Recipe, splits: AnnotatedSplits, model: Any, progress: Progress | None = None) -> Loaders:
+    def loaders(self, recipe: Recipe, splits: Splits[Objects], model: Any, progress: Progress | None = None) -> Loaders:
         """Lists of images and their objects."""
-        from ..dense import make_loaders
+        from dataclasses import replace
 
-        return make_loaders(recipe, splits, model)
+        from ...data.loading.samples import as_lists
+        from ...data.transforms.paired import ObjectEvalTransform, ObjectTrainTransform
+        from ..dense import make_loaders
+        from .evaluate import without_unused_masks
+
+        used = replace(
+            splits, train=without_unused_masks(splits.train, model), val=without_unused_masks(splits.val, model)
+        )
+        augment = ObjectTrainTransform(recipe.augmentation, recipe.dense, model.preprocessing)
+        return make_loaders(recipe, used, augment, ObjectEvalTransform(), as_lists)
 
     def evaluate(
         self, model: Any, dataset: CocoDataset, classes: Sequence[str], options: EvaluationOptions

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ...data.decode import UnreadableImage
 from ...data.label_maps import LabelMapDataset
+from ...data.transforms.paired import LabelMapEvalTransform
 from ...render.annotate import draw_label_map, shrunk
 from ...types import IGNORED
 from ..dense import measure_dense
@@ -30,7 +31,8 @@ def evaluate(
         DataError: label maps that do not fit the model's classes or have no label, or an image that cannot be read.
     """
     objective = SegmentationObjective(len(classes), classes)
-    measured = measure_dense(model, dataset, objective, options)
+    transform = LabelMapEvalTransform(model.spec, model.preprocessing)
+    measured = measure_dense(model, dataset, transform, objective, options)
     confusion = objective.metric().confusion(measured.parts)
     return SegmentationEvaluation(
         metrics=measured.metrics,

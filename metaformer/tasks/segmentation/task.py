@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ...errors import RunError
 from ...recipe import DataConfig, Recipe
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from ...data.annotated import AnnotatedSplits
-    from ...data.inspection import PartFigures
+    from ...data.dataset import Progress, Splits
+    from ...data.inspection import PartSummary
     from ...data.label_maps import LabelMapDataset
-    from ...data.sets import BadFile, Progress
     from ...metrics import MetricDef
     from ...spec.dense import DenseSpec
     from ...spec.model import AnySpec
@@ -55,27 +54,20 @@ class Segmentation:
 
         return is_label_map_folder(Path(data.source).expanduser())
 
-    def open(self, data: DataConfig, progress: Progress | None = None) -> AnnotatedSplits:
+    def open(self, data: DataConfig, progress: Progress | None = None) -> Splits[Tensor]:
         """Images with label maps; raises ``DataError``."""
-        from ...data.label_maps import open_segmentation
+        from ...data.label_maps import open_label_maps
         from ..dense import open_annotated
 
-        return open_annotated(lambda: open_segmentation(data, progress), data, self)
+        return open_annotated(lambda: open_label_maps(data, progress), data, self)
 
-    def inspect(
-        self,
-        name: Literal["train", "val"],
-        dataset: LabelMapDataset,
-        classes: int,
-        bad: list[BadFile],
-        progress: Progress | None = None,
-    ) -> PartFigures:
+    def inspect(self, splits: Splits[Tensor], progress: Progress | None = None) -> tuple[PartSummary, ...]:
         """Images and pixels, by class."""
-        from ...data.inspection import pixel_figures
+        from .inspect import inspect
 
-        return pixel_figures(name, dataset, classes, bad, progress)
+        return inspect(splits, progress)
 
-    def build(self, recipe: Recipe, splits: AnnotatedSplits, spec: AnySpec | None = None) -> tuple[Any, list[str]]:
+    def build(self, recipe: Recipe, splits: Splits[Tensor], spec: AnySpec | None = None) -> tuple[Any, list[str]]:
         """A Semantic FPN."""
         from ...factory.dense import create_segmenter
         from ..dense import build_dense
@@ -85,17 +77,21 @@ class Segmentation:
             raise RunError(f"dense.system: expected semantic_fpn for segmentation, got {system}")
         return build_dense(create_segmenter, system, recipe, splits.classes, spec, SIDES), []
 
-    def objective(self, recipe: Recipe, splits: AnnotatedSplits, model: Any) -> SegmentationObjective:
+    def objective(self, recipe: Recipe, splits: Splits[Tensor], model: Any) -> SegmentationObjective:
         """Cross entropy of each pixel."""
         from .objective import SegmentationObjective
 
         return SegmentationObjective(len(splits.classes), splits.classes)
 
-    def loaders(self, recipe: Recipe, splits: AnnotatedSplits, model: Any, progress: Progress | None = None) -> Loaders:
+    def loaders(self, recipe: Recipe, splits: Splits[Tensor], model: Any, progress: Progress | None = None) -> Loaders:
         """Crops of images and label maps."""
+        from ...data.loading.samples import stack
+        from ...data.transforms.paired import LabelMapEvalTransform, LabelMapTrainTransform
         from ..dense import make_loaders
 
-        return make_loaders(recipe, splits, model)
+        spec, preprocessing = model.spec, model.preprocessing
+        augment = LabelMapTrainTransform(spec, recipe.augmentation, recipe.dense, preprocessing)
+        return make_loaders(recipe, splits, augment, LabelMapEvalTransform(spec, preprocessing), stack)
 
     def evaluate(
         self, model: Any, dataset: LabelMapDataset, classes: Sequence[str], options: EvaluationOptions
