@@ -29,7 +29,7 @@ def mixed(augmentation: Augmentation, count: int, smoothing: float = 0.0, seed: 
 def test_targets_are_probabilities(augmentation: Augmentation, count: int, smoothing: float) -> None:
     for seed in range(5):
         result = mixed(augmentation, count, smoothing, seed)
-        assert result.images.shape == (count, 2, 8, 8)
+        assert result.inputs.shape == (count, 2, 8, 8)
         assert result.targets.shape == (count, count)
         assert torch.allclose(result.targets.sum(1), torch.ones(count))
         assert (result.targets >= 0).all()
@@ -41,14 +41,14 @@ def test_an_image_holds_each_class_in_the_share_its_target_says(augmentation: Au
     for seed in range(5):
         result = mixed(augmentation, count, seed=seed)
         expected = result.targets @ torch.arange(count).float()
-        assert torch.allclose(result.images.mean((1, 2, 3)), expected, atol=1e-4)
+        assert torch.allclose(result.inputs.mean((1, 2, 3)), expected, atol=1e-4)
 
 
 def test_the_last_of_an_odd_batch_stays_as_it_is() -> None:
     result = mixed(MIXUP, 5, smoothing=0.1)
-    assert torch.equal(result.images[4], batch(5).images[4])
+    assert torch.equal(result.inputs[4], batch(5).inputs[4])
     assert torch.allclose(result.targets[4], torch.tensor([0.02, 0.02, 0.02, 0.02, 0.92]))
-    assert not torch.equal(result.images[:4], batch(5).images[:4])
+    assert not torch.equal(result.inputs[:4], batch(5).inputs[:4])
 
 
 def test_the_same_draws_give_the_same_batch_and_the_given_one_is_untouched() -> None:
@@ -60,10 +60,10 @@ def test_the_same_draws_give_the_same_batch_and_the_given_one_is_untouched() -> 
     second = mixing(given)
     assert torch.equal(first.inputs, second.inputs)
     assert torch.equal(first.targets, second.targets)
-    assert torch.equal(given.inputs, batch(6).images)
+    assert torch.equal(given.inputs, batch(6).inputs)
 
 
 def test_off_is_smoothing_alone() -> None:
     result = mixed(Augmentation(mixup=0.8, mix_probability=0.0), 4, smoothing=0.2)
-    assert torch.equal(result.images, batch(4).images)
+    assert torch.equal(result.inputs, batch(4).inputs)
     assert torch.allclose(result.targets, torch.eye(4) * 0.8 + 0.05)

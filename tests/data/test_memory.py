@@ -81,7 +81,7 @@ def by_image(batch: Batch) -> Tensor:
 def test_evaluation_batches_are_the_image_paths_to_the_bit(pixels: Preprocessing, channels: int) -> None:
     ways = [list(eval_loader(arrays(), pixels, channels, cache).batches(0)) for cache in (True, False)]
     assert equal(*ways)
-    assert ways[0][0].images.stride() == ways[1][0].images.stride()
+    assert ways[0][0].inputs.stride() == ways[1][0].inputs.stride()
 
 
 def test_images_of_any_size_are_kept_at_the_inputs(write_folder: Callable[..., Path]) -> None:
@@ -133,7 +133,7 @@ def test_every_varied_image_is_a_shift_or_flip_of_its_own_and_all_come_equally_o
 def test_flips_come_at_their_rate(flip: float, rate: float) -> None:
     ramp = np.broadcast_to(np.arange(1, 25, dtype=np.uint8), (2000, 16, 24)).copy()
     images = ArrayDataset(ramp, list(range(2000)), "ramp", list(range(2000)))
-    middle = whole(training(images, Augmentation(policy="small", hflip=flip), batch_size=500)).images[:, 0, 8, 8:16]
+    middle = whole(training(images, Augmentation(policy="small", hflip=flip), batch_size=500)).inputs[:, 0, 8, 8:16]
     flipped = (middle[:, 0] > middle[:, -1]).double().mean().item()
     assert abs(flipped - rate) <= 4 * (rate * (1 - rate) / 2000) ** 0.5
 
