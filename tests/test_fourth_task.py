@@ -18,6 +18,7 @@ from PIL import Image
 
 import metaformer
 from metaformer.cli.app import main
+from metaformer.data.decode import read_image
 from metaformer.run.config import RunConfig
 from metaformer.run.report.files import read_run
 from metaformer.tasks import task as tasks
@@ -86,7 +87,7 @@ def test_it_predicts(trained: Path, gray_images: Path, tmp_path: Path, capsys: p
     assert json.loads((tmp_path / "out" / "brightness.json").read_text()) == printed
     results = metaformer.Predictor(trained)(images)
     assert [result.to_dict() for result in results] == printed
-    error = np.mean([abs(result.value - true_brightness(result.file)) for result in results])
+    error = np.mean([abs(result.value - true_brightness(read_image(result.file))) for result in results])
     assert error == pytest.approx(read_run(trained).evaluation.metrics["mean_error"], abs=1e-5)
 
 

@@ -1,44 +1,28 @@
-"""How bright is an image? Loss, metric and batches."""
+"""How bright is an image? Transform, loss and metric."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from brightness.task import ERROR, Images, true_brightness
-from metaformer.data.decode import read_image
-from metaformer.data.loading.seeding import epoch_order
+from brightness.task import ERROR, true_brightness
+from metaformer.data.dataset import Sample
 from metaformer.data.transforms.image import evaluation_transform
 from metaformer.metrics import LOSS
 from metaformer.types import Batch
 
 
-class Batches:
-    """All images at their size, in a new order every epoch where there is a seed."""
+class WithBrightness:
+    """A transform: an image without a label to the model's input and its brightness."""
 
-    def __init__(self, images: Images, model: Any, size: int, seed: int | None) -> None:
-        transform = evaluation_transform(model.preprocessing, model.spec.in_chans)
-        self.inputs = torch.stack([transform(read_image(path)) for path in images.paths])
-        self.targets = torch.tensor([true_brightness(path) for path in images.paths])
-        self.size, self.seed = size, seed
+    def __init__(self, model: Any) -> None:
+        self.transform = evaluation_transform(model.preprocessing, model.spec.in_chans)
 
-    def __len__(self) -> int:
-        return -(-len(self.targets) // self.size)
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        count = len(self.targets)
-        order = torch.arange(count)
-        if self.seed is not None:
-            order = torch.from_numpy(epoch_order(count, self.seed, epoch))
-        for part in order.split(self.size)[start:]:
-            yield Batch(self.inputs[part], self.targets[part])
-
-    def close(self) -> None:
-        """Nothing is open."""
+    def __call__(self, sample: Sample[None]) -> tuple[Tensor, float]:
+        return self.transform(sample.input), true_brightness(sample.input)
 
 
 class BrightnessObjective:

@@ -4,47 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 from PIL import Image
 
-from metaformer.data.decode import read_image
-from metaformer.data.sets import BadFile
-from metaformer.errors import DataError
+from metaformer.data.dataset import Dataset, Splits
 from metaformer.evaluation import Evaluation
 from metaformer.metrics import LOSS, MetricDef
 from metaformer.recipe import DataConfig, Recipe
 from metaformer.tasks.task import EvaluationOptions, Loaders, PredictionOptions
 
+if TYPE_CHECKING:
+    from metaformer.data.inspection import PartSummary
+
 ERROR = MetricDef(name="mean_error", label="mean error", unit="count", better="lower", shown=True)
-
-
-@dataclass(frozen=True)
-class Images:
-    """Files without labels."""
-
-    paths: tuple[Path, ...]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def load(self, index: int) -> Image.Image:
-        return read_image(self.paths[index])
-
-
-@dataclass(frozen=True)
-class Splits:
-    """What the run is trained and evaluated on. There are no classes; the model's only output is called brightness."""
-
-    train: Images
-    val: Images
-    classes: tuple[str, ...] = ("brightness",)
-    channels: int = 3
-    skipped: tuple[BadFile, ...] = ()
-    held_out_here: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,21 +69,22 @@ class Brightness:
     def recognizes(self, data: DataConfig) -> bool:
         return (Path(data.source) / "brightness.txt").is_file()
 
-    def open(self, data: DataConfig, progress: Any = None) -> Splits:
-        parts = [sorted(Path(data.source, part).glob("*.png")) for part in ("train", "val")]
-        if not all(parts):
-            raise DataError(f"{data.source}: expected {self.layout}")
-        return Splits(Images(tuple(parts[0])), Images(tuple(parts[1])))
+    def open(self, data: DataConfig, progress: Any = None) -> Splits[None]:
+        from metaformer.data.sources import open_unlabeled
 
-    def inspect(self, name: Any, dataset: Images, classes: int, bad: Any, progress: Any = None) -> Any:
-        from metaformer.data.inspection import PartFigures
+        return replace(open_unlabeled(data, progress), classes=("brightness",))
 
-        counts = (len(dataset),)
-        return PartFigures(
-            name=name, images=len(dataset), smallest=None, median=None, largest=None, counts=counts, occurs_in=counts
+    def inspect(self, splits: Splits[None], progress: Any = None) -> tuple[PartSummary, ...]:
+        from metaformer.data.inspection import PartSummary, size_range
+
+        parts = (("train", splits.train), ("val", splits.val))
+        counts = [(name, len(dataset)) for name, dataset in parts]
+        return tuple(
+            PartSummary(name=name, images=count, counts=(count,), occurs_in=(count,), **size_range([]))
+            for name, count in counts
         )
 
-    def build(self, recipe: Recipe, splits: Splits, spec: Any = None) -> tuple[Any, list[str]]:
+    def build(self, recipe: Recipe, splits: Splits[None], spec: Any = None) -> tuple[Any, list[str]]:
         from metaformer.factory.classifier import create_model
         from metaformer.training.randomness import reseed
 
@@ -117,30 +94,38 @@ class Brightness:
         model.preprocessing = model.preprocessing.with_changes(crop=1.0)
         return model, []
 
-    def objective(self, recipe: Recipe, splits: Splits, model: Any) -> Any:
+    def objective(self, recipe: Recipe, splits: Splits[None], model: Any) -> Any:
         from brightness.objective import BrightnessObjective
 
         return BrightnessObjective()
 
-    def loaders(self, recipe: Recipe, splits: Splits, model: Any, progress: Any = None) -> Loaders:
-        from brightness.objective import Batches
+    def loaders(self, recipe: Recipe, splits: Splits[None], model: Any, progress: Any = None) -> Loaders:
+        from brightness.objective import WithBrightness
+        from metaformer.data.loading.loader import Loader
+        from metaformer.data.loading.schedule import BatchSchedule
 
         size = recipe.optimizer.batch_size // recipe.optimizer.accumulation
+        transform = WithBrightness(model)
         return Loaders(
-            train=Batches(splits.train, model, size, recipe.seed), val=Batches(splits.val, model, size, None)
+            train=Loader(
+                splits.train, transform, BatchSchedule(len(splits.train), size, seed=recipe.seed, shuffle=True)
+            ),
+            val=Loader(splits.val, transform, BatchSchedule(len(splits.val), size)),
         )
 
     def evaluate(
-        self, model: Any, dataset: Images, classes: Sequence[str], options: EvaluationOptions
+        self, model: Any, dataset: Dataset[None], classes: Sequence[str], options: EvaluationOptions
     ) -> BrightnessEvaluation:
-        from brightness.objective import Batches, BrightnessObjective
+        from brightness.objective import BrightnessObjective, WithBrightness
+        from metaformer.data.loading.loader import Loader
+        from metaformer.data.loading.schedule import BatchSchedule
         from metaformer.training.evaluation import measure
 
         objective = BrightnessObjective()
-        loader = Batches(dataset, model, options.batch_size, None)
+        loader = Loader(dataset, WithBrightness(model), BatchSchedule(len(dataset), options.batch_size))
         measured = measure(model.to(options.device), objective, loader, device=options.device)
         errors = [error for part in measured.parts for _, error in part]
-        worst = str(dataset.paths[errors.index(max(errors))])
+        worst = dataset.name(errors.index(max(errors)))
         return BrightnessEvaluation(
             metrics=measured.metrics, classes=tuple(classes), images=measured.samples, worst=worst
         )
@@ -177,8 +162,8 @@ class Brightness:
         return [("Input", f"{preprocessing.size[0]} × {preprocessing.size[1]} pixels")]
 
 
-def true_brightness(path: Path) -> float:
+def true_brightness(image: Image.Image) -> float:
     """The mean of the pixels, 0 to 1."""
     from numpy import asarray
 
-    return float(asarray(read_image(path)).mean() / 255)
+    return float(asarray(image).mean() / 255)
