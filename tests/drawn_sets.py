@@ -1,8 +1,10 @@
-"""Small annotated sets, drawn on the spot: bright discs and squares on dark noise, in COCO's layout and ADE20K's."""
+"""Small datasets, drawn on the spot: folders of one color a class, and bright discs and squares on dark noise, in
+COCO's layout and ADE20K's."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,21 @@ COLORS = ((220, 60, 50), (50, 90, 220))
 LABELS = ("disc", "square", "ground")
 """Of the label maps, stored from 1 on; the lowest rows have none, which is stored as 0."""
 WIDTH, HEIGHT = 64, 56
+CLASS_COLORS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (210, 50, 40)}
+
+
+def class_folder(
+    root: Path, train: int = 4, val: int = 2, colors: Mapping[str, tuple[int, int, int]] = CLASS_COLORS
+) -> Path:
+    """Noisy images of 10 × 12 of one color a class, in train/ and val/."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", train), ("val", val)):
+        for name, color in colors.items():
+            (root / part / name).mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                pixels = np.clip(np.array(color) + rng.integers(-30, 30, (12, 10, 3)), 0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(root / part / name / f"{i}.png")
+    return root
 
 
 def shapes(seed: int) -> list[tuple[int, int, int, int]]:

@@ -1,4 +1,4 @@
-"""Run folders made up for the tests, in the layout that a training run writes."""
+"""Run folders and sweeps made up for the tests, in the layout that training writes."""
 
 from __future__ import annotations
 
@@ -14,34 +14,46 @@ import numpy as np
 from PIL import Image
 
 from metaformer.recipe import Recipe
+from metaformer.run.config import DataSummary, MachineSummary, RunConfig, SkippedFile
+from metaformer.spec.model import EmbeddingSpec, MixerSpec, MLPSpec, ModelSpec, StageSpec
+from metaformer.tasks.classification.evaluation import ClassificationEvaluation, Sample
+from metaformer.types import Preprocessing
 
 Result = float | str | None
-"""Of a run in a sweep: its top-1 as a share, why it broke down, or nothing where it is missing."""
+"""Of a run in a sweep: its top-1 as a share, why it diverged, or None where it is missing."""
 
 COLUMNS = (
-    "epoch", "update", "lr", "seconds", "images_per_second", "train_loss", "train_top1", "loss", "top1", "top5",
+    "epoch", "update", "lr", "seconds", "samples_per_second", "train_loss", "train_top1", "loss", "top1", "top5",
     "ema_loss", "ema_top1", "ema_top5",
 )  # fmt: skip
 TOP1 = (0.25, 0.625, 0.875, 0.8125)
 
 
-def config(classes: Sequence[str], **changes: Any) -> dict[str, Any]:
-    recipe = Recipe().to_dict()
-    recipe["optimizer"] |= {"epochs": 4, "lr": 0.0023}
-    stage = {"depth": 2, "width": 64, "mixer": {"name": "pooling", "args": {"kernel": 5}}, "mlp": {"ratio": 4.0}}
-    stage["embedding"] = {"kind": "conv", "kernel": 7, "stride": 4, "padding": 2}
-    data = {"source": "digits", "train": 1437, "val": 360, "skipped": [["cat/broken.jpg", "image file is truncated"]]}
-    return {
-        "recipe": recipe, "name": "poolformer_s12", "spec": {"stages": [stage], "in_chans": 1},
-        "classes": list(classes), "preprocessing": {"size": [8, 8], "crop": 1.0, "interpolation": "bicubic"},
+def config(classes: Sequence[str] = ("cat", "dog"), **changes: Any) -> RunConfig:
+    stem = EmbeddingSpec(kernel=7, stride=4, padding=2)
+    pooling = MixerSpec(name="pooling", args={"kernel": 5})
+    stages = (StageSpec(depth=2, width=64, mixer=pooling, mlp=MLPSpec(ratio=4.0), embedding=stem),)
+    given: dict[str, Any] = {
+        "recipe": Recipe().updated({"optimizer": {"epochs": 4, "lr": 0.0023}}),
+        "name": "poolformer_s12",
+        "spec": ModelSpec(stages=stages, in_chans=1, num_classes=len(classes), img_size=(8, 8)),
+        "preprocessing": Preprocessing(size=(8, 8), crop=1.0, mean=(0.5,), std=(0.5,)),
+        "classes": tuple(classes),
+        "data": DataSummary(
+            source="digits", train=1437, val=360,
+            skipped=(SkippedFile(path="cat/broken.jpg", reason="image file is truncated"),),
+        ),
+        "parameters": 11_411_402,
+        "macs": 412_331_008,
+        "machine": MachineSummary(cpu="An Old Abacus", threads=2, torch="2.15.0"),
         "version": "0.1.0",
-        "command": "metaformer train --optimizer.epochs 4", "data": data, "parameters": 11_411_402,
-        "macs": 412_331_008, "machine": {"cpu": "An Old Abacus", "threads": 2, "torch": "2.15.0"},
-    } | changes  # fmt: skip
+        "command": "metaformer train --optimizer.epochs 4",
+    }  # fmt: skip
+    return RunConfig(**given | changes)
 
 
 def write_config(folder: Path, classes: Sequence[str] = ("cat", "dog"), **changes: Any) -> None:
-    (folder / "config.json").write_text(json.dumps(config(classes, **changes)))
+    config(classes, **changes).write(folder)
 
 
 def write_metrics(folder: Path, top1: Sequence[Any] = TOP1, **fixed: Any) -> None:
@@ -52,11 +64,11 @@ def write_metrics(folder: Path, top1: Sequence[Any] = TOP1, **fixed: Any) -> Non
         for epoch, share in enumerate(top1, start=1):
             loss = 2.0 / epoch
             row = dict.fromkeys(COLUMNS, loss) | {"epoch": epoch, "update": 12 * epoch, "lr": 1e-3 / epoch}
-            row |= {"seconds": 30.0, "images_per_second": 512.0, "top1": share, "top5": 0.9, "train_top1": 0.3}
+            row |= {"seconds": 30.0, "samples_per_second": 512.0, "top1": share, "top5": 0.9, "train_top1": 0.3}
             writer.writerow(row | {"ema_top1": 0.5, "ema_top5": 0.9} | fixed)
 
 
-def evaluation(classes: Sequence[str], images: int = 6, wrong_every: int = 3) -> dict[str, Any]:
+def evaluation(classes: Sequence[str], images: int = 6, wrong_every: int = 3) -> ClassificationEvaluation:
     """Each class has 10 images; one of the first class is taken for the last."""
     number = len(classes)
     confusion = 10 * np.eye(number, dtype=int)
@@ -66,14 +78,20 @@ def evaluation(classes: Sequence[str], images: int = 6, wrong_every: int = 3) ->
         label = i % number
         other = (label + 1) % number
         first, second = (other, label) if i % wrong_every == 0 else (label, other)
-        top = [[first, 0.5 + 0.01 * i], [second, 0.25]]
-        samples.append({"name": f"digits/{i}", "label": label, "top": top, "image": png(i)})
-    figures = {"loss": 0.4321, "top1": float(np.trace(confusion) / confusion.sum()), "top5": 1.0}
-    return {"figures": figures, "classes": list(classes), "confusion": confusion.tolist(), "samples": samples}
+        top = ((first, 0.5 + 0.01 * i), (second, 0.25))
+        samples.append(Sample(name=f"digits/{i}", label=label, top=top, thumbnail=png(i)))
+    return ClassificationEvaluation(
+        metrics={"loss": 0.4321, "top1": float(np.trace(confusion) / confusion.sum()), "top5": 1.0},
+        classes=tuple(classes),
+        images=10 * number,
+        confusion=confusion.tolist(),
+        samples=tuple(samples),
+    )
 
 
 def write_evaluation(folder: Path, classes: Sequence[str] = ("cat", "dog"), **changes: Any) -> None:
-    (folder / "evaluation.json").write_text(json.dumps(evaluation(classes) | changes))
+    """``changes`` are written as they are, whether they fit or not."""
+    (folder / "evaluation.json").write_text(json.dumps(evaluation(classes).to_dict() | changes))
 
 
 def png(seed: int, size: tuple[int, int] = (8, 8)) -> str:
@@ -164,13 +182,14 @@ def _sweep_run(
     run = f"{entry['slug']}/seed-{seed}"
     place = folder / "runs" / run
     place.mkdir(parents=True, exist_ok=True)
-    write_config(place, list("0123456789"), name=entry["name"], commit="0123abc", spec=entry["spec"])
+    spec = ModelSpec.from_dict(entry["spec"] | {"num_classes": 10})
+    write_config(place, list("0123456789"), name=entry["name"], commit="0123abc", spec=spec)
     started = {"time": 1000.0, "event": "started", "run": run, "attempt": 1}
-    speeds = {"seconds": 30.0 * pace, "images_per_second": 512.0 / pace + seed}
+    speeds = {"seconds": 30.0 * pace, "samples_per_second": 512.0 / pace + seed}
     if isinstance(result, str):
         write_metrics(place, (0.11,), **speeds)
         return [started, {"time": 1001.0, "event": "broke down", "run": run, "reason": result, "seconds": 40.0 * pace}]
     top1 = [result * share for share in (0.5, 0.8, 0.95, 1.0)]
     write_metrics(place, top1, **speeds)
-    write_evaluation(place, figures={"loss": 0.4, "top1": result, "top5": 1.0}, confusion=[], samples=[])
+    write_evaluation(place, metrics={"loss": 0.4, "top1": result, "top5": 1.0}, confusion=[], samples=[])
     return [started, {"time": 1002.0, "event": "finished", "run": run, "seconds": 125.0 * pace}]

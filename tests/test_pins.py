@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from dense_models import pyramid_spec
 from dense_run import narrow, recipe_for
-from drawn_sets import ade20k_folder, coco_folder
-from PIL import Image
+from drawn_sets import ade20k_folder, class_folder, coco_folder
 from rich.console import Console
 
 from metaformer.recipe import Augmentation, DataConfig, Machine, OptimizerConfig, Recipe
@@ -26,7 +24,6 @@ from metaformer.training.trainer import Trainer
 
 WRITTEN = Path(__file__).parent / "version_0_1_0"
 PINS = json.loads((WRITTEN / "pins.json").read_text())
-COLORS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (210, 50, 40)}
 CPU = Machine(device="cpu", threads=1)
 CLOSE = 2e-4
 """Relative: other processors round differently, which five updates of a detector enlarge."""
@@ -41,18 +38,6 @@ def tiny_spec(channels: int, classes: int) -> ModelSpec:
     return ModelSpec(stages=stages, num_classes=classes, in_chans=channels, img_size=(8, 8), drop_path_rate=0.1)
 
 
-def photos(folder: Path) -> Path:
-    """Noisy images of one color a class, in train/ and val/."""
-    rng = np.random.default_rng(0)
-    for part, number in (("train", 4), ("val", 2)):
-        for name, color in COLORS.items():
-            (folder / part / name).mkdir(parents=True, exist_ok=True)
-            for i in range(number):
-                pixels = np.clip(np.array(color) + rng.integers(-30, 30, (12, 10, 3)), 0, 255)
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / part / name / f"{i}.png")
-    return folder
-
-
 def recipe_and_spec(name: str, root: Path) -> tuple[Recipe, AnySpec]:
     """The runs of ``pins.json``."""
     steps = {"epochs": 2, "lr": 3e-3, "ema_decay": 0.5, "accumulation": 2, "clip_grad": 1.0}
@@ -62,7 +47,7 @@ def recipe_and_spec(name: str, root: Path) -> tuple[Recipe, AnySpec]:
         return Recipe(augmentation=varied, optimizer=moves, machine=CPU), tiny_spec(1, 10)
     if name == "photos":
         varied = Augmentation(policy="imagenet", auto_augment="rand-m5-inc1", erase=0.5, mixup=0.2)
-        data = DataConfig(source=str(photos(root / "photos")))
+        data = DataConfig(source=str(class_folder(root / "photos")))
         moves = OptimizerConfig(**steps, batch_size=4)
         return Recipe(data=data, augmentation=varied, optimizer=moves, machine=CPU), tiny_spec(3, 3)
     folder = ade20k_folder(root, 16) if name == "semantic_fpn" else coco_folder(root, 16, masks=name == "mask_rcnn")

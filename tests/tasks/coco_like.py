@@ -1,4 +1,4 @@
-"""Objects and answers made up for the tests: overlapping, crowded, empty, of all sizes, as COCO's json has them."""
+"""Objects and detections made up for the tests: overlapping, crowded, empty, of all sizes, as COCO's json has them."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def ground_truth(images: int = 12, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def answers(truth: dict[str, Any], seed: int = 1) -> list[Objects]:
-    """What a middling detector would say of each image: shaken copies, other classes, inventions, ties in scores."""
+def detections(truth: dict[str, Any], seed: int = 1) -> list[Objects]:
+    """What a middling detector would find: shifted copies, other classes, false positives, ties in scores."""
     random = np.random.default_rng(seed)
-    said = []
+    every = []
     for image in truth["images"]:
         found, labels = [], []
         for entry in truth["annotations"]:
@@ -67,11 +67,11 @@ def answers(truth: dict[str, Any], seed: int = 1) -> list[Objects]:
                 for _ in range(int(random.integers(0, 4))):
                     found.append(box + random.normal(0, 0.06, 4) * [width, height, width, height])
                     labels.append(entry["category_id"] - 1 if random.random() < 0.8 else random.integers(CLASSES))
-        inventions = int(random.integers(0, 4)) if image["id"] % 4 else 0
-        found += list(boxes(random, inventions))
-        labels += random.integers(0, CLASSES, inventions).tolist()
-        said.append(_objects(found, labels, np.round(random.random(len(found)), 1)))
-    return said
+        extra = int(random.integers(0, 4)) if image["id"] % 4 else 0
+        found += list(boxes(random, extra))
+        labels += random.integers(0, CLASSES, extra).tolist()
+        every.append(_objects(found, labels, np.round(random.random(len(found)), 1)))
+    return every
 
 
 def _objects(found: list[NDArray[np.float64]], labels: list[int], scores: NDArray[np.float64]) -> Objects:
@@ -88,5 +88,4 @@ def _objects(found: list[NDArray[np.float64]], labels: list[int], scores: NDArra
 
 def batch(images: range | list[int]) -> Batch:
     """Images as the evaluation loader gives them, of which a metric reads the ``image_id`` alone."""
-    images = [torch.zeros(3, 2, 2) for _ in images]
-    return Batch(images, [{"image_id": torch.tensor(image)} for image in images])
+    return Batch([torch.zeros(3, 2, 2) for _ in images], [{"image_id": torch.tensor(image)} for image in images])

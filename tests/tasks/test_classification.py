@@ -1,4 +1,4 @@
-"""Laws of the classification task: what the loss is, and that figures do not depend on how images are batched."""
+"""Laws of the classification objective: what the loss is, and that metrics do not depend on how images are batched."""
 
 import pytest
 import torch
@@ -19,8 +19,8 @@ def some(count: int = 12, classes: int = 7) -> tuple[torch.Tensor, Batch]:
 def test_one_hot_probabilities_give_the_loss_of_the_indices() -> None:
     logits, batch = some()
     mixed = Batch(batch.inputs, F.one_hot(batch.targets, 7).float())
-    task = ClassificationObjective(7)
-    torch.testing.assert_close(task.loss(logits, batch), task.loss(logits, mixed))
+    objective = ClassificationObjective(7)
+    torch.testing.assert_close(objective.loss(logits, batch), objective.loss(logits, mixed))
 
 
 def test_smoothing_is_mixing_with_the_uniform_distribution() -> None:
@@ -43,8 +43,8 @@ def test_the_evaluation_loss_is_not_smoothed() -> None:
 @pytest.mark.parametrize("cut", [1, 5, 11])
 def test_totals_of_parts_add_up_to_the_total_of_the_whole(cut: int) -> None:
     logits, batch = some()
-    task = ClassificationObjective(7)
-    whole, first, rest = task.metric(), task.metric(), task.metric()
+    objective = ClassificationObjective(7)
+    whole, first, rest = objective.metric(), objective.metric(), objective.metric()
     whole.update(logits, batch)
     first.update(logits[:cut], Batch(batch.inputs[:cut], batch.targets[:cut]))
     rest.update(logits[cut:], Batch(batch.inputs[cut:], batch.targets[cut:]))
@@ -52,20 +52,20 @@ def test_totals_of_parts_add_up_to_the_total_of_the_whole(cut: int) -> None:
     assert whole.part.dtype == torch.float64
 
 
-def test_figures_and_confusions_of_known_answers() -> None:
+def test_metrics_and_confusions_of_known_predictions() -> None:
     logits = torch.eye(6)[[0, 1, 1, 5]] * 10
     batch = Batch(torch.zeros(4, 1, 1, 1), torch.tensor([0, 1, 2, 4]))
-    task = ClassificationObjective(6)
-    metric = task.metric()
+    objective = ClassificationObjective(6)
+    metric = objective.metric()
     metric.update(logits, batch)
-    figures = metric.compute([metric.part])
-    assert figures["top1"] == 0.5
-    assert 0.5 < figures["top5"] <= 1
+    metrics = metric.compute([metric.part])
+    assert metrics["top1"] == 0.5
+    assert 0.5 < metrics["top5"] <= 1
     confusion = metric.confusion([metric.part])
     assert confusion is not None
     assert confusion.sum() == 4
     assert confusion[2, 1] == confusion[4, 5] == confusion[0, 0] == confusion[1, 1] == 1
-    assert int(task.count(logits, batch)["top1"][0]) == 2
+    assert int(objective.count(logits, batch)["top1"][0]) == 2
 
 
 def test_top5_is_top_k_below_five_classes() -> None:
@@ -88,23 +88,23 @@ def test_right_answers_are_not_counted_in_mixed_images() -> None:
 
 
 @pytest.mark.parametrize("wrong", [7, 40, -1])
-def test_a_label_without_a_class_is_said(wrong: int) -> None:
+def test_a_label_without_a_class_is_refused(wrong: int) -> None:
     logits, batch = some()
     batch.targets[3] = wrong
-    task = ClassificationObjective(7)
+    objective = ClassificationObjective(7)
     with pytest.raises(DataError, match=f"from 0 to 6 for a model with 7 classes, got {wrong}"):
-        task.loss(logits, batch)
+        objective.loss(logits, batch)
     with pytest.raises(DataError, match="num_classes"):
-        task.metric().update(logits, batch)
+        objective.metric().update(logits, batch)
 
 
-def test_probabilities_over_another_number_of_classes_are_said() -> None:
+def test_probabilities_over_another_number_of_classes_are_refused() -> None:
     logits, batch = some()
     with pytest.raises(DataError, match="over 7 classes, got 5"):
         ClassificationObjective(7).loss(logits, Batch(batch.inputs, torch.ones(12, 5) / 5))
 
 
-def test_an_empty_evaluation_is_said() -> None:
+def test_an_empty_evaluation_is_refused() -> None:
     metric = ClassificationObjective(7).metric()
     with pytest.raises(DataError, match="at least one image"):
         metric.compute([metric.part])

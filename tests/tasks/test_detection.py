@@ -1,4 +1,4 @@
-"""Laws of detection: the losses add up, and the figures are pycocotools' on the same answers, however they are cut."""
+"""Laws of detection: the losses add up, and the metrics are pycocotools' on the same detections, however batched."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from torch import nn
 from torchvision.models.detection import retinanet_resnet50_fpn
 
 from metaformer.errors import DataError, MissingExtraError
-from metaformer.tasks.detection.average_precision import decoded, encoded, found_in
+from metaformer.tasks.detection.detections import Detections
 from metaformer.tasks.detection.objective import DetectionMetric, DetectionObjective
+from metaformer.tasks.detection.rle import decoded, encoded
 from metaformer.types import Batch, Objects
 
 NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100", "ar_small", "ar_medium",
          "ar_large")  # fmt: skip
 
 
-def pycocotools(truth: dict[str, Any], said: list[Objects], kind: str) -> COCOeval:
-    """The reference's evaluation of the same answers, its masks encoded by itself."""
+def pycocotools(truth: dict[str, Any], found: list[Objects], kind: str) -> COCOeval:
+    """The reference's evaluation of the same detections, its masks encoded by itself."""
     results = []
-    for image, objects in enumerate(said):
+    for image, objects in enumerate(found):
         for place in range(len(objects["labels"])):
             left, top, right, bottom = objects["boxes"][place].tolist()
             entry: dict[str, Any] = {"image_id": image, "category_id": int(objects["labels"][place]) + 1}
@@ -51,38 +52,39 @@ def pycocotools(truth: dict[str, Any], said: list[Objects], kind: str) -> COCOev
     return evaluation
 
 
-def measured(truth: dict[str, Any], said: list[Objects], step: int = 3) -> DetectionMetric:
+def measured(truth: dict[str, Any], found: list[Objects], step: int = 3) -> DetectionMetric:
     metric = DetectionObjective(truth, fake.CLASSES, masks=True).metric()
-    for start in range(0, len(said), step):
-        part = said[start : start + step]
+    for start in range(0, len(found), step):
+        part = found[start : start + step]
         metric.update(part, fake.batch(range(start, start + len(part))))
     return metric
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_the_twelve_figures_of_boxes_and_of_masks_are_pycocotools(seed: int) -> None:
+def test_the_twelve_metrics_of_boxes_and_of_masks_are_pycocotools(seed: int) -> None:
     truth = fake.ground_truth(seed=seed)
     assert any(entry["iscrowd"] for entry in truth["annotations"])
     assert len({entry["image_id"] for entry in truth["annotations"]}) < len(truth["images"])
-    said = fake.answers(truth, seed + 1)
-    metric = measured(truth, said)
-    figures = metric.compute([metric.part])
-    assert tuple(figures) == DetectionObjective(truth, fake.CLASSES, masks=True).figures
-    assert len(figures) == 24
-    assert all(0 <= value <= 1 for value in figures.values())
+    found = fake.detections(truth, seed + 1)
+    metric = measured(truth, found)
+    metrics = metric.compute([metric.part])
+    expected = DetectionObjective(truth, fake.CLASSES, masks=True).metrics
+    assert tuple(metrics) == tuple(metric.name for metric in expected)
+    assert len(metrics) == 24
+    assert all(0 <= value <= 1 for value in metrics.values())
     for kind in ("box", "mask"):
-        expected = pycocotools(truth, said, kind).stats
-        got = [figures[f"{kind}_{name}"] for name in NAMES]
+        expected = pycocotools(truth, found, kind).stats
+        got = [metrics[f"{kind}_{name}"] for name in NAMES]
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
-    assert 0.05 < figures["mask_ap"] < 0.95
+    assert 0.05 < metrics["mask_ap"] < 0.95
 
 
 def test_tables_and_curves_are_pycocotools_too() -> None:
     truth = fake.ground_truth()
-    said = fake.answers(truth)
-    metric = measured(truth, said)
-    ours, theirs = metric.matched([metric.part], "mask"), pycocotools(truth, said, "mask").eval
-    assert [row.label for row in ours.classes] == [0, 1, 2]  # class 3 was invented, but never stands in the truth
+    found = fake.detections(truth)
+    metric = measured(truth, found)
+    ours, theirs = metric.matched([metric.part], "mask"), pycocotools(truth, found, "mask").eval
+    assert [row.label for row in ours.classes] == [0, 1, 2]  # class 3 is predicted, and is in no ground truth
     for row in ours.classes:
         precision = theirs["precision"][:, :, row.label, 0, 2]
         assert row.ap == pytest.approx(precision.mean(), abs=1e-6)
@@ -93,29 +95,29 @@ def test_tables_and_curves_are_pycocotools_too() -> None:
         np.testing.assert_allclose(ours.curve(row.label, iou_50=False), precision.mean(axis=0), atol=1e-6)
     wanted = [entry["category_id"] - 1 for entry in truth["annotations"] if not entry["iscrowd"]]
     assert [row.objects for row in ours.classes] == np.bincount(wanted).tolist()
-    assert ours.curve().mean() == pytest.approx(ours.figures["mask_ap50"])
-    assert ours.curve(iou_50=False).mean() == pytest.approx(ours.figures["mask_ap"])
+    assert ours.curve().mean() == pytest.approx(ours.metrics["mask_ap50"])
+    assert ours.curve(iou_50=False).mean() == pytest.approx(ours.metrics["mask_ap"])
 
 
 def test_processes_together_give_the_same_bits() -> None:
     truth = fake.ground_truth()
-    said = fake.answers(truth)
-    task = DetectionObjective(truth, fake.CLASSES, masks=True)
-    whole, parts = task.metric(), [task.metric() for _ in range(3)]
-    whole.update(said, fake.batch(range(len(said))))
+    found = fake.detections(truth)
+    objective = DetectionObjective(truth, fake.CLASSES, masks=True)
+    whole, parts = objective.metric(), [objective.metric() for _ in range(3)]
+    whole.update(found, fake.batch(range(len(found))))
     for rank, part in enumerate(parts):
-        images = [*range(rank, len(said), 3), rank]  # one image twice, as a filled-up share would have it
-        part.update([said[i] for i in images], fake.batch(images))
+        images = [*range(rank, len(found), 3), rank]  # one image twice, as a filled-up share would have it
+        part.update([found[i] for i in images], fake.batch(images))
     carried = [pickle.loads(pickle.dumps(part.part)) for part in reversed(parts)]
     assert whole.compute(carried) == whole.compute([whole.part])
 
 
-def test_a_perfect_answer_scores_one_and_silence_nothing() -> None:
+def test_perfect_detections_score_one_and_none_score_zero() -> None:
     truth = fake.ground_truth()
     truth["annotations"] = [entry for entry in truth["annotations"] if not entry["iscrowd"]]
-    task = DetectionObjective(truth, fake.CLASSES, masks=True)
-    perfect, silent = task.metric(), task.metric()
-    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long), "scores": torch.zeros(0)}
+    objective = DetectionObjective(truth, fake.CLASSES, masks=True)
+    perfect, silent = objective.metric(), objective.metric()
+    none = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long), "scores": torch.zeros(0)}
     for image in range(len(truth["images"])):
         entries = [entry for entry in truth["annotations"] if entry["image_id"] == image]
         corners = torch.tensor([entry["bbox"] for entry in entries], dtype=torch.float64).reshape(-1, 4)
@@ -128,45 +130,45 @@ def test_a_perfect_answer_scores_one_and_silence_nothing() -> None:
             "masks": torch.stack(masks).float() if masks else torch.zeros(0, fake.SIDE, fake.SIDE),
         }
         perfect.update([objects], fake.batch([image]))
-        silent.update([nothing | {"masks": torch.zeros(0, fake.SIDE, fake.SIDE)}], fake.batch([image]))
+        silent.update([none | {"masks": torch.zeros(0, fake.SIDE, fake.SIDE)}], fake.batch([image]))
     best, worst = perfect.compute([perfect.part]), silent.compute([silent.part])
     assert {name for name in best if "_ar_1" not in name and best[name] < 1 - 1e-9} == set()
     assert set(worst.values()) == {0.0}
     assert worst.keys() == best.keys()
 
 
-def test_an_area_without_objects_has_no_figure() -> None:
+def test_an_area_without_objects_has_no_metric() -> None:
     truth = fake.ground_truth()
     for entry in truth["annotations"]:
         entry["area"] = 50.0
-    metric = measured(truth, fake.answers(truth))
-    figures = metric.compute([metric.part])
-    assert {"box_ap_small", "box_ar_small"} <= figures.keys()
-    assert not {"box_ap_medium", "box_ap_large", "box_ar_medium", "mask_ar_large"} & figures.keys()
+    metric = measured(truth, fake.detections(truth))
+    metrics = metric.compute([metric.part])
+    assert {"box_ap_small", "box_ar_small"} <= metrics.keys()
+    assert not {"box_ap_medium", "box_ap_large", "box_ar_medium", "mask_ar_large"} & metrics.keys()
 
 
 def test_the_ground_truth_is_left_as_it_was_and_may_number_its_objects_as_it_likes() -> None:
     truth = fake.ground_truth()
-    said = fake.answers(truth)
-    expected = measured(truth, said)
+    found = fake.detections(truth)
+    expected = measured(truth, found)
     for number, entry in enumerate(truth["annotations"]):
         entry["id"] = number  # from 0 on, which COCO's tools take for "not matched"
     before = copy.deepcopy(truth)
-    metric = measured(truth, said)
+    metric = measured(truth, found)
     assert metric.compute([metric.part]) == expected.compute([expected.part])
     assert truth == before
 
 
-def test_an_image_that_broke_since_is_left_out_of_the_truth() -> None:
+def test_an_image_that_broke_since_is_left_out_of_the_ground_truth() -> None:
     truth = fake.ground_truth()
-    said = fake.answers(truth)
+    found = fake.detections(truth)
     metric = DetectionObjective(truth, fake.CLASSES, masks=False).metric()
-    metric.update(said[1:], fake.batch(range(1, len(said))))
+    metric.update(found[1:], fake.batch(range(1, len(found))))
     rest = copy.deepcopy(truth)
     rest["images"] = rest["images"][1:]
     rest["annotations"] = [entry for entry in rest["annotations"] if entry["image_id"] > 0]
     other = DetectionObjective(rest, fake.CLASSES, masks=False).metric()
-    other.update(said[1:], fake.batch(range(1, len(said))))
+    other.update(found[1:], fake.batch(range(1, len(found))))
     assert metric.compute([metric.part]) == other.compute([other.part])
 
 
@@ -176,17 +178,17 @@ def test_masks_survive_their_run_lengths() -> None:
 
 
 def test_results_have_the_data_sets_own_numbers() -> None:
-    (objects,) = fake.answers(fake.ground_truth(images=1), seed=3)
-    found = found_in(objects, 0, masks=True)
-    entries = found.results(category_ids=(7, 1, 90, 13), image_id=139)
+    (objects,) = fake.detections(fake.ground_truth(images=1), seed=3)
+    found = Detections.of(objects, 139, masks=True)
+    entries = found.to_coco(category_ids=(7, 1, 90, 13))
     assert len(entries) == len(objects["labels"]) > 0
     assert {entry["image_id"] for entry in entries} == {139}
     assert [entry["category_id"] for entry in entries] == [(7, 1, 90, 13)[label] for label in objects["labels"]]
     left, top, right, bottom = objects["boxes"][0].tolist()
     assert entries[0]["bbox"] == pytest.approx([left, top, right - left, bottom - top])
     assert set(entries[0]) == {"image_id", "category_id", "score", "bbox", "segmentation"}
-    assert "segmentation" not in found.results("box")[0]
-    assert "bbox" not in found.results("mask")[0]
+    assert "segmentation" not in found.to_coco("box")[0]
+    assert "bbox" not in found.to_coco("mask")[0]
 
 
 class Losses(nn.Module):
@@ -200,13 +202,13 @@ class Losses(nn.Module):
 
 
 def test_the_loss_is_the_sum_of_the_detectors_losses() -> None:
-    task = DetectionObjective(None, 3, masks=False)
+    objective = DetectionObjective(None, 3, masks=False)
     targets = [{"boxes": torch.zeros(0, 4), "labels": torch.tensor(labels)} for labels in ([0, 2], [1])]
     batch = Batch([torch.zeros(3, 4, 4)] * 2, targets)
-    outputs = task.forward(Losses(), batch)
+    outputs = objective.forward(Losses(), batch)
     assert isinstance(outputs, dict)
-    assert float(task.loss(outputs, batch)) == 3.5
-    assert len(task.forward(Losses().eval(), batch)) == 2
+    assert float(objective.loss(outputs, batch)) == 3.5
+    assert len(objective.forward(Losses().eval(), batch)) == 2
 
 
 def test_torchvisions_own_detector_trains_and_is_evaluated() -> None:
@@ -216,33 +218,29 @@ def test_torchvisions_own_detector_trains_and_is_evaluated() -> None:
         "annotations": [{"image_id": 0, "category_id": 1, "bbox": [2, 3, 20, 22], "area": 440, "iscrowd": 0}],
         "categories": [{"id": 1, "name": "thing"}],
     }
-    task = DetectionObjective(truth, 2, masks=False)
+    objective = DetectionObjective(truth, 2, masks=False)
     target = {"boxes": torch.tensor([[2.0, 3, 22, 25]]), "labels": torch.tensor([0]), "image_id": torch.tensor(0)}
     batch = Batch([torch.rand(3, 32, 32)], [target])
-    loss = task.loss(task.forward(model, batch), batch)
+    loss = objective.loss(objective.forward(model, batch), batch)
     assert loss.requires_grad
     assert torch.isfinite(loss)
-    metric = task.metric()
+    metric = objective.metric()
     with torch.no_grad():
-        metric.update(task.forward(model.eval(), batch), batch)
+        metric.update(objective.forward(model.eval(), batch), batch)
     assert 0 <= metric.compute([metric.part])["box_ap"] <= 1
 
 
 @pytest.mark.parametrize("wrong", [3, 90, -1])
-def test_a_label_without_a_class_is_said(wrong: int) -> None:
+def test_a_label_without_a_class_is_refused(wrong: int) -> None:
     batch = Batch([torch.zeros(3, 4, 4)], [{"boxes": torch.zeros(1, 4), "labels": torch.tensor([wrong])}])
     with pytest.raises(DataError, match=f"from 0 to 2 for a model with 3 classes, got {wrong}"):
         DetectionObjective(None, 3, masks=False).forward(Losses(), batch)
 
 
-def test_the_best_figure_is_the_masks_where_there_are_any() -> None:
-    assert DetectionObjective(None, 3, masks=False).best == "box_ap"
-    assert DetectionObjective(None, 3, masks=True).best == "mask_ap"
-    assert (
-        {"box_ap"}
-        < set(DetectionObjective(None, 3, masks=False).figures)
-        < set(DetectionObjective(None, 3, masks=True).figures)
-    )
+def test_the_primary_metric_is_that_of_masks_where_there_are_any() -> None:
+    boxes, masks = (DetectionObjective(None, 3, masks=masks) for masks in (False, True))
+    assert (boxes.primary.name, masks.primary.name) == ("box_ap", "mask_ap")
+    assert {boxes.primary} < set(boxes.metrics) < set(masks.metrics)
 
 
 def spoiled(**changes: Any) -> Mapping[str, Any]:
@@ -261,9 +259,9 @@ def test_a_ground_truth_that_cannot_be_measured_is_refused_before_training() -> 
         DetectionObjective(None, 3, masks=False).metric()
 
 
-def test_answers_for_images_of_another_set_are_said() -> None:
+def test_detections_for_images_of_another_set_are_refused() -> None:
     metric = DetectionObjective(fake.ground_truth(), fake.CLASSES, masks=False).metric()
-    metric.update(fake.answers(fake.ground_truth())[:1], fake.batch([77]))
+    metric.update(fake.detections(fake.ground_truth())[:1], fake.batch([77]))
     with pytest.raises(DataError, match="no image 77"):
         metric.compute([metric.part])
     with pytest.raises(DataError, match="expected objects in the 0 images"):

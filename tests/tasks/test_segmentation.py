@@ -16,7 +16,7 @@ K = 6
 
 
 def random_images(count: int = 5, classes: int = K - 1) -> tuple[list[torch.Tensor], Batch]:
-    """Logits at a quarter of the label maps' sizes, which all differ; class K - 1 is in no truth."""
+    """Logits at a quarter of the label maps' sizes, which all differ; class K - 1 is in no ground truth."""
     generator = torch.Generator().manual_seed(3)
     logits, targets = [], []
     for index in range(count):
@@ -30,12 +30,12 @@ def random_images(count: int = 5, classes: int = K - 1) -> tuple[list[torch.Tens
     return logits, Batch([torch.zeros(3, 2, 2)] * count, targets)
 
 
-def test_the_figures_are_torchmetrics_pooled_over_the_set() -> None:
+def test_the_metrics_are_torchmetrics_pooled_over_the_set() -> None:
     logits, batch = random_images()
     metric = SegmentationObjective(K).metric()
     metric.update(logits, batch)
-    figures = metric.compute([metric.part])
-    assert tuple(figures) == tuple(metric.name for metric in SegmentationObjective.metrics)
+    metrics = metric.compute([metric.part])
+    assert tuple(metrics) == tuple(metric.name for metric in SegmentationObjective.metrics)
     full = [F.interpolate(x[None], t.shape, mode="bilinear") for x, t in zip(logits, batch.targets, strict=True)]
     for name, reference in {
         "miou": MulticlassJaccardIndex(K, ignore_index=IGNORED),
@@ -43,11 +43,11 @@ def test_the_figures_are_torchmetrics_pooled_over_the_set() -> None:
     }.items():
         for scores, target in zip(full, batch.targets, strict=True):
             reference.update(scores.argmax(1), target[None])
-        assert figures[name] == pytest.approx(float(reference.compute()), abs=1e-6)
+        assert metrics[name] == pytest.approx(float(reference.compute()), abs=1e-6)
     single = MulticlassAccuracy(K, average="none", ignore_index=IGNORED)
     single.update(torch.cat([s.argmax(1).flatten() for s in full]), torch.cat([t.flatten() for t in batch.targets]))
-    assert figures["mean_accuracy"] == pytest.approx(float(single.compute()[: K - 1].mean()), abs=1e-6)
-    assert 0.2 < figures["miou"] < figures["pixel_accuracy"] < 0.95
+    assert metrics["mean_accuracy"] == pytest.approx(float(single.compute()[: K - 1].mean()), abs=1e-6)
+    assert 0.2 < metrics["miou"] < metrics["pixel_accuracy"] < 0.95
 
 
 def test_the_evaluation_loss_is_the_mean_over_labelled_pixels() -> None:
@@ -68,26 +68,26 @@ def test_a_mean_over_classes_leaves_out_what_occurs_nowhere() -> None:
     assert [row.accuracy for row in rows] == [6 / 8, 1.0, None, None]
     assert [(row.pixels, row.predicted) for row in rows] == [(8, 6), (4, 6), (0, 0), (0, 0)]
     target = torch.tensor([[0] * 8 + [1] * 4])
-    answers = F.one_hot(torch.tensor([[0] * 6 + [1] * 6]), 4).permute(2, 0, 1).float()
+    predictions = F.one_hot(torch.tensor([[0] * 6 + [1] * 6]), 4).permute(2, 0, 1).float()
     metric = SegmentationObjective(4).metric()
-    metric.update([answers], Batch([torch.zeros(3, 1, 12)], [target]))
+    metric.update([predictions], Batch([torch.zeros(3, 1, 12)], [target]))
     torch.testing.assert_close(metric.confusion([metric.part]), confusion)
     assert metric.compute([metric.part])["miou"] == pytest.approx((6 / 8 + 4 / 6) / 2)
 
 
-def test_an_answer_that_never_is_right_still_counts() -> None:
-    """A class that is predicted but in no truth has an IoU of nothing, not no IoU."""
+def test_a_class_that_is_predicted_and_never_right_still_counts() -> None:
+    """A class that is predicted but in no ground truth has an IoU of 0, not none."""
     target = torch.zeros(1, 4, dtype=torch.long)
-    answers = F.one_hot(torch.tensor([[0, 0, 0, 2]]), 4).permute(2, 0, 1).float()
+    predictions = F.one_hot(torch.tensor([[0, 0, 0, 2]]), 4).permute(2, 0, 1).float()
     metric = SegmentationObjective(4).metric()
-    metric.update([answers], Batch([torch.zeros(3, 1, 4)], [target]))
+    metric.update([predictions], Batch([torch.zeros(3, 1, 4)], [target]))
     assert metric.compute([metric.part])["miou"] == pytest.approx((3 / 4 + 0) / 2)
 
 
 def test_processes_together_give_the_same_matrix() -> None:
     logits, batch = random_images()
-    task = SegmentationObjective(K)
-    whole, parts = task.metric(), [task.metric() for _ in range(2)]
+    objective = SegmentationObjective(K)
+    whole, parts = objective.metric(), [objective.metric() for _ in range(2)]
     whole.update(logits, batch)
     for rank, part in enumerate(parts):
         part.update(logits[rank::2], Batch(batch.inputs[rank::2], batch.targets[rank::2]))
@@ -102,9 +102,9 @@ def test_parts_of_a_batch_add_up_to_the_batch() -> None:
     logits, targets = torch.randn(4, K, 6, 5, generator=generator), torch.randint(K, (4, 6, 5), generator=generator)
     targets[0] = IGNORED
     targets[1, :3] = IGNORED
-    task = SegmentationObjective(K)
-    whole = task.loss(logits, Batch(logits, targets))
-    halves = [task.loss(logits[part], Batch(logits[part], targets[part])) for part in (slice(2), slice(2, 4))]
+    objective = SegmentationObjective(K)
+    whole = objective.loss(logits, Batch(logits, targets))
+    halves = [objective.loss(logits[part], Batch(logits[part], targets[part])) for part in (slice(2), slice(2, 4))]
     torch.testing.assert_close(whole, sum(halves) / 2)
     labeled = F.cross_entropy(logits, targets, ignore_index=IGNORED)
     torch.testing.assert_close(whole, labeled * (targets != IGNORED).double().mean().float())
@@ -131,31 +131,31 @@ class Flat(nn.Module):
 
 
 def test_a_batch_is_trained_on_together_and_evaluated_one_by_one() -> None:
-    task, model = SegmentationObjective(K), Flat()
-    together = task.forward(model, Batch(torch.rand(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)))
+    objective, model = SegmentationObjective(K), Flat()
+    together = objective.forward(model, Batch(torch.rand(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)))
     assert isinstance(together, torch.Tensor)
     assert together.shape == (2, K, 8, 8)
     sizes = [(8, 12), (16, 4)]
     images, targets = [torch.rand(3, *size) for size in sizes], [torch.zeros(9, 9).long(), torch.zeros(5, 7).long()]
-    outputs = task.forward(model.eval(), Batch(images, targets))
+    outputs = objective.forward(model.eval(), Batch(images, targets))
     assert [tuple(output.shape) for output in outputs] == [(K, *size) for size in sizes]
-    metric = task.metric()
+    metric = objective.metric()
     metric.update(outputs, Batch(images, targets))
     assert int(metric.confusion([metric.part]).sum()) == 81 + 35
 
 
 @pytest.mark.parametrize("wrong", [K, 254, -1])
-def test_a_label_without_a_class_is_said(wrong: int) -> None:
-    task, logits = SegmentationObjective(K), torch.zeros(1, K, 3, 3)
+def test_a_label_without_a_class_is_refused(wrong: int) -> None:
+    objective, logits = SegmentationObjective(K), torch.zeros(1, K, 3, 3)
     targets = torch.zeros(1, 3, 3, dtype=torch.long)
     targets[0, 1, 1] = wrong
     with pytest.raises(DataError, match=f"from 0 to {K - 1}.*got {wrong}"):
-        task.loss(logits, Batch(logits, targets))
+        objective.loss(logits, Batch(logits, targets))
     with pytest.raises(DataError, match="num_classes"):
-        task.metric().update([logits[0]], Batch([logits[0]], [targets[0]]))
+        objective.metric().update([logits[0]], Batch([logits[0]], [targets[0]]))
 
 
-def test_an_evaluation_without_labels_is_said() -> None:
+def test_an_evaluation_without_labels_is_refused() -> None:
     metric = SegmentationObjective(K).metric()
     with pytest.raises(DataError, match="at least one labeled pixel"):
         metric.compute([metric.part])

@@ -5,18 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from ...errors import InputError, RunError
-from ...evaluation import Evaluation
 from ...records import Record
+from ..confusion import ConfusionEvaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,25 +56,12 @@ class Sample(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassificationEvaluation(Evaluation):
-    """Metrics, confusions and samples of a classifier."""
+class ClassificationEvaluation(ConfusionEvaluation):
+    """Metrics, confusions of images and samples of a classifier."""
 
     task: str = "classification"
-    confusion: Sequence[Sequence[int]] = ()
-    """(K, K) counts, rows are true classes and columns predicted ones; empty for very many classes."""
     samples: tuple[Sample, ...] = ()
     """The surest mistakes, then a random sample of the rest."""
-
-    def check(self) -> None:
-        """The confusions are those of the classes."""
-        sides = {len(self.confusion), *map(len, self.confusion)}
-        square = not self.confusion or sides == {len(self.classes)}
-        self.expect(square, "confusion", f"{len(self.classes)} × {len(self.classes)} counts", f"{sorted(sides)}")
-
-    @property
-    def matrix(self) -> NDArray[np.int64]:
-        """``confusion`` as an array, (0, 0) where there is none."""
-        return np.asarray(self.confusion or np.zeros((0, 0)), dtype=np.int64)
 
     @property
     def wrong_first(self) -> list[Sample]:
@@ -88,7 +73,8 @@ class ClassificationEvaluation(Evaluation):
 def read(data: Mapping[str, Any]) -> ClassificationEvaluation:
     """From JSON; raises ``RunError`` with the path of a field that does not fit."""
     current = ClassificationEvaluation.with_current_names(data)
-    if "images" not in current:  # not recorded by the first versions
-        rows = current.get("confusion") or ()
-        current["images"] = sum(map(sum, rows))
-    return ClassificationEvaluation.from_dict(current)
+    if "images" in current:
+        return ClassificationEvaluation.from_dict(current)
+    # the first versions did not record how many
+    evaluation = ClassificationEvaluation.from_dict(current | {"images": 0})
+    return evaluation.with_changes(images=int(evaluation.matrix.sum()))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from rich.text import Text
 
 from ...render.annotate import draw_detections
 from .metrics import Kind
@@ -26,7 +27,7 @@ _LISTED = 10  # detections that a terminal lists one by one; drawings and files 
 _MASK_LEVEL = 0.5  # probability from which a pixel belongs to a mask
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # arrays have no single truth value to compare by
 class Detections:
     """What was found in one image, small enough to be kept for a whole dataset: masks are run lengths."""
 
@@ -44,7 +45,7 @@ class Detections:
     """The image's number: its index in a dataset, or what COCO's results call it."""
     file: Path | None = None
     """Where the image came from."""
-    image: Image.Image | None = field(default=None, repr=False, compare=False)
+    image: Image.Image | None = field(default=None, repr=False)
     """The image itself, to draw on; not kept where only metrics are wanted."""
 
     @classmethod
@@ -145,11 +146,12 @@ class Detections:
         drawing = self.draw()
         return {} if drawing is None else {".png": drawing}
 
-    def __rich__(self) -> str:
+    def __rich__(self) -> Text:
         """The file, then the surest detections."""
         lines = [f"  {score:7.2%}  {self._name(label)}" for _, score, label in self][:_LISTED]
         rest = self.class_name[_LISTED:]
         if rest:
             counts = sorted({name: rest.count(name) for name in rest}.items(), key=lambda pair: -pair[1])
             lines.append(f"  and {', '.join(f'{number} × {name}' for name, number in counts)}")
-        return "\n".join([str(self.file or "image"), *(lines or ["  nothing above the score"]), ""])
+        # names of files and classes may have brackets, which rich would take for markup in a plain string
+        return Text("\n".join([str(self.file or "image"), *(lines or ["  nothing above the score"]), ""]))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...errors import InputError, RunError
-from ...evaluation import Evaluation
 from ...records import Record
 from ...render.numbers import percent
+from ..confusion import ConfusionEvaluation
 from ..side_by_side import SideBySide
 
 
@@ -48,25 +45,12 @@ class Sample(SideBySide):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationEvaluation(Evaluation):
-    """Metrics, a row for each class that occurs, confusions and samples of a segmenter."""
+class SegmentationEvaluation(ConfusionEvaluation):
+    """Metrics, a row for each class that occurs, confusions of pixels and samples of a segmenter."""
 
     task: str = "segmentation"
     table: tuple[ClassRow, ...] = ()
-    confusion: Sequence[Sequence[int]] = ()
-    """(K, K) pixels, rows are true classes and columns predicted ones."""
     samples: tuple[Sample, ...] = ()
-
-    def check(self) -> None:
-        """The confusions are those of the classes."""
-        sides = {len(self.confusion), *map(len, self.confusion)}
-        square = not self.confusion or sides == {len(self.classes)}
-        self.expect(square, "confusion", f"{len(self.classes)} × {len(self.classes)} counts", f"{sorted(sides)}")
-
-    @property
-    def matrix(self) -> NDArray[np.int64]:
-        """``confusion`` as an array, (0, 0) where there is none."""
-        return np.asarray(self.confusion or np.zeros((0, 0)), dtype=np.int64)
 
 
 def read(data: Mapping[str, Any]) -> SegmentationEvaluation:

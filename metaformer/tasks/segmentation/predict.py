@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from rich.text import Text
 
 from ...data.transforms.paired import segmenter_input
 from ...render.annotate import class_color, draw_label_map, with_legend
@@ -29,7 +30,7 @@ class ClassShare:
     share: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # arrays have no single truth value to compare by
 class LabelMap:
     """What a segmenter says of one image."""
 
@@ -39,7 +40,7 @@ class LabelMap:
     """A name for each label."""
     file: Path | None = None
     """Where the image came from."""
-    image: Image.Image | None = field(default=None, repr=False, compare=False)
+    image: Image.Image | None = field(default=None, repr=False)
 
     @cached_property
     def shares(self) -> tuple[ClassShare, ...]:
@@ -72,9 +73,12 @@ class LabelMap:
         drawing = self.draw()
         return ({} if drawing is None else {".png": drawing}) | {".labels.png": indexed}
 
-    def __rich__(self) -> str:
+    def __rich__(self) -> Text:
         """The file, then the classes, largest first."""
-        return "\n".join([str(self.file or "image"), *(f"  {one.share:7.2%}  {one.name}" for one in self.shares), ""])
+        # names of files and classes may have brackets, which rich would take for markup in a plain string
+        return Text(
+            "\n".join([str(self.file or "image"), *(f"  {one.share:7.2%}  {one.name}" for one in self.shares), ""])
+        )
 
 
 def predict(
