@@ -34,6 +34,8 @@ class Record(metaclass=_RecordType):
     """Base of all records: type-checked when made, ``to_dict``/``from_dict``, ``to_json``/``from_json``."""
 
     error: ClassVar[type[InputError]] = InputError
+    tag: ClassVar[str] = ""
+    """What a union of records tells this one by: written as ``kind`` beside the fields, and checked when read."""
     renamed: ClassVar[Mapping[str, str]] = {}
     """Former names of fields and their present ones. Files and Python code of earlier versions use the former."""
 
@@ -77,7 +79,8 @@ class Record(metaclass=_RecordType):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers, ready for JSON or YAML."""
-        return {name: _plain(getattr(self, name), name, self.error) for name in _schema(type(self))}
+        tag = {"kind": self.tag} if self.tag else {}
+        return tag | {name: _plain(getattr(self, name), name, self.error) for name in _schema(type(self))}
 
     def to_json(self, indent: int | None = 2) -> str:
         """This record as JSON text."""
@@ -100,6 +103,10 @@ class Record(metaclass=_RecordType):
         schema = _schema(cls)
         values: dict[str, Any] = {}
         for key, value in cls.with_current_names(data).items():
+            if key == "kind" and cls.tag:
+                if value != cls.tag:
+                    raise cls.error(f"{_join(path, key)}: expected {cls.tag!r}, got {value!r}")
+                continue
             if key not in schema:
                 raise cls.error(f"{_join(path, str(key))}: no such field. {did_you_mean(str(key), schema)}")
             values[key] = _rebuilt(value, schema[key], _join(path, key))
@@ -274,9 +281,14 @@ def _inner_record(cls: type[Record], field: str, value: Any) -> type[Record] | N
 
 
 def _record_of(options: tuple[Any, ...], value: Mapping[str, Any]) -> type[Record] | None:
-    """The record that a mapping is read as: of several kinds the one that has most of its fields."""
+    """The record that a mapping is read as: the one it is tagged with.
+
+    Files of version 0.1.0 have no tags; there it is the one that has most of the fields.
+    """
     records = [option for option in options if isinstance(option, type) and issubclass(option, Record)]
-    return max(records, key=lambda record: len(_schema(record).keys() & value.keys()), default=None)
+    tagged = [record for record in records if record.tag and record.tag == value.get("kind")]
+    likeliest = max(records, key=lambda record: len(_schema(record).keys() & value.keys()), default=None)
+    return tagged[0] if tagged else likeliest
 
 
 def _rebuilt(value: Any, annotation: Any, path: str) -> Any:

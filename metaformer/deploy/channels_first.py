@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-from ..model.backbone import Backbone, Stage, check_images
+from ..model.backbone import Backbone, Stage
 from ..model.block import Block
 from ..model.embed import ConvEmbedding, NoPosition
+from ..model.inputs import check_images
 from ..model.layers import Affine, ChannelMLP, GroupNorm, Scale
 from ..model.mixers.convolution import DepthwiseConv, OnMap, SeparableConv
 from ..model.mixers.pooling import Identity, Pooling
-from ..model.tokens import to_map, to_tokens
+from ..model.tokens import MaskedTokens, to_map, to_tokens
 from ..types import Grid
 from .folded_modules import PooledBlock, PooledResidual, ScaledPooling
 
@@ -75,20 +76,20 @@ class MapBackbone(Backbone):
     """Images through all stages; what goes from one stage of maps to the next is a map."""
 
     def __init__(self, backbone: Any) -> None:
-        super().__init__(list(backbone.stages), backbone.in_chans)
+        super().__init__(list(backbone.stages), backbone.input_part)
         _map_stages(self, handed_on=True)
 
-    def pixels(self, images: Tensor) -> tuple[Tensor, Grid]:
+    def enter(self, inputs: Tensor, mask: Tensor | None = None) -> MaskedTokens:
         """The image as it is where the first stage takes it so."""
         if not isinstance(self.stages[0], MapStage):
-            return super().pixels(images)
-        check_images(images, self.in_chans)
-        return images, (images.shape[2], images.shape[3])
+            return super().enter(inputs, mask)
+        check_images(inputs, self.input_part.in_chans)  # type: ignore[arg-type]
+        return inputs, (inputs.shape[2], inputs.shape[3]), None
 
-    def intermediates(self, images: Tensor, by_block: bool = False) -> list[tuple[Tensor, Grid]]:
-        """The tokens and the grid that each stage leaves, or each block; the last are what ``forward`` gives."""
-        seen = super().intermediates(images, by_block)
-        return [(to_tokens(x) if x.ndim == 4 else x, grid) for x, grid in seen]
+    def intermediates(self, inputs: Tensor, by_block: bool = False, mask: Tensor | None = None) -> list[MaskedTokens]:
+        """What each stage leaves, or each block; the last is what ``forward`` gives."""
+        seen = super().intermediates(inputs, by_block, mask)
+        return [(to_tokens(x) if x.ndim == 4 else x, grid, real) for x, grid, real in seen]
 
     def up_to(self, last: int, by_block: bool = False) -> Backbone:
         """Raises, since a part of a compiled graph is no backbone of its own."""
@@ -107,7 +108,7 @@ class MapStage(Stage):
         )
         self.gives_map = gives_map
 
-    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, tap: Any = None) -> tuple[Tensor, Grid]:
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, tap: Any = None) -> MaskedTokens:
         """(B, N, C) or (B, C, H, W) on a grid to the same of the stage's own."""
         m = self.embed(x if x.ndim == 4 else to_map(x, grid))
         grid = (m.shape[2], m.shape[3])
@@ -116,8 +117,8 @@ class MapStage(Stage):
         for block in self.blocks:
             m = block(m)
             if tap is not None:
-                tap(to_tokens(m), grid)
-        return m if self.gives_map else to_tokens(m), grid
+                tap(to_tokens(m), grid, None)
+        return m if self.gives_map else to_tokens(m), grid, None
 
 
 class MapEmbedding(nn.Module):

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, MissingExtraError, did_you_mean
-from ..model.backbone import check_images
 from ..model.classifier import Classifier
 from ..model.dense.detector import Detector, Segmenter
+from ..model.inputs import check_images
 from ..model.timm_cnn import TimmClassifier
 from ..spec.model import ModelSpec
 from .channels_first import as_maps, written_out

@@ -66,9 +66,9 @@ class BareGroupNorm(GroupNorm):
         super().__init__(dim, eps, bias=False)
         self.register_parameter("weight", None)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape."""
-        return F.group_norm(x, 1, eps=self.eps)
+        return F.group_norm(x, 1, eps=self.eps) if mask is None else self.over_real(x, mask)
 
 
 class PooledBlock(nn.Module):

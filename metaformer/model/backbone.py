@@ -1,79 +1,145 @@
-"""Stages in a row: pixels to tokens, features, or a pyramid of maps. Never sees a label."""
+"""Stages in a row: pixels or token ids to features, or a pyramid of maps. Never sees a label."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import InputError
 from ..types import Grid
-from .tokens import to_map, to_tokens
+from .layers import OVER_TOKENS, normalize
+from .tokens import MaskedTokens, check_mask, to_map
 
-Tap = Callable[[Tensor, Grid], None]
+Tap = Callable[[Tensor, Grid, Tensor | None], None]
+"""Gets the tokens, their grid and their mask."""
 
 
 class Stage(nn.Module):
-    """An embedding, prefix tokens and positions if any, then blocks of one width."""
+    """An embedding, prefix tokens and positions if any, then blocks of one width.
+
+    ``entry`` is what stands between the positions and the first block: a norm and dropout, or nothing.
+    """
 
     def __init__(
-        self, *, embed: nn.Module, prefix: nn.Module, position: nn.Module, blocks: Sequence[nn.Module]
+        self,
+        *,
+        embed: nn.Module,
+        prefix: nn.Module,
+        position: nn.Module,
+        blocks: Sequence[nn.Module],
+        entry: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.embed, self.prefix, self.position = embed, prefix, position
+        self.entry = entry or Entry()
         self.blocks = nn.ModuleList(blocks)
         self.grad_checkpointing = False
 
-    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, tap: Tap | None = None) -> tuple[Tensor, Grid]:
-        """(B, N, C) on a grid to (B, N', C') on the stage's own; ``tap`` is shown the tokens after each block."""
-        x, grid = self.embed(x, grid)
-        x = self.position(self.prefix(x), grid)
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, tap: Tap | None = None) -> MaskedTokens:
+        """(B, N, C) on a grid to (B, N', C') on the stage's own, with their mask; ``tap`` gets the tokens after each
+        block."""
+        x, grid, mask = self.enter(x, grid, mask)
         for block in self.blocks:
             x = self._run(block, x, grid, mask)
             if tap is not None:
-                tap(x, grid)
-        return x, grid
+                tap(x, grid, mask)
+        return x, grid, mask
+
+    def enter(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> MaskedTokens:
+        """(B, N, C) on a grid to what the first block reads."""
+        x, grid, mask = self.embed(x, grid, mask)
+        x = self.position(self.prefix(x), grid)
+        if mask is not None:  # prefix tokens are always real
+            mask = F.pad(mask, (x.shape[1] - mask.shape[1], 0), value=True)
+        return self.entry(x, mask), grid, mask
 
     def up_to(self, count: int) -> Stage:
         """A stage of the first so many blocks, with the same modules."""
-        return Stage(embed=self.embed, prefix=self.prefix, position=self.position, blocks=list(self.blocks)[:count])
+        return Stage(
+            embed=self.embed,
+            prefix=self.prefix,
+            position=self.position,
+            blocks=list(self.blocks)[:count],
+            entry=self.entry,
+        )
 
     def _run(self, block: nn.Module, x: Tensor, grid: Grid, mask: Tensor | None) -> Tensor:
+        if mask is not None:
+            block = with_masked_norms(block, mask)
         if self.grad_checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(block, x, grid, mask, use_reentrant=False)
         return block(x, grid, mask)
 
 
-class Backbone(nn.Module):
-    """Images ``(B, C, H, W)`` through all stages."""
+class Entry(nn.Module):
+    """A norm and dropout behind embedding and positions; by default neither."""
 
-    def __init__(self, stages: Sequence[Stage], in_chans: int = 3) -> None:
+    def __init__(self, norm: nn.Module | None = None, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = norm or nn.Identity()
+        self.drop = nn.Dropout(dropout) if dropout else nn.Identity()
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, N, C) to the same shape."""
+        return self.drop(normalize(self.norm, x, mask))
+
+
+def with_masked_norms(block: nn.Module, mask: Tensor) -> nn.Module:
+    """The block for one call, with norms over tokens that leave padding out; others come back as they are.
+
+    The formula calls its norms with the tokens alone. So a shallow copy, which shares every module and parameter, gets
+    norms that know the mask. Nothing is kept in the block itself: two threads may call one model with two masks.
+    """
+    over_tokens = {name: part for name, part in block.named_children() if isinstance(part, OVER_TOKENS)}
+    if not over_tokens:
+        return block
+    view = copy.copy(block)
+    for name, norm in over_tokens.items():
+        view.__dict__[name] = partial(norm, mask=mask)  # found before the modules, which __getattr__ looks up last
+    return view
+
+
+class Backbone(nn.Module):
+    """Images ``(B, C, H, W)`` or token ids ``(B, L)`` through all stages."""
+
+    def __init__(self, stages: Sequence[Stage], input_part: nn.Module) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
-        self.in_chans = in_chans
+        self.input_part = input_part
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Grid]:
-        """The last tokens (B, N, C) and their grid."""
-        x, grid = self.pixels(images)
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> MaskedTokens:
+        """The last tokens (B, N, C), their grid and their mask.
+
+        ``mask`` (B, L), or (B, H, W) of an image, is true where a token is real; left out, all are.
+        """
+        x, grid, mask = self.enter(inputs, mask)
         for stage in self.stages:
-            x, grid = stage(x, grid)
-        return x, grid
+            x, grid, mask = stage(x, grid, mask)
+        return x, grid, mask
 
-    def intermediates(self, images: Tensor, by_block: bool = False) -> list[tuple[Tensor, Grid]]:
-        """The tokens and the grid that each stage leaves, or each block; the last are what ``forward`` gives."""
-        seen: list[tuple[Tensor, Grid]] = []
+    def enter(self, inputs: Tensor, mask: Tensor | None = None) -> MaskedTokens:
+        """What the first stage reads."""
+        x, grid = self.input_part(inputs)
+        return x, grid, None if mask is None else check_mask(mask, x)
 
-        def tap(tokens: Tensor, place: Grid) -> None:
-            seen.append((tokens, place))
+    def intermediates(self, inputs: Tensor, by_block: bool = False, mask: Tensor | None = None) -> list[MaskedTokens]:
+        """What each stage leaves, or each block; the last is what ``forward`` gives."""
+        seen: list[MaskedTokens] = []
 
-        x, grid = self.pixels(images)
+        def tap(tokens: Tensor, place: Grid, real: Tensor | None) -> None:
+            seen.append((tokens, place, real))
+
+        x, grid, mask = self.enter(inputs, mask)
         for stage in self.stages:
-            x, grid = stage(x, grid, tap=tap if by_block else None)
+            x, grid, mask = stage(x, grid, mask, tap=tap if by_block else None)
             if not by_block:
-                tap(x, grid)
+                tap(x, grid, mask)
         return seen
 
     def up_to(self, last: int, by_block: bool = False) -> Backbone:
@@ -84,38 +150,15 @@ class Backbone(nn.Module):
             if left > 0:
                 kept.append(stage.up_to(left) if by_block else stage)  # type: ignore[operator, arg-type]
             left -= len(stage.blocks) if by_block else 1  # type: ignore[arg-type]
-        return Backbone(kept, self.in_chans)
+        return Backbone(kept, self.input_part)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass: less memory, more time."""
         for stage in self.stages:
             stage.grad_checkpointing = enable  # type: ignore[assignment]
 
-    def pixels(self, images: Tensor) -> tuple[Tensor, Grid]:
-        """An image as tokens: one a pixel, its channels as the width."""
-        check_images(images, self.in_chans)
-        return to_tokens(images), (images.shape[2], images.shape[3])
-
-
-def check_images(images: Tensor, in_chans: int) -> None:
-    """Refuse what is no batch of images with ``in_chans`` channels, as numbers that can be computed with."""
-    if not isinstance(images, Tensor):
-        raise InputError(
-            f"images: expected one tensor (batch, {in_chans}, height, width), got a {type(images).__name__}; "
-            "torch.stack joins images of one size"
-        )
-    if images.ndim != 4 or images.shape[1] != in_chans:
-        raise InputError(
-            f"images: expected (batch, {in_chans}, height, width), got {tuple(images.shape)}; "
-            "create_model(..., in_chans=...) builds a model for images with other channels."
-        )
-    if not images.is_floating_point():
-        raise InputError(
-            f"images: expected floating-point numbers, got {images.dtype}; model.preprocessing says how images are "
-            "prepared: scaled to [0, 1], then mean and std"
-        )
-
 
 def grid_map(x: Tensor, grid: Grid) -> Tensor:
-    """The tokens that stand on the grid as a map (B, C, H, W), prefix tokens left out."""
-    return to_map(x[:, x.shape[1] - prod(grid) :], grid)
+    """The tokens that stand on the grid as a map (B, C, H, W), prefix tokens left out; (B, C, L) of a sequence."""
+    on_grid = to_map(x[:, x.shape[1] - prod(grid) :], grid)
+    return on_grid.squeeze(2) if len(grid) == 1 else on_grid

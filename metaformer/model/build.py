@@ -30,11 +30,12 @@ from ..spec.model import (
     as_mixer,
 )
 from ..types import Grid, Preprocessing
-from .backbone import Backbone, Stage
+from .backbone import Backbone, Entry, Stage
 from .block import Block, Branch, MixingBlock
 from .classifier import Classifier
-from .embed import ConvEmbedding, MergeEmbedding, NoEmbedding, NoPosition, Position, PrefixTokens
-from .heads import AveragedLinear, AveragedTokens, Head, MeanReadout, MLPHidden, NoReadout, TokenReadout
+from .embed import ConvEmbedding, MergeEmbedding, NoEmbedding, NoPosition, Position, PrefixTokens, TokenEmbedding
+from .heads import AveragedLinear, AveragedTokens, FirstReadout, Head, MeanReadout, MLPHidden, NoReadout, TokenReadout
+from .inputs import Pixels, TokenIds
 from .layers import ACTIVATIONS, Affine, BatchNorm, ChannelMLP, DropPath, GroupNorm, LayerNorm, NoSkip, Scale
 from .mixers.attention import Attention, ReducedAttention
 from .mixers.convolution import DepthwiseConv, SeparableConv
@@ -101,13 +102,13 @@ def build(spec: AnySpec, name: str = "", preprocessing: Preprocessing | None = N
 def build_backbone(spec: ModelSpec) -> Backbone:
     """All stages of a spec."""
     rates = drop_path_rates(spec)
-    stages, in_dim, prefix = [], spec.in_chans, 0
+    stages, in_dim, prefix = [], spec.tokens.vocab_size if spec.tokens else spec.in_chans, 0
     for i, (stage, grid) in enumerate(zip(spec.stages, spec.grids(), strict=True)):
         prefix += stage.prefix_tokens
         place = {"grid": grid, "prefix_tokens": prefix}
         stages.append(_stage(stage, in_dim, place, rates[i], f"stages[{i}]"))
         in_dim = stage.width
-    return Backbone(stages, spec.in_chans)
+    return Backbone(stages, TokenIds(spec.tokens.vocab_size) if spec.tokens else Pixels(spec.in_chans))
 
 
 def drop_path_rates(spec: ModelSpec) -> list[list[float]]:
@@ -120,10 +121,13 @@ def drop_path_rates(spec: ModelSpec) -> list[list[float]]:
 
 
 def _stage(stage: StageSpec, in_dim: int, place: dict[str, Any], rates: list[float], path: str) -> Stage:
+    embedding = stage.embedding
+    behind_positions = embedding.norm if embedding.kind == "token" else None
     return Stage(
-        embed=_embedding(stage, in_dim),
+        embed=_embedding(stage, in_dim, line=len(place["grid"]) == 1),
         prefix=PrefixTokens(stage.width, stage.prefix_tokens) if stage.prefix_tokens else nn.Identity(),
         position=_position(stage, place) if stage.position else NoPosition(),
+        entry=Entry(build_norm(behind_positions, stage.width), embedding.dropout),
         blocks=[_block(stage, {**place, "block": j}, rate, path) for j, rate in enumerate(rates)],
     )
 
@@ -134,14 +138,16 @@ def _position(stage: StageSpec, place: Mapping[str, Any]) -> Position:
     )
 
 
-def _embedding(stage: StageSpec, in_dim: int) -> nn.Module:
+def _embedding(stage: StageSpec, in_dim: int, line: bool) -> nn.Module:
     spec = stage.embedding
     if spec.kind == "none":
         if in_dim != stage.width:
             raise SpecError(f"embedding.kind: 'none' keeps the width {in_dim}, but the stage has {stage.width}")
         return NoEmbedding()
+    if spec.kind == "token":
+        return TokenEmbedding(in_dim, stage.width)
     if spec.kind == "merge":
-        return MergeEmbedding(in_dim, stage.width, norm=build_norm(spec.norm, 4 * in_dim))
+        return MergeEmbedding(in_dim, stage.width, norm=build_norm(spec.norm, (2 if line else 4) * in_dim), line=line)
     before = spec.norm if spec.norm_position == "before" else None
     after = spec.norm if spec.norm_position == "after" else None
     return ConvEmbedding(
@@ -152,6 +158,7 @@ def _embedding(stage: StageSpec, in_dim: int) -> nn.Module:
         padding=spec.padding,
         pre_norm=build_norm(before, in_dim),
         post_norm=build_norm(after, stage.width),
+        line=line,
     )
 
 
@@ -285,6 +292,8 @@ def build_head(spec: ModelSpec) -> Head:
 
 
 def _readout(head: HeadSpec, prefix: int) -> nn.Module:
+    if head.readout == "token" and prefix == 0:
+        return FirstReadout()
     if head.readout == "token":
         return TokenReadout(prefix if head.kind == "averaged" else 1)
     return MeanReadout() if head.readout == "mean" else NoReadout()
@@ -330,18 +339,18 @@ def _as_torch(part: nn.Module) -> None:
 
 
 def _linear_normal(part: nn.Module) -> None:
-    if isinstance(part, nn.Linear):
+    if isinstance(part, (nn.Linear, TokenEmbedding)):
         _normal(part)
 
 
 def _all_normal(part: nn.Module) -> None:
-    if isinstance(part, (nn.Linear, nn.Conv2d)):
+    if isinstance(part, (nn.Linear, nn.Conv2d, TokenEmbedding)):
         _normal(part)
 
 
-def _normal(part: nn.Linear | nn.Conv2d) -> None:
+def _normal(part: nn.Linear | nn.Conv2d | TokenEmbedding) -> None:
     nn.init.trunc_normal_(part.weight, std=0.02)
-    if part.bias is not None:
+    if not isinstance(part, TokenEmbedding) and part.bias is not None:
         nn.init.zeros_(part.bias)
 
 
@@ -354,6 +363,8 @@ def _vit(part: nn.Module) -> None:
 
 
 def _xavier(part: nn.Module) -> None:
+    if isinstance(part, TokenEmbedding):
+        _normal(part)
     if isinstance(part, nn.Linear):
         nn.init.xavier_uniform_(part.weight)
         if part.bias is not None:

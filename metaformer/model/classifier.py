@@ -7,12 +7,15 @@ from math import prod
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import InputError
 from ..spec.model import AnySpec, ModelSpec
 from ..types import Grid, Preprocessing
 from .backbone import Backbone, grid_map
 from .heads import Head
+from .layers import normalize
+from .tokens import check_mask
 
 
 class FeatureInfo(list[dict[str, Any]]):
@@ -80,7 +83,10 @@ def timm_config(
 
 
 class Classifier(nn.Module):
-    """Images ``(B, C, H, W)`` to class scores ``(B, K)``."""
+    """Images ``(B, C, H, W)``, or token ids ``(B, L)``, to class scores ``(B, K)``.
+
+    Every call takes a ``mask`` (B, L), true where a token is real, for sequences that were padded to one length.
+    """
 
     def __init__(
         self,
@@ -97,9 +103,9 @@ class Classifier(nn.Module):
         self._make_head = make_head
         self.spec, self.name, self.preprocessing = spec, name, preprocessing
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, K), or to (B, C) pooled features when ``num_classes`` is 0."""
-        return self.head(*self.backbone(images))
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) or (B, L) to (B, K), or to (B, C) pooled features when ``num_classes`` is 0."""
+        return self.head(*self.backbone(inputs, mask))
 
     @property
     def num_classes(self) -> int:
@@ -129,19 +135,25 @@ class Classifier(nn.Module):
 
     default_cfg = pretrained_cfg
 
-    def forward_features(self, images: Tensor) -> Tensor:
+    def forward_features(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, C, H, W) to the last map (B, C', H', W'), before the final norm.
 
-        A model with prefix tokens gives its tokens (B, P + N, C') instead.
+        A model with prefix tokens, and one of sequences, gives its tokens (B, P + N, C') instead.
         """
-        return _features(*self.backbone(images))
+        return _features(*self.backbone(inputs, mask)[:2])
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """What ``forward_features`` gave to (B, K), or to what the last linear layer reads."""
+    def forward_head(self, x: Tensor, pre_logits: bool = False, mask: Tensor | None = None) -> Tensor:
+        """What ``forward_features`` gave to (B, K), or to what the last linear layer reads.
+
+        ``mask`` (B, N) is for the tokens of the last stage, prefix tokens left out; where no stage shortens the
+        sequence it is the one that ``forward_features`` got.
+        """
         if x.ndim == 4:
             grid: Grid = tuple(x.shape[2:])
             return self.head(x.permute(0, 2, 3, 1).flatten(1, 2), grid, pre_logits=pre_logits)
-        return self.head(x, (x.shape[1] - self.num_prefix_tokens,), pre_logits=pre_logits)
+        if mask is not None:
+            mask = F.pad(check_mask(mask, x[:, self.num_prefix_tokens :]), (self.num_prefix_tokens, 0), value=True)
+        return self.head(x, (x.shape[1] - self.num_prefix_tokens,), mask, pre_logits=pre_logits)
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -156,17 +168,19 @@ class Classifier(nn.Module):
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
+        mask: Tensor | None = None,
     ) -> Any:
         """The maps (B, C, H, W) of chosen stages; of chosen blocks where there is a single stage.
 
         Args:
-            x: images (B, C, H, W).
+            x: images (B, C, H, W), or token ids (B, L), whose maps are (B, C, L).
             indices: which, counted from 0 (negative from the end), or how many of the last; all where left out.
             norm: put the last map through the final norm; each map where there is a single stage.
             stop_early: do not compute what comes after the last one asked for; the final features are then the last
                 of those.
             output_fmt: ``NCHW`` maps or ``NLC`` tokens.
             intermediates_only: leave out the final features.
+            mask: (B, L), true where a token is real.
 
         Returns:
             The list of maps, or (final features, list of maps).
@@ -174,13 +188,15 @@ class Classifier(nn.Module):
         by_block = isotropic(self.spec)
         chosen = chosen_indices(indices, len(self.feature_info))
         backbone = self.backbone.up_to(max(chosen), by_block) if stop_early else self.backbone
-        seen = backbone.intermediates(x, by_block)
-        maps = [grid_map(*(self._normed(*seen[i]) if norm and self._last_width(i) else seen[i])) for i in chosen]
+        seen = backbone.intermediates(x, by_block, mask)
+        maps = []
+        for i in chosen:
+            tokens, grid, real = seen[i]
+            if norm and self._last_width(i):
+                tokens = normalize(self.head.pre_norm, tokens, real)
+            maps.append(grid_map(tokens, grid))
         maps = in_format(maps, output_fmt)
-        return maps if intermediates_only else (_features(*seen[-1]), maps)
-
-    def _normed(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        return self.head.pre_norm(tokens), grid
+        return maps if intermediates_only else (_features(*seen[-1][:2]), maps)
 
     def _last_width(self, index: int) -> bool:
         """Whether the final norm fits: behind the last stage, or behind any block of a single one."""
@@ -234,10 +250,10 @@ class FeatureExtractor(nn.Module):
         self.spec, self.name, self.preprocessing = model.spec, model.name, model.preprocessing
         self.feature_info = FeatureInfo(info[i] for i in self.out_indices)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) to a list of maps (B, C_i, H_i, W_i); prefix tokens are left out."""
-        seen = self.backbone.intermediates(images, self.by_block)
-        return [grid_map(*seen[i]) for i in self.out_indices]
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+        """(B, C, H, W) to a list of maps (B, C_i, H_i, W_i); (B, L) to (B, C_i, L_i). Prefix tokens are left out."""
+        seen = self.backbone.intermediates(inputs, self.by_block, mask)
+        return [grid_map(*seen[i][:2]) for i in self.out_indices]
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
@@ -250,15 +266,15 @@ class FeatureExtractor(nn.Module):
 
 
 def in_format(maps: list[Tensor], output_fmt: str) -> list[Tensor]:
-    """Maps (B, C, H, W) as they are for ``NCHW``, as tokens (B, H·W, C) for ``NLC``."""
+    """Maps (B, C, H, W) or (B, C, L) as they are for ``NCHW``, as tokens (B, N, C) for ``NLC``."""
     if output_fmt not in ("NCHW", "NLC"):
         raise InputError(f"output_fmt: expected 'NCHW' or 'NLC', got {output_fmt!r}")
     return maps if output_fmt == "NCHW" else [m.flatten(2).transpose(1, 2) for m in maps]
 
 
 def _features(tokens: Tensor, grid: Grid) -> Tensor:
-    """The map of the tokens, or the tokens themselves where some stand in front of the grid."""
-    return tokens if tokens.shape[1] > prod(grid) else grid_map(tokens, grid)
+    """The map of the tokens; the tokens themselves of a sequence, and where some stand in front of the grid."""
+    return tokens if len(grid) == 1 or tokens.shape[1] > prod(grid) else grid_map(tokens, grid)
 
 
 def chosen_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:

@@ -8,15 +8,20 @@ every element of a library norm (10,411,520 of PoolFormer-S12's 1,822,678,528) a
 from __future__ import annotations
 
 import copy
+from math import prod
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..errors import InputError
+from ..spec.model import ImageInput
+from ..types import Grid
+
 _COMPUTED = 64 * 64
-"""Pixels up to which an image is sent through the model as it is. That is quicker than following shapes, and a sweep
-of short runs counts in every one of them."""
+"""Pixels or tokens up to which an input is sent through the model as it is. That is quicker than following shapes, and
+a sweep of short runs counts in every one of them."""
 
 
 def count_parameters(model: nn.Module, *, trainable: bool = False) -> int:
@@ -24,23 +29,29 @@ def count_parameters(model: nn.Module, *, trainable: bool = False) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
 
 
-def count_macs(model: nn.Module, size: tuple[int, int] | None = None, in_chans: int | None = None) -> int:
-    """Multiply-adds for one image; of a large one only shapes are followed, nothing is computed.
+def count_macs(model: nn.Module, size: Grid | None = None, in_chans: int | None = None) -> int:
+    """Multiply-adds for one image or one sequence; of a large one only shapes are followed, nothing is computed.
 
     Args:
         model: a classifier, a segmenter, or any module of images; of a detector, what it computes at every place.
-        size: height and width; the model's own where left out, a square of the short side for detection and
-            segmentation.
-        in_chans: channels; the model's own, or 3.
+        size: height and width, or ``(length,)`` in tokens; the model's own where left out, a square of the short side
+            for detection and segmentation.
+        in_chans: channels of an image; the model's own, or 3.
     """
     spec = getattr(model, "spec", None)
-    height, width = size or (spec.img_size if spec is not None else (224, 224))
-    channels = in_chans or (spec.in_chans if spec is not None else 3)
+    given = ImageInput() if spec is None else spec.input
+    grid = given.grid if size is None else tuple(size)
+    wanted = "(height, width)" if isinstance(given, ImageInput) else "(length,)"
+    if len(grid) != len(given.grid):
+        raise InputError(f"size: expected {wanted}, got {size}")
     shadow = copy.deepcopy(model).eval()
     device = next((tensor.device for tensor in shadow.parameters()), torch.device("cpu"))
-    if height * width > _COMPUTED:
+    if prod(grid) > _COMPUTED:
         shadow, device = shadow.to("meta"), torch.device("meta")
+    if isinstance(given, ImageInput):
+        inputs = torch.zeros(1, in_chans or given.in_chans, *grid, device=device)
+    else:
+        inputs = torch.zeros(1, *grid, dtype=torch.int64, device=device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        run = getattr(shadow, "everywhere", shadow)
-        run(torch.zeros(1, channels, height, width, device=device))
+        getattr(shadow, "forward_dense", shadow)(inputs)
     return counter.get_total_flops() // 2

@@ -1,11 +1,12 @@
 """What brings tokens onto a stage's grid: embeddings (stem and downsampling alike), positions, prefix tokens.
 
-An embedding maps tokens ``(B, N, C)`` on a grid to tokens ``(B, N', C')`` on its own; an image is tokens of
-``in_chans`` channels, one a pixel.
+An embedding maps tokens ``(B, N, C)`` on a grid to tokens ``(B, N', C')`` on its own, and their mask alike; an image is
+tokens of ``in_chans`` channels, one a pixel, and a sequence is ids ``(B, N)``. Maps of one row stand for sequences.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -14,11 +15,15 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..types import Grid
-from .tokens import to_map, to_tokens
+from .layers import normalize
+from .tokens import MaskedTokens, check_length, to_map, to_tokens, zero_padding
 
 
 class ConvEmbedding(nn.Module):
-    """A convolution of the map with a norm before, after, or not at all (MetaFormer, equation 1)."""
+    """A convolution of the map with a norm before, after, or not at all (MetaFormer, equation 1).
+
+    Over a sequence (``line``) its window is one of tokens, ``kernel`` long.
+    """
 
     def __init__(
         self,
@@ -30,58 +35,94 @@ class ConvEmbedding(nn.Module):
         padding: int,
         pre_norm: nn.Module,
         post_norm: nn.Module,
+        line: bool = False,
     ) -> None:
         super().__init__()
         self.pre_norm = pre_norm
-        self.conv = nn.Conv2d(in_dim, dim, kernel, stride, padding)
+        self.line = line
+        moves = (kernel, stride, padding) if not line else ((1, kernel), (1, stride), (0, padding))
+        self.conv = nn.Conv2d(in_dim, dim, *moves)
         self.post_norm = post_norm
 
-    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        """(B, H·W, C) to (B, H'·W', C') and the new grid."""
-        kernel, padding = self.conv.kernel_size[0], int(self.conv.padding[0])
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> MaskedTokens:
+        """(B, H·W, C) to (B, H'·W', C'), the new grid, and the mask of both."""
+        kernel, padding = self.conv.kernel_size[1], int(self.conv.padding[1])
         if min(grid) + 2 * padding < kernel:
             raise InputError(
                 f"a map of {' × '.join(map(str, grid))} is smaller than the embedding's window of {kernel} × {kernel}: "
                 "feed larger images, or build the model with a smaller stem_stride"
+                if not self.line
+                else f"a sequence of {grid[0]} tokens is shorter than the embedding's window of {kernel}: pad it"
             )
-        y = self.conv(to_map(self.pre_norm(x), grid))
-        return self.post_norm(to_tokens(y)), tuple(y.shape[2:])
+        y = self.conv(to_map(zero_padding(normalize(self.pre_norm, x, mask), mask), grid))
+        new = tuple(y.shape[3:] if self.line else y.shape[2:])
+        if mask is not None:
+            # The token in a window that decides whether the window would exist if the sequence ended right there; so
+            # a padded sequence has as many real tokens as the same one alone.
+            last = kernel - 1 - 2 * padding
+            steps = (torch.arange(n, device=x.device) * self.conv.stride[1] for n in new)
+            mask = _at(mask, grid, [(step + last).clamp(min=0) for step in steps])
+        return normalize(self.post_norm, to_tokens(y), mask), new, mask
+
+
+def _at(mask: Tensor, grid: Grid, places: Sequence[Tensor]) -> Tensor:
+    """The mask (B, N) of a grid at chosen rows and columns, (B, N')."""
+    picked = mask.view(-1, *grid)
+    for axis, index in enumerate(places, start=1):
+        picked = picked.index_select(axis, index)
+    return picked.flatten(1)
 
 
 class MergeEmbedding(nn.Module):
     """Joins 2 × 2 neighbors to 4C channels, normalizes, projects without bias (Swin, section 3.1).
 
-    An odd side is padded by zeros. The order of the joined neighbors is Swin's: down the rows first.
+    An odd side is padded by zeros. The order of the joined neighbors is Swin's: down the rows first. Of a sequence
+    (``line``) it joins 2 neighbors to 2C channels.
     """
 
-    def __init__(self, in_dim: int, dim: int, *, norm: nn.Module) -> None:
+    def __init__(self, in_dim: int, dim: int, *, norm: nn.Module, line: bool = False) -> None:
         super().__init__()
         self.norm = norm
-        self.reduction = nn.Linear(4 * in_dim, dim, bias=False)
+        self.line = line
+        self.reduction = nn.Linear((2 if line else 4) * in_dim, dim, bias=False)
 
-    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        """(B, H·W, C) to (B, H/2·W/2, C') and the new grid."""
-        height, width = grid
-        y = x.reshape(x.shape[0], height, width, x.shape[2])
-        if height % 2 or width % 2:
-            y = F.pad(y, (0, 0, 0, width % 2, 0, height % 2))
-        y = torch.cat([y[:, 0::2, 0::2], y[:, 1::2, 0::2], y[:, 0::2, 1::2], y[:, 1::2, 1::2]], dim=-1)
-        return self.reduction(self.norm(y.flatten(1, 2))), (y.shape[1], y.shape[2])
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> MaskedTokens:
+        """(B, H·W, C) to (B, H/2·W/2, C'), the new grid, and the mask of both."""
+        height, width = (1, *grid) if self.line else grid
+        y = zero_padding(x, mask).reshape(x.shape[0], height, width, x.shape[2])
+        down, along = 0 if self.line else height % 2, width % 2
+        if down or along:
+            y = F.pad(y, (0, 0, 0, along, 0, down))
+        even, odd = y[:, :, 0::2], y[:, :, 1::2]
+        parts = [even, odd] if self.line else [even[:, 0::2], even[:, 1::2], odd[:, 0::2], odd[:, 1::2]]
+        y = torch.cat(parts, dim=-1)
+        new = (y.shape[2],) if self.line else (y.shape[1], y.shape[2])
+        if mask is not None:
+            mask = _at(mask, grid, [torch.arange(0, side, 2, device=x.device) for side in grid])
+        return self.reduction(normalize(self.norm, y.flatten(1, 2), mask)), new, mask
+
+
+class TokenEmbedding(nn.Embedding):
+    """Looks ids up in a learned table (vocab, width)."""
+
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> MaskedTokens:  # type: ignore[override]
+        """Ids (B, L) to (B, L, C), the grid and the mask as they were."""
+        return super().forward(x), grid, mask
 
 
 class NoEmbedding(nn.Module):
     """Leaves the tokens and their grid as they are."""
 
-    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> MaskedTokens:
         """(B, N, C), returned as it is."""
-        return x, grid
+        return x, grid, mask
 
 
 class Position(nn.Module):
     """A learned vector for each position, added once; resampled when the grid is another.
 
     Prefix tokens get vectors of their own, in front. ``resampling`` is ``bicubic`` (with antialiasing) or
-    ``bilinear``.
+    ``bilinear``. A sequence is not resampled: the word behind the first one stays the second, however long the rest is.
     """
 
     def __init__(self, dim: int, *, grid: Grid, prefix_tokens: int = 0, resampling: str = "bicubic") -> None:
@@ -94,9 +135,16 @@ class Position(nn.Module):
         return x + self.resampled(grid).to(x.dtype)
 
     def resampled(self, grid: Grid) -> Tensor:
-        """The table (1, P + N, C) for a grid."""
+        """The table (1, P + N, C) for a grid.
+
+        Raises:
+            InputError: a sequence longer than the table.
+        """
         if grid == self.grid:
             return self.table
+        if len(grid) == 1:
+            check_length(self.grid, grid, "the position table")
+            return self.table[:, : self.prefix_tokens + grid[0]]
         prefix, table = self.table[:, : self.prefix_tokens], self.table[:, self.prefix_tokens :]
         bicubic = self.resampling == "bicubic"
         resized = F.interpolate(

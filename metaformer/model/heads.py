@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from ..types import Grid
-from .layers import SquaredReLU
+from .layers import SquaredReLU, normalize
+from .tokens import grid_mask, mean_token
 
 
 class MeanReadout(nn.Module):
-    """The mean of the grid's tokens."""
+    """The mean of the grid's real tokens."""
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, P + N, C) to (B, C)."""
-        return x[:, x.shape[1] - prod(grid) :].mean(1)
+        return mean_token(x[:, x.shape[1] - prod(grid) :], grid_mask(mask, grid))
 
 
 class TokenReadout(nn.Module):
@@ -26,15 +27,26 @@ class TokenReadout(nn.Module):
         super().__init__()
         self.count = count
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, P + N, C) to (B, C), or (B, count, C) where count > 1."""
         return x[:, 0] if self.count == 1 else x[:, : self.count]
+
+
+class FirstReadout(nn.Module):
+    """The first real token of a sequence, which is not the first one where the padding is on the left."""
+
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
+        """(B, N, C) to (B, C)."""
+        if mask is None:
+            return x[:, 0]
+        first = mask.int().argmax(1)
+        return x[torch.arange(len(x), device=x.device), first]
 
 
 class NoReadout(nn.Module):
     """Keeps every token of the grid."""
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, P + N, C) to (B, N, C)."""
         return x[:, x.shape[1] - prod(grid) :]
 
@@ -84,7 +96,7 @@ class Head(nn.Module):
         super().__init__()
         self.pre_norm, self.readout, self.norm, self.hidden, self.fc = pre_norm, readout, norm, hidden, fc
 
-    def forward(self, x: Tensor, grid: Grid, pre_logits: bool = False) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, pre_logits: bool = False) -> Tensor:
         """(B, N, C) to (B, K), or to what the last linear layer reads."""
-        features = self.hidden(self.norm(self.readout(self.pre_norm(x), grid)))
+        features = self.hidden(self.norm(self.readout(normalize(self.pre_norm, x, mask), grid, mask)))
         return features if pre_logits else self.fc(features)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import SpecError
+from .tokens import zero_padding
 
 
 class LayerNorm(nn.LayerNorm):
@@ -22,7 +23,7 @@ class GroupNorm(nn.Module):
     """Normalizes over tokens and channels together, then scales and shifts each channel.
 
     It is ``nn.GroupNorm`` with one group seen from tokens: the paper's "Modified Layer Normalization"
-    (MetaFormer, section 4.1). A token's result depends on the whole image.
+    (MetaFormer, section 4.1). A token's result depends on the whole image, or on all real tokens of a sequence.
     """
 
     def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True) -> None:
@@ -32,11 +33,24 @@ class GroupNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
         self.register_parameter("bias", nn.Parameter(torch.zeros(dim)) if bias else None)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) to the same shape."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, N, C) to the same shape; with a mask (B, N) the statistics are of the real tokens alone."""
+        if mask is not None:
+            return self.over_real(x, mask)
         # Seen as a channels_last map the tokens meet PyTorch's fast kernel, and both views are free.
         channels_first = x.unsqueeze(2).permute(0, 3, 1, 2)
         return F.group_norm(channels_first, 1, self.weight, self.bias, self.eps).permute(0, 2, 3, 1).squeeze(2)
+
+    def over_real(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The norm (B, N, C) with the statistics of the real tokens."""
+        # In float32 as autocast runs group_norm: a sum over thousands of numbers loses digits in half precision.
+        real = zero_padding(x.float(), mask)
+        count = (mask.sum(1).clamp(min=1) * self.dim)[:, None, None]
+        mean = real.sum((1, 2), keepdim=True) / count
+        variance = zero_padding(real - mean, mask).square().sum((1, 2), keepdim=True) / count
+        y = (x - mean) * (variance + self.eps).rsqrt()
+        y = y if self.weight is None else y * self.weight  # a folded norm has none
+        return (y if self.bias is None else y + self.bias).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Width and eps."""
@@ -65,9 +79,20 @@ class BatchNorm(nn.BatchNorm1d):
         if not bias:
             self.register_parameter("bias", None)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) to the same shape."""
-        return super().forward(x.flatten(0, -2)).view_as(x)
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, N, C) to the same shape; with a mask (B, N) the statistics are of the real tokens alone."""
+        if mask is None or not self.training:  # running statistics are the same for every token
+            return super().forward(x.flatten(0, -2)).view_as(x)
+        return torch.zeros_like(x).masked_scatter(mask[..., None], super().forward(x[mask]).to(x.dtype))
+
+
+def normalize(norm: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
+    """A norm, which learns of the padding if its statistics are over tokens."""
+    return norm(x, mask) if mask is not None and isinstance(norm, OVER_TOKENS) else norm(x)
+
+
+OVER_TOKENS = (GroupNorm, BatchNorm)
+"""Norms whose statistics are over several tokens."""
 
 
 class StarReLU(nn.Module):

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ..errors import InputError, SpecError, did_you_mean
 from ..spec.model import TimmSpec
 from ..types import Preprocessing
-from .backbone import check_images
 from .classifier import FeatureInfo, chosen_indices, in_format, timm_config
+from .inputs import check_images
 
 PREFIX = "cnn."
 """What stands in front of timm's names."""

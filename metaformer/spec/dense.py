@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from ..errors import InputError, SpecError
 from ..records import Record
-from .model import AnySpec, Mixer
+from .model import AnySpec, ImageInput, Mixer
 
 DETECTORS = ("retinanet", "mask_rcnn")
 """Systems that find objects."""
@@ -27,6 +27,7 @@ class DenseSpec(Record):
     """A whole detector or segmenter as data."""
 
     error: ClassVar[type[InputError]] = SpecError
+    tag: ClassVar[str] = "dense"
 
     system: Literal["retinanet", "mask_rcnn", "semantic_fpn"]
     """What stands on the backbone's maps."""
@@ -44,6 +45,8 @@ class DenseSpec(Record):
     def check(self) -> None:
         """Sizes go together, and there is something to predict."""
         self.expect(self.num_classes >= 1, "num_classes", "at least 1 class, background not counted", self.num_classes)
+        of_images = isinstance(self.backbone.input, ImageInput)
+        self.expect(of_images, "backbone", "a model of images", self.backbone.input)
         self.expect(self.short_side >= 1, "short_side", "a positive number of pixels", self.short_side)
         if not self.square:
             wanted = f"at least short_side, which is {self.short_side}"
@@ -55,6 +58,21 @@ class DenseSpec(Record):
         self.expect(
             self.backbone.img_size == side, "backbone.img_size", f"{side} as short_side says", self.backbone.img_size
         )
+
+    @property
+    def task(self) -> str:
+        """The task that such a model is for."""
+        return "detection" if self.finds_objects else "segmentation"
+
+    @property
+    def pipeline_tag(self) -> str:
+        """The Hugging Face hub's word for it."""
+        return "object-detection" if self.finds_objects else "image-segmentation"
+
+    @property
+    def input(self) -> ImageInput:
+        """What goes in: squares of ``short_side``, where one size must be named."""
+        return ImageInput(in_chans=self.in_chans, img_size=self.img_size)
 
     @property
     def finds_objects(self) -> bool:

@@ -14,7 +14,6 @@ import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any, ClassVar, Literal
 
 from ..errors import InputError, SpecError
@@ -25,6 +24,54 @@ from ..types import Grid
 @dataclass(frozen=True, kw_only=True)
 class _SpecRecord(Record):
     error: ClassVar[type[InputError]] = SpecError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInput(_SpecRecord):
+    """Images (B, C, H, W): what a spec answers to ``input`` where it has no ``tokens``."""
+
+    tag: ClassVar[str] = "image"
+
+    in_chans: int = 3
+    """Channels of the image."""
+    img_size: tuple[int, int] = (224, 224)
+    """Height and width in pixels."""
+
+    def check(self) -> None:
+        """There is at least one pixel with one channel."""
+        self.expect(self.in_chans >= 1, "in_chans", "at least 1", self.in_chans)
+        self.expect(min(self.img_size) > 0, "img_size", "positive height and width", self.img_size)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid before the first embedding: one token a pixel."""
+        return self.img_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenInput(_SpecRecord):
+    """Sequences of token ids (B, L), such as text. Shorter ones are padded, and a mask (B, L) says what is real."""
+
+    tag: ClassVar[str] = "tokens"
+
+    vocab_size: int
+    """Number of different ids; they run from 0."""
+    length: int = 512
+    """The longest sequence, in tokens, that position tables and mixers over positions are built for. They serve shorter
+    sequences by their first rows. A model without such parts takes any length."""
+    pad_id: int = 0
+    """The id that fills short sequences. The model itself goes by the mask alone."""
+
+    def check(self) -> None:
+        """There is something to look up, and the padding is in the vocabulary."""
+        self.expect(self.vocab_size >= 1, "vocab_size", "at least 1", self.vocab_size)
+        self.expect(self.length >= 1, "length", "at least 1 token", self.length)
+        self.expect(0 <= self.pad_id < self.vocab_size, "pad_id", f"0 to {self.vocab_size - 1}", self.pad_id)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid before the first embedding: a line of tokens."""
+        return (self.length,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +95,9 @@ class NormSpec(_SpecRecord):
 class EmbeddingSpec(_SpecRecord):
     """What makes a stage's tokens: the stem and every downsampling are the same part."""
 
-    kind: Literal["conv", "merge", "none"] = "conv"
-    """``conv`` of the map; ``merge`` joins 2 × 2 neighbors, then projects them; ``none`` keeps the tokens."""
+    kind: Literal["conv", "merge", "token", "none"] = "conv"
+    """``conv`` of the map; ``merge`` joins 2 × 2 neighbors (2 in a line), then projects them; ``token`` looks ids up in
+    a table (vocab, width); ``none`` keeps the tokens."""
     kernel: int = 3
     """Side of the convolution's window in pixels or tokens."""
     stride: int = 2
@@ -57,12 +105,18 @@ class EmbeddingSpec(_SpecRecord):
     padding: int = 1
     """Zeros around the map."""
     norm: NormSpec | None = None
-    """A norm beside the projection, or None."""
+    """A norm beside the projection, or None. Of the kind ``token`` it stands behind the positions (BERT)."""
     norm_position: Literal["before", "after"] = "after"
     """Where that norm stands."""
+    dropout: float = 0.0
+    """Dropout behind embedding, positions and norm."""
 
     def check(self) -> None:
-        """Window, stride and padding are possible."""
+        """Window, stride and padding are possible, and dropout is in range."""
+        self.expect(0 <= self.dropout < 1, "dropout", "a rate in [0, 1)", self.dropout)
+        if self.kind == "token":
+            behind = self.norm_position == "after"
+            self.expect(behind, "norm_position", "'after' where kind is 'token'", self.norm_position)
         self.expect(self.kernel >= 1, "kernel", "at least 1", self.kernel)
         self.expect(self.stride >= 1, "stride", "at least 1", self.stride)
         self.expect(0 <= self.padding < self.kernel, "padding", "from 0 to kernel - 1", self.padding)
@@ -70,7 +124,7 @@ class EmbeddingSpec(_SpecRecord):
     @property
     def reduction(self) -> int:
         """The factor by which each side of the grid shrinks."""
-        return {"conv": self.stride, "merge": 2, "none": 1}[self.kind]
+        return {"conv": self.stride, "merge": 2, "token": 1, "none": 1}[self.kind]
 
     @property
     def is_patches(self) -> bool:
@@ -81,7 +135,7 @@ class EmbeddingSpec(_SpecRecord):
         """The grid that comes out of a grid that goes in."""
         if self.kind == "merge":
             return tuple(-(-n // 2) for n in side)
-        if self.kind == "none":
+        if self.kind in ("token", "none"):
             return side
         return tuple((n + 2 * self.padding - self.kernel) // self.stride + 1 for n in side)
 
@@ -155,7 +209,8 @@ class StageSpec(_SpecRecord):
     residual: ResidualSpec = ResidualSpec()
     """Shortcut, norm position and scales."""
     position: bool = False
-    """Whether a learned position table is added at the stage's entry; resampled when the grid differs."""
+    """Whether a learned position table is added at the stage's entry. For another grid it is resampled; a shorter line
+    of tokens takes its first rows, a longer one is refused."""
     position_resampling: Literal["bicubic", "bilinear"] = "bicubic"
     """How: ``bicubic`` with antialiasing (ViT in timm), or ``bilinear`` (PVT)."""
     prefix_tokens: int = 0
@@ -173,7 +228,8 @@ class HeadSpec(_SpecRecord):
     """From the last tokens to class scores."""
 
     readout: Literal["mean", "token", "none"] = "mean"
-    """``mean`` over the grid's tokens, the first prefix ``token``, or ``none``: every token is classified."""
+    """``mean`` over the grid's real tokens; ``token``: the first prefix token, or the first real token of a sequence
+    without prefix tokens (text begins with ``[CLS]``); ``none``: every token is classified."""
     norm: NormSpec | None = NormSpec()
     """The final norm, or None."""
     norm_position: Literal["before", "after"] = "before"
@@ -195,8 +251,14 @@ class HeadSpec(_SpecRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec(_SpecRecord):
-    """A whole classifier as data."""
+    """A whole classifier as data.
 
+    Images are what most models read, so ``in_chans`` and ``img_size`` are fields; a model of text sets ``tokens``
+    instead and leaves the two alone. ``input`` answers with one record for either. A single field of both kinds would
+    put every image model's size one level deeper, in code and in saved files.
+    """
+
+    tag: ClassVar[str] = "classifier"
     renamed: ClassVar[Mapping[str, str]] = {"initialisation": "init"}
 
     stages: tuple[StageSpec, ...]
@@ -209,6 +271,8 @@ class ModelSpec(_SpecRecord):
     """Channels of the image."""
     img_size: tuple[int, int] = (224, 224)
     """Height and width the model is built for; only mixers tied to a grid insist on it."""
+    tokens: TokenInput | None = None
+    """What goes in where it is no image: ids of tokens, looked up by a first embedding of the kind ``token``."""
     drop_path_rate: float = 0.0
     """Probability of skipping a branch in the last block while training."""
     drop_path_rule: Literal["linear", "constant"] = "linear"
@@ -219,18 +283,11 @@ class ModelSpec(_SpecRecord):
     uniform by fan-in and fan-out, a last layer of zeros. ``torch``: PyTorch's defaults everywhere."""
 
     def check(self) -> None:
-        """The image survives every stage and the head finds what it reads."""
+        """The input survives every stage and the head finds what it reads."""
         self.expect(len(self.stages) > 0, "stages", "at least one stage", self.stages)
         self.expect(self.num_classes >= 0, "num_classes", "0 or more", self.num_classes)
-        self.expect(self.in_chans >= 1, "in_chans", "at least 1", self.in_chans)
-        self.expect(min(self.img_size) > 0, "img_size", "positive height and width", self.img_size)
         self.expect(0 <= self.drop_path_rate < 1, "drop_path_rate", "a rate in [0, 1)", self.drop_path_rate)
-        for i, grid in enumerate(self.grids()):
-            if prod(grid) == 0 or min(grid) < 1:
-                raise SpecError(
-                    f"img_size: {self.img_size} leaves no token at stages[{i}]; "
-                    "give a larger image or a smaller stem_stride"
-                )
+        self._check_input()
         for i, stage in enumerate(self.stages[1:], start=1):
             if any(before.prefix_tokens for before in self.stages[:i]) and stage.embedding.kind != "none":
                 raise SpecError(
@@ -238,7 +295,7 @@ class ModelSpec(_SpecRecord):
                     f"got {stage.embedding.kind!r}: prefix tokens have no place in a map"
                 )
         prefix = sum(stage.prefix_tokens for stage in self.stages)
-        if self.head.readout == "token" and prefix == 0:
+        if self.head.readout == "token" and prefix == 0 and self.tokens is None:
             raise SpecError("head.readout: expected a stage with prefix_tokens for 'token', got none")
         if self.head.kind == "averaged" and (prefix < 2 or self.head.readout != "token"):
             raise SpecError(
@@ -247,9 +304,50 @@ class ModelSpec(_SpecRecord):
                 f"{self.head.readout!r} and {prefix}; a single token takes kind='linear'"
             )
 
-    def grids(self, img_size: Grid | None = None) -> list[Grid]:
-        """The grid of each stage for an image of ``img_size`` (the spec's own by default)."""
-        grid: Grid = tuple(img_size or self.img_size)
+    def _check_input(self) -> None:
+        image = ImageInput(in_chans=self.in_chans, img_size=self.img_size)
+        if self.tokens and image != ImageInput():
+            raise SpecError(
+                f"tokens: a model of tokens has no image: expected in_chans and img_size left alone, got "
+                f"{self.in_chans} and {self.img_size}; tokens.length is the size"
+            )
+        for i, stage in enumerate(self.stages):
+            looks_up, wanted = stage.embedding.kind == "token", self.tokens is not None and i == 0
+            if looks_up != wanted:
+                expected = "'token', which looks up the ids," if wanted else "'conv', 'merge' or 'none'"
+                raise SpecError(
+                    f"stages[{i}].embedding.kind: expected {expected} in {'the first' if i == 0 else 'a later'} stage "
+                    f"of a model of {'tokens' if self.tokens else 'images'}, got {stage.embedding.kind!r}"
+                )
+        for i, grid in enumerate(self.grids()):
+            if min(grid) < 1 and self.tokens:
+                raise SpecError(
+                    f"tokens.length: {self.tokens.length} leaves no token at stages[{i}]; give a larger length"
+                )
+            if min(grid) < 1:
+                raise SpecError(
+                    f"img_size: {self.img_size} leaves no token at stages[{i}]; "
+                    "give a larger image or a smaller stem_stride"
+                )
+
+    @property
+    def input(self) -> ImageInput | TokenInput:
+        """What goes in."""
+        return self.tokens or ImageInput(in_chans=self.in_chans, img_size=self.img_size)
+
+    @property
+    def task(self) -> str:
+        """The task that such a model is for."""
+        return "text_classification" if self.tokens else "classification"
+
+    @property
+    def pipeline_tag(self) -> str:
+        """The Hugging Face hub's word for it."""
+        return "text-classification" if self.tokens else "image-classification"
+
+    def grids(self, size: Grid | None = None) -> list[Grid]:
+        """The grid of each stage for an input of ``size``: height and width, or a length (the spec's by default)."""
+        grid: Grid = tuple(size or self.input.grid)
         grids = []
         for stage in self.stages:
             grid = stage.embedding.grid(grid)
@@ -351,6 +449,10 @@ class TimmSpec(_SpecRecord):
     """A CNN of timm under its name there: what MetaFormers are compared with. It answers the same questions as a
     ``ModelSpec``; its axes are timm's own and are not described here."""
 
+    tag: ClassVar[str] = "timm"
+    task: ClassVar[str] = "classification"
+    pipeline_tag: ClassVar[str] = "image-classification"
+
     architecture: str
     """timm's name without the tag of weights: ``resnet50``."""
     num_classes: int = 1000
@@ -373,6 +475,11 @@ class TimmSpec(_SpecRecord):
         self.expect(min(self.img_size) > 0, "img_size", "positive height and width", self.img_size)
         self.expect(0 <= self.drop_path_rate < 1, "drop_path_rate", "a rate in [0, 1)", self.drop_path_rate)
         self.expect(0 <= self.dropout < 1, "dropout", "a rate in [0, 1)", self.dropout)
+
+    @property
+    def input(self) -> ImageInput:
+        """What goes in."""
+        return ImageInput(in_chans=self.in_chans, img_size=self.img_size)
 
     @property
     def mixers(self) -> tuple[Mixer, ...]:

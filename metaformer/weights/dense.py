@@ -44,7 +44,7 @@ def _as_classifier(model: DenseModel) -> nn.Module:
     if isinstance(body, SimplePyramid):
         setattr(head, "pre_norm" if spec.head.norm_position == "before" else "norm", body.norm)
     return Classifier(
-        Backbone(list(body.stages), body.in_chans),  # type: ignore[arg-type]
+        Backbone(list(body.stages), body.input_part),  # type: ignore[arg-type]
         head,
         spec=spec,
         name=model.name.removeprefix(f"{model.spec.system}_"),  # the name that published weights are found by

@@ -316,7 +316,7 @@ def test_prefix_tokens_positions_and_readouts(head):
 
 def test_patch_merging_joins_two_by_two_and_pads_an_odd_side():
     merge = MergeEmbedding(4, 8, norm=nn.Identity())
-    y, grid = merge(torch.randn(2, 35, 4), (5, 7))
+    y, grid, _ = merge(torch.randn(2, 35, 4), (5, 7))
     assert (tuple(y.shape), grid) == ((2, 12, 8), (3, 4))
     nn.init.eye_(merge.reduction.weight)
     first = merge(torch.arange(16.0).reshape(1, 4, 4), (2, 2))[0][0, 0]

@@ -130,7 +130,7 @@ def backbone(**changes):
 
 def test_post_norm_normalizes_the_sum():
     built = backbone(residual=ResidualSpec(norm_position="after"), norm=NormSpec(kind="layer"))
-    x, _ = built(torch.randn(2, 3, 16, 16))
+    x, *_ = built(torch.randn(2, 3, 16, 16))
     torch.testing.assert_close(x.mean(-1), torch.zeros(x.shape[:2]), atol=1e-5, rtol=0)
 
 
@@ -147,7 +147,7 @@ def test_every_norm_and_activation_trains(activation, kind):
     built = backbone(
         mlp=MLPSpec(activation=activation), norm=NormSpec(kind=kind), residual=ResidualSpec(skip_scale=1.0)
     )
-    x, _ = built(torch.randn(2, 3, 16, 16))
+    x, *_ = built(torch.randn(2, 3, 16, 16))
     x.square().mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in built.parameters())
 

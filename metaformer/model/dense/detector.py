@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...spec.dense import DenseSpec
 from ...types import Objects, Preprocessing
-from ..backbone import check_images
+from ..inputs import check_images
 from ..timm_cnn import prefixed
 from .neck import PyramidNetwork
 from .pyramid import CNNPyramid, Pyramid
@@ -128,7 +128,7 @@ class Detector(DenseModel):
             return [self._ours(found) for found in self.net(list(images))]
         return self.net(list(images), [self._theirs(target) for target in targets or ()])
 
-    def everywhere(self, images: Tensor) -> Any:
+    def forward_dense(self, images: Tensor) -> Any:
         """What is computed at every place of (B, C, H, W), whatever is found there: backbone, pyramid, dense heads.
 
         Mask R-CNN's heads on single regions are left out; their cost grows with the regions.

@@ -29,7 +29,7 @@ class StagePyramid(Backbone):
     def __init__(
         self, backbone: Backbone, norms: dict[int, nn.Module], channels: list[int], strides: list[int]
     ) -> None:
-        super().__init__(list(backbone.stages), backbone.in_chans)  # type: ignore[arg-type]
+        super().__init__(list(backbone.stages), backbone.input_part)  # type: ignore[arg-type]
         self.norms = nn.ModuleDict({str(stage): norm for stage, norm in norms.items()})
         self.channels, self.strides = channels, strides
 
@@ -45,14 +45,14 @@ class SimplePyramid(Backbone):
     def __init__(
         self, backbone: Backbone, norm: nn.Module, levels: list[nn.Module], channels: list[int], strides: list[int]
     ) -> None:
-        super().__init__(list(backbone.stages), backbone.in_chans)  # type: ignore[arg-type]
+        super().__init__(list(backbone.stages), backbone.input_part)  # type: ignore[arg-type]
         self.norm = norm
         self.levels = nn.ModuleList(levels)
         self.channels, self.strides = channels, strides
 
     def forward(self, images: Tensor) -> list[Tensor]:  # type: ignore[override]
         """(B, C, H, W) to maps (B, C_i, H_i, W_i), prefix tokens left out."""
-        tokens, grid = super().forward(images)
+        tokens, grid, _ = super().forward(images)
         last = grid_map(self.norm(tokens), grid)
         return [level(last) for level in self.levels]
 

@@ -19,6 +19,7 @@ from ..backbone import Stage, Tap
 from ..block import Block, Branch
 from ..layers import ChannelMLP, DropPath, GroupNorm, Scale, StarReLU
 from ..mixers.pooling import Pooling
+from ..tokens import MaskedTokens
 from .formulas import MLPWeights, Statistics
 from .operations import TYPES, normalized_mlp, pooling_residual
 
@@ -107,12 +108,11 @@ class LeanBlock(Block):
 class LeanStage(Stage):
     """A stage that passes each block's statistics to the next block."""
 
-    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, tap: Tap | None = None) -> tuple[Tensor, Grid]:
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, tap: Tap | None = None) -> MaskedTokens:
         """(B, N, C) on a grid to (B, N', C') on the stage's own; ``tap`` is shown the tokens after each block."""
-        if self.grad_checkpointing and self.training and torch.is_grad_enabled():
+        if mask is not None or (self.grad_checkpointing and self.training and torch.is_grad_enabled()):
             return super().forward(x, grid, mask, tap)
-        x, grid = self.embed(x, grid)
-        x = self.position(self.prefix(x), grid)
+        x, grid, mask = self.enter(x, grid, mask)
         stats: Statistics | None = None
         for block, following in zip_longest(self.blocks, list(self.blocks)[1:]):
             if isinstance(block, LeanBlock) and not _has_hooks(block):
@@ -121,8 +121,8 @@ class LeanStage(Stage):
             else:
                 x, stats = block(x, grid, mask), None
             if tap is not None:
-                tap(x, grid)
-        return x, grid
+                tap(x, grid, mask)
+        return x, grid, mask
 
 
 def with_lean_blocks(model: nn.Module) -> nn.Module:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ...errors import InputError, SpecError
 from ...types import Grid
 from ..layers import LayerNorm
-from ..tokens import to_map, to_tokens
+from ..tokens import both_ways, to_map, to_tokens, zero_padding
 from .spatial import check_grid
 
 
@@ -34,6 +34,7 @@ class Attention(nn.Module):
     """
 
     reads_mask = True
+    """Takes a mask of pairs of tokens, too, as ``Window`` gives one where it rolls the map."""
 
     def __init__(
         self,
@@ -97,26 +98,24 @@ class RelativePosition(nn.Module):
         """The bias (1, heads, N, N)."""
         check_grid(self.grid, grid, self)
         count = prod(grid)
-        index = _offsets(self.grid, self.table.device)
+        index = _offsets(self.grid, grid, self.table.device)
         return self.table[index].view(count, count, -1).permute(2, 0, 1).unsqueeze(0)
 
 
 @lru_cache(maxsize=64)
-def _offsets(grid: Grid, device: torch.device) -> Tensor:
+def _offsets(built_for: Grid, grid: Grid, device: torch.device) -> Tensor:
     """Which row of the table each pair of tokens reads, (N·N,); rows run over offsets from the most negative one."""
     with torch.inference_mode(False):
         places = torch.cartesian_prod(*(torch.arange(side, device=device) for side in grid)).view(-1, len(grid))
         offsets = places[:, None] - places[None, :]
         row = torch.zeros(offsets.shape[:2], dtype=torch.long, device=device)
-        for axis, side in enumerate(grid):
+        for axis, side in enumerate(built_for):
             row = row * (2 * side - 1) + offsets[..., axis] + side - 1
         return row.flatten()
 
 
 class ReducedAttention(nn.Module):
     """Spatial-reduction attention: keys and values come from a map shrunk by ``ratio`` (PVT, section 3.3)."""
-
-    reads_mask = True
 
     def __init__(
         self,
@@ -139,8 +138,9 @@ class ReducedAttention(nn.Module):
                 f"ratio: expected 1 where prefix tokens run along ({prefix_tokens} here), got {ratio}: they have no "
                 "place in the map that is shrunk; let them enter at a later stage, or use attention"
             )
+        self.reads_mask = ratio == 1  # pairs of tokens mean nothing to keys of a shrunk map
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
-        self.reduction = SpatialReduction(dim, ratio) if ratio > 1 else WholeMap()
+        self.reduction = SpatialReduction(dim, ratio, grid) if ratio > 1 else WholeMap()
         self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim, bias=proj_bias)
 
@@ -160,25 +160,33 @@ class ReducedAttention(nn.Module):
 
 
 class SpatialReduction(nn.Module):
-    """A convolution whose window is its stride, then a norm of its own (eps 1e-5, whatever the block's is)."""
+    """A convolution whose window is its stride, then a norm of its own (eps 1e-5, whatever the block's is).
 
-    def __init__(self, dim: int, ratio: int) -> None:
+    The rest of a map that fills no window is left out, as published; that of a sequence is filled up with zeros.
+    """
+
+    def __init__(self, dim: int, ratio: int, grid: Grid) -> None:
         super().__init__()
-        self.ratio = ratio
-        self.conv = nn.Conv2d(dim, dim, ratio, ratio)
+        self.ratio, self.axes = ratio, len(grid)
+        self.window = both_ways(ratio, grid, 1)
+        self.conv = nn.Conv2d(dim, dim, self.window, self.window)
         self.norm = LayerNorm(dim, eps=1e-5)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(B, N, C) to (B, N / ratio², C), with the mask shrunk alike: one real token keeps a window."""
-        if len(grid) != 2 or min(grid) < self.ratio:
+        if len(grid) != self.axes or (self.axes == 2 and min(grid) < self.ratio):
             raise InputError(
                 f"a map of {' × '.join(map(str, grid))} is smaller than the reduction's window of {self.ratio}: "
                 "feed larger images"
             )
-        visible = None
+        m = to_map(zero_padding(x, mask), grid)
+        missing = -grid[0] % self.ratio if self.axes == 1 else 0
+        if missing:
+            m = F.pad(m, (0, missing))
         if mask is not None:
-            visible = F.max_pool2d(mask.view(-1, 1, *grid).float(), self.ratio).flatten(1).bool()
-        return self.norm(to_tokens(self.conv(to_map(x, grid)))), visible
+            real = F.pad(to_map(mask[..., None].float(), grid), (0, missing))
+            mask = F.max_pool2d(real, self.window).flatten(1).bool()
+        return self.norm(to_tokens(self.conv(m))), mask
 
 
 class WholeMap(nn.Module):

@@ -1,4 +1,7 @@
-"""Token mixers that convolve the map: depthwise, separable, and any map module of one's own."""
+"""Token mixers that convolve the map: depthwise, separable, and any map module of one's own.
+
+Over a sequence a window of k × k is one of k tokens. Padding is zero where a kernel reads it, as the map's outside is.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ from torch import Tensor, nn
 from ...errors import SpecError
 from ...types import Grid
 from ..layers import activation_of
-from ..tokens import on_map
+from ..tokens import both_ways, on_map, refuse_padding
 
 
 class OnMap(nn.Module):
-    """Makes a token mixer of any module that keeps the shape of maps ``(B, C, H, W)``.
+    """Makes a token mixer of any module that keeps the shape of maps ``(B, C, H, W)``; a sequence is a map of one row.
+
+    Only a single convolution can take a mask with padding: behind a first layer the padding is no longer zero.
 
     >>> mixer = lambda dim: OnMap(nn.Conv2d(dim, dim, 5, padding=2, groups=dim))
     """
@@ -22,21 +27,23 @@ class OnMap(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape."""
-        return on_map(x, grid, self.module)
+        if not isinstance(self.module, nn.Conv2d):
+            refuse_padding(mask, f"OnMap({type(self.module).__name__})")
+        return on_map(x, grid, self.module, mask)
 
 
 class DepthwiseConv(nn.Module):
     """One small kernel for each channel (MetaFormer, table 5)."""
 
-    def __init__(self, dim: int, *, kernel: int = 3, bias: bool = True) -> None:
+    def __init__(self, dim: int, *, grid: Grid = (), kernel: int = 3, bias: bool = True) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
             raise SpecError(f"kernel: expected an odd window such as 3, got {kernel}")
-        self.conv = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim, bias=bias)
+        self.conv = depthwise(dim, kernel, grid, bias)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape."""
-        return on_map(x, grid, self.conv)
+        return on_map(x, grid, self.conv, mask)
 
 
 class SeparableConv(nn.Module):
@@ -46,6 +53,7 @@ class SeparableConv(nn.Module):
         self,
         dim: int,
         *,
+        grid: Grid = (),
         kernel: int = 7,
         expansion: float = 2.0,
         activation: str = "star_relu",
@@ -55,9 +63,15 @@ class SeparableConv(nn.Module):
         hidden = int(expansion * dim)
         self.pwconv1 = nn.Linear(dim, hidden, bias=bias)
         self.act = activation_of(activation)
-        self.dwconv = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, groups=hidden, bias=bias)
+        self.dwconv = depthwise(hidden, kernel, grid, bias)
         self.pwconv2 = nn.Linear(hidden, dim, bias=bias)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape."""
-        return self.pwconv2(on_map(self.act(self.pwconv1(x)), grid, self.dwconv))
+        return self.pwconv2(on_map(self.act(self.pwconv1(x)), grid, self.dwconv, mask))
+
+
+def depthwise(dim: int, kernel: int, grid: Grid, bias: bool) -> nn.Conv2d:
+    """A convolution of each channel alone that keeps the map's size, for grids such as this one."""
+    padding = both_ways(kernel // 2, grid, 0)
+    return nn.Conv2d(dim, dim, both_ways(kernel, grid, 1), padding=padding, groups=dim, bias=bias)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...types import Grid
+from ..tokens import refuse_padding
 
 
 class Fourier(nn.Module):
@@ -13,16 +14,21 @@ class Fourier(nn.Module):
 
     As published it has no factor, so its result is √(N·C) times larger than its input: right between the norms of a
     post-norm block. ``orthonormal`` divides by that, for pre-norm frames. Computed in float32 whatever the input is:
-    half precision has no transform on the CPU and loses the sum's small terms elsewhere. Padding tokens cannot be
-    masked: they change every result.
+    half precision has no transform on the CPU and loses the sum's small terms elsewhere.
+
+    Padding cannot be left out, since the length is part of the transform: a mask with padding is refused. With
+    ``read_padding`` it is mixed like any token, as in the published models, which always read 512 tokens; such a model
+    answers alike only where all of its inputs are padded to one length.
     """
 
-    def __init__(self, dim: int, *, orthonormal: bool = False) -> None:
+    def __init__(self, dim: int, *, orthonormal: bool = False, read_padding: bool = False) -> None:
         super().__init__()
-        self.orthonormal = orthonormal
+        self.orthonormal, self.read_padding = orthonormal, read_padding
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape."""
+        if not self.read_padding:
+            refuse_padding(mask, "Fourier")
         factor = "ortho" if self.orthonormal else "backward"
         mixed = torch.fft.fft2(x.float(), dim=(1, 2), norm=factor).real
         return mixed.to(x.dtype).contiguous()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ...errors import SpecError
 from ...types import Grid
 from ..layers import LayerNorm, activation_of
+from ..tokens import zero_padding
 from .spatial import check_grid, over_tokens
 
 
@@ -47,7 +48,7 @@ class GatingUnit(nn.Module):
         nn.init.ones_(self.fc.bias)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
-        """(B, N, C) to the same shape, N as built."""
+        """(B, N, C) to the same shape, N as built, or less of a sequence."""
         check_grid(self.grid, grid, self)
         u, v = self.act(self.fc1(x)).chunk(2, dim=-1)
-        return self.fc2(u * over_tokens(self.fc, self.norm(v)))
+        return self.fc2(u * over_tokens(self.fc, zero_padding(self.norm(v), mask), x.shape[1]))

@@ -5,12 +5,15 @@ A token mixer is any module with ``forward(x, grid, mask=None)`` that keeps the 
 
 from __future__ import annotations
 
+from functools import partial
+from math import prod
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import SpecError
 from ...types import Grid
-from ..tokens import on_map
+from ..tokens import both_ways, grid_mask, on_map, to_map
 
 
 class Identity(nn.Module):
@@ -28,7 +31,7 @@ class Pooling(nn.Module):
     """Average of the neighbors, minus the token itself (MetaFormer, equation 4).
 
     The block adds the token back through its shortcut, which is why it is subtracted here. Positions outside the
-    map do not count: a corner averages 4 tokens of a 3 × 3 window.
+    map do not count: a corner averages 4 tokens of a 3 × 3 window. Padding tokens do not count either.
     """
 
     def __init__(self, dim: int, *, kernel: int = 3, subtract: bool = True) -> None:
@@ -39,11 +42,20 @@ class Pooling(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape."""
-        pooled = on_map(x, grid, self._average)
+        pooled = on_map(x, grid, lambda m: self._average(m, grid, mask), mask)
         return pooled - x if self.subtract else pooled
 
-    def _average(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, self.kernel, stride=1, padding=self.kernel // 2, count_include_pad=False)
+    def _average(self, x: Tensor, grid: Grid, mask: Tensor | None) -> Tensor:
+        window, padding = both_ways(self.kernel, grid, 1), both_ways(self.kernel // 2, grid, 0)
+        average = partial(F.avg_pool2d, kernel_size=window, stride=1, padding=padding, count_include_pad=False)
+        pooled = average(x)
+        real = grid_mask(mask, grid)
+        if real is None:
+            return pooled
+        # Padding is zero in x, so dividing by the share of real neighbors leaves the mean over those alone. A window
+        # without any has a zero above the line and stays zero.
+        share = average(to_map(real[..., None].to(x.dtype), grid))
+        return pooled / share.clamp(min=0.5 / prod(window))
 
     def extra_repr(self) -> str:
         """Window and subtraction."""

@@ -1,6 +1,7 @@
 """Token mixers that are matrices over the positions: one or two learned layers, or one frozen at random.
 
-They are tied to the grid they were built for: another image size needs another ``img_size`` when building.
+They are tied to the grid they were built for: another image size needs another ``img_size`` when building. A sequence
+may be shorter: it reads the top left corner of the matrix. Padding enters as zeros.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from torch import Tensor, nn
 from ...errors import InputError, SpecError
 from ...types import Grid
 from ..layers import activation_of
+from ..tokens import check_length, zero_padding
 
 
 def check_grid(built_for: Grid, grid: Grid, mixer: nn.Module) -> None:
-    """Refuse tokens on another grid than the mixer's, naming both and the cure."""
-    if grid != built_for:
+    """Refuse tokens on another grid than the mixer's, naming both and the cure; a sequence may be shorter."""
+    if len(grid) == len(built_for) == 1:
+        check_length(built_for, grid, type(mixer).__name__)
+    elif grid != built_for:
         raise InputError(
             f"{type(mixer).__name__} mixes a fixed grid: it was built for {_size(built_for)} tokens and got "
             f"{_size(grid)}. Feed images of the size the model was built for, or build it for these with "
@@ -29,12 +33,16 @@ def _size(grid: Grid) -> str:
     return "×".join(str(side) for side in grid)
 
 
-def over_tokens(layer: nn.Linear, x: Tensor) -> Tensor:
-    """A linear layer along the tokens of (B, N, C), without turning them around: W·x + b, b one number a token."""
+def over_tokens(layer: nn.Linear, x: Tensor, rows: int | None = None) -> Tensor:
+    """A linear layer along the tokens of (B, N, C), without turning them around: W·x + b, b one number a token.
+
+    Of fewer tokens than the layer was built for only the first columns of W count, and its first ``rows``.
+    """
+    weight = layer.weight[:rows, : x.shape[1]]
     if layer.bias is None:
-        return torch.matmul(layer.weight, x)
-    weight = layer.weight.expand(x.shape[0], -1, -1)
-    return torch.baddbmm(layer.bias[:, None].expand(x.shape[0], -1, x.shape[2]), weight, x)
+        return torch.matmul(weight, x)
+    bias = layer.bias[:rows, None].expand(x.shape[0], -1, x.shape[2])
+    return torch.baddbmm(bias, weight.expand(x.shape[0], -1, -1), x)
 
 
 class SpatialFC(nn.Module):
@@ -53,19 +61,20 @@ class SpatialFC(nn.Module):
         self.fc = nn.Linear(count, heads * count, bias=bias)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
-        """(B, N, C) to the same shape, N as built."""
+        """(B, N, C) to the same shape, N as built, or less of a sequence."""
         check_grid(self.grid, grid, self)
-        return over_tokens(self.fc, x) if self.heads == 1 else self._in_heads(x)
+        x = zero_padding(x, mask)
+        return over_tokens(self.fc, x, x.shape[1]) if self.heads == 1 else self._in_heads(x)
 
     def _in_heads(self, x: Tensor) -> Tensor:
         batch, count, dim = x.shape
-        weight = self.fc.weight.view(self.heads, count, count)
+        weight = self.fc.weight.view(self.heads, -1, self.fc.in_features)[:, :count, :count]
         # One product a head: the batch stands beside the channels.
         width = dim // self.heads
         columns = x.view(batch, count, self.heads, width).permute(2, 1, 0, 3).reshape(self.heads, count, batch * width)
         mixed = torch.bmm(weight, columns)
         if self.fc.bias is not None:
-            mixed = mixed + self.fc.bias.view(self.heads, count, 1)
+            mixed = mixed + self.fc.bias.view(self.heads, -1, 1)[:, :count]
         return mixed.view(self.heads, count, batch, width).permute(2, 1, 0, 3).reshape(batch, count, dim)
 
     def extra_repr(self) -> str:
@@ -100,9 +109,9 @@ class SpatialMLP(nn.Module):
         self.fc2 = nn.Linear(inner, count, bias=bias)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
-        """(B, N, C) to the same shape, N as built."""
+        """(B, N, C) to the same shape, N as built, or less of a sequence."""
         check_grid(self.grid, grid, self)
-        return over_tokens(self.fc2, self.act(over_tokens(self.fc1, x)))
+        return over_tokens(self.fc2, self.act(over_tokens(self.fc1, zero_padding(x, mask))), x.shape[1])
 
 
 class RandomMixing(nn.Module):
@@ -118,6 +127,12 @@ class RandomMixing(nn.Module):
         self.matrix = nn.Parameter(torch.rand(count, count).softmax(-1), requires_grad=False)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
-        """(B, N, C) to the same shape, N as built."""
+        """(B, N, C) to the same shape, N as built, or less of a sequence."""
         check_grid(self.grid, grid, self)
-        return self.matrix @ x
+        matrix = self.matrix[: x.shape[1], : x.shape[1]]
+        mixed = matrix @ zero_padding(x, mask)
+        if mask is None and len(matrix) == len(self.matrix):
+            return mixed
+        # Without some of its columns a row no longer sums to 1; over the sum that is left it is a mean again.
+        real = torch.ones_like(x[..., 0]) if mask is None else mask.to(x.dtype)
+        return mixed / (real @ matrix.T).clamp(min=1e-12)[..., None]
