@@ -1,7 +1,7 @@
 """Specs check themselves, survive JSON, and know their own arithmetic."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metaformer.errors import InputError, SpecError
@@ -55,6 +55,7 @@ stages = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(st.lists(stages, min_size=1, max_size=4), st.builds(HeadSpec, norm=st.none() | norms))
 def test_any_spec_survives_json(parts, head):
     spec = ModelSpec(stages=tuple(parts), head=head)
