@@ -12,9 +12,9 @@ from rich.console import Console
 from ..data.dataset import Splits
 from ..data.sources import open_labeled
 from ..errors import InputError, RunError, SpecError
+from ..model.device import chosen_device
 from ..run.recipes import run_file
 from ..spec.model import AnySpec, MixerSpec
-from ..training.device import chosen_device
 from ..zoo.catalogue import find
 from .executors import Crew, Processes
 from .folder import SweepFolder

@@ -17,8 +17,8 @@ import torch
 
 from ..errors import InputError, did_you_mean
 from ..files import replace_file
+from ..model.device import chosen_device
 from ..recipe import Machine
-from ..training.device import chosen_device
 from ..zoo.catalogue import find
 from .contenders import contenders
 from .inference import compare

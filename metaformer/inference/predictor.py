@@ -11,9 +11,9 @@ from PIL import Image
 
 from ..data.decode import Mode, UnreadableImage
 from ..errors import DataError
+from ..model.device import chosen_device
 from ..recipe import Machine
 from ..tasks.task import PredictionOptions, Result, Task, task_named
-from ..training.device import chosen_device
 from .inputs import ImageInput, batches, read, sources
 from .loaded import load_any
 

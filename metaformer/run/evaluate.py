@@ -13,10 +13,10 @@ from ..errors import DataError, InputError, RunError
 from ..evaluation import Evaluation
 from ..files import read_json, write_json
 from ..inference.loaded import load_any, task_of
+from ..model.device import chosen_device
 from ..recipe import DataConfig, Machine
 from ..render.numbers import count
 from ..tasks.task import TASKS, EvaluationOptions, Task, task_named
-from ..training.device import chosen_device
 from .config import is_run
 from .data import data_of_run, expect_classes, is_own_data, open_data
 from .folder import EVALUATION

@@ -20,10 +20,11 @@ from rich.console import Console
 
 from ..metrics import MetricDef
 from ..model.complexity import count_macs, count_parameters
+from ..model.device import chosen_device
 from ..recipe import Machine, Recipe
 from ..spec.model import AnySpec
 from ..tasks.task import EvaluationOptions, Loaders, Task, task_named
-from ..training.device import chosen_device, processes
+from ..training.device import processes
 from ..training.journal import Events, MetricsFile
 from ..training.observer import Observer
 from ..training.progress import ProgressBars

@@ -12,6 +12,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from ..errors import RunError
+from ..model.device import chosen_device
 from ..recipe import Machine
 
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -20,17 +21,6 @@ _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 def processes() -> tuple[int, int]:
     """(rank, world) of this process as ``torchrun`` says it in the environment; (0, 1) when run alone."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-
-
-def chosen_device(machine: Machine) -> str:
-    """``cpu``, ``cuda`` or ``mps``: what ``auto`` means here; ``RunError`` when the named device is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if machine.device == "auto":
-        return next(name for name, found in there.items() if found)
-    if not there[machine.device]:
-        found = ", ".join(name for name, yes in there.items() if yes)
-        raise RunError(f"device: expected a device of this machine ({found}), got {machine.device!r}")
-    return machine.device
 
 
 def place_of(machine: Machine) -> torch.device:
