@@ -55,7 +55,7 @@ from metaformer.model.build import build
 from metaformer.recipe import Machine
 from metaformer.spec.model import ModelSpec
 from metaformer.tasks.classification.objective import Classification
-from metaformer.training.device import denormals_flushed
+from metaformer.training.device import flush_denormals
 from metaformer.training.engine import Engine
 from metaformer.zoo.catalogue import find
 
@@ -158,7 +158,7 @@ def ours(size: Size, folder: Folder, *, memory: bool) -> Epoch:
     loader = training_loader(images, pixels, recipe.augmentation, 3, schedule, cache=memory, workers=CORES)
 
     def epoch(number: int) -> Iterator[None]:
-        with denormals_flushed(engine.accelerator.device):
+        with flush_denormals(engine.accelerator.device):
             for update, batch in enumerate(loader.batches(number)):
                 yield
                 engine.gradients([batch], update)

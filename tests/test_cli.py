@@ -255,7 +255,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         "--optimizer.name", "sgd", "--lr", "1e30",
     )  # fmt: skip
     assert status == 2
-    assert "training stopped: " in error
+    assert "training diverged: " in error
     assert "not finite" in error or "the loss is" in error
     assert ", update " in error
 

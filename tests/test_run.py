@@ -318,7 +318,7 @@ def test_a_folder_in_one_piece_that_was_not_trained_on_is_evaluated_whole(run: R
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, images: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"file/run: a folder for the run cannot be made here \(Not a directory\)"):
+    with pytest.raises(RunError, match=r"file/run: the run's folder cannot be created \(Not a directory\)"):
         quick(plan(images), tmp_path / "file" / "run")
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from ..data.dataset import Splits
 from ..data.sources import open_labeled
 from ..errors import InputError, RunError, SpecError
-from ..model.device import chosen_device
+from ..model.device import resolve_device
 from ..run.recipes import run_file
 from ..spec.model import AnySpec, MixerSpec
 from ..zoo.catalogue import find
@@ -224,7 +224,7 @@ def _crew(ray: str | None, workers: int | None, rows: Sequence[Variant]) -> Call
 
         gpu = None if machine.device == "auto" else machine.device == "cuda"
         return lambda: RayCrew(ray, workers, threads=machine.threads or 1, gpu=gpu)
-    chosen_device(machine)  # a device that is not there is told here and not by every worker
+    resolve_device(machine)  # a device that is not there is told here and not by every worker
     gpus = 0 if machine.device == "cpu" else _gpus()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = workers or gpus or max(1, cores // (machine.threads or cores))

@@ -17,7 +17,7 @@ import torch
 
 from ..errors import InputError, did_you_mean
 from ..files import replace_file
-from ..model.device import chosen_device
+from ..model.device import resolve_device
 from ..recipe import Machine
 from ..zoo.catalogue import find
 from .contenders import contenders
@@ -86,7 +86,7 @@ def bench(
         raise InputError(f"{out}: cannot create its folder ({error.strerror}); choose another --out") from None
     if out.is_dir():
         raise InputError(f"{out}: expected a JSON file, got a folder")
-    device = torch.device(chosen_device(Machine(device=setting.device)))  # type: ignore[arg-type]
+    device = torch.device(resolve_device(Machine(device=setting.device)))  # type: ignore[arg-type]
     torch.set_num_threads(setting.threads)
     result: dict[str, Any] = {"command": command, "setting": setting.to_dict(), "machine": machine()}
     start = cpu_ticks()

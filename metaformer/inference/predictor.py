@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..data.decode import Mode, UnreadableImage
 from ..errors import DataError
-from ..model.device import chosen_device
+from ..model.device import resolve_device
 from ..recipe import Machine
 from ..tasks.task import PredictionOptions, Result, Task, task_named
 from .inputs import ImageInput, batches, read, sources
@@ -42,7 +42,7 @@ class Predictor(Generic[ResultT]):
         device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     ) -> None:
         loaded = load_any(source, model)
-        self.device = chosen_device(Machine(device=device))
+        self.device = resolve_device(Machine(device=device))
         self.model = loaded.model.to(self.device).eval()
         self.task: Task = task_named(loaded.task)
         self.classes: tuple[str, ...] = loaded.class_names

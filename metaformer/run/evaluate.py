@@ -13,7 +13,7 @@ from ..errors import DataError, InputError, RunError
 from ..evaluation import Evaluation
 from ..files import read_json, write_json
 from ..inference.loaded import load_any, task_of
-from ..model.device import chosen_device
+from ..model.device import resolve_device
 from ..recipe import DataConfig, Machine
 from ..render.numbers import count
 from ..tasks.task import TASKS, EvaluationOptions, Task, task_named
@@ -68,7 +68,7 @@ def evaluate(
         options = EvaluationOptions(
             batch_size=batch_size,
             workers=config.workers,
-            device=chosen_device(Machine(device=device)),
+            device=resolve_device(Machine(device=device)),
             each_batch=lambda: progress.advance(bar),
         )
         result = task.evaluate(loaded.model, dataset, splits.classes, options)

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from ..metrics import MetricDef
 from ..model.complexity import count_macs, count_parameters
-from ..model.device import chosen_device
+from ..model.device import resolve_device
 from ..recipe import Machine, Recipe
 from ..spec.model import AnySpec
 from ..tasks.task import EvaluationOptions, Loaders, Task, task_named
@@ -123,7 +123,7 @@ def train(
     if not title:
         _introduce(console, folder, config, notes, resume)
     opening = _Opening(folder, config, resume)
-    observers = [opening, MetricsFile(), Events(), ProgressBars(title, console, lines=not title)]
+    observers = [opening, MetricsFile(), Events(), ProgressBars(title, console, epoch_lines=not title)]
     with progress_bars(console) as show:
         loaders = task.loaders(recipe, splits, model, show)
     trainer = Trainer(
@@ -171,7 +171,7 @@ def _config(recipe: Recipe, model: Any, splits: Any, primary: MetricDef, command
 
 
 def _machine(machine: Machine) -> MachineSummary:
-    device = chosen_device(machine)
+    device = resolve_device(machine)
     return MachineSummary(
         cpu=cpu_name(),
         threads=machine.threads or torch.get_num_threads(),

@@ -1,1 +1,1 @@
-"""Any task's model is made better here: optimizer, schedule, averaging, checkpoints, the loop."""
+"""Training, whatever the task: optimizer, schedule, weight averaging, checkpoints, the loop."""

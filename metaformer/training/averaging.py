@@ -1,8 +1,8 @@
-"""The moving average of the weights, which is evaluated beside them.
+"""Exponential moving average (EMA) of the weights, evaluated beside them.
 
 In: the plain module (not a wrapper of it) after each update. Out: a second module of the same kind. timm's EMA with
-its warm-up: the decay of update t is min(decay, (t - 1) / (t + 8)), so that a short run is not ruled by its random
-start and a long one has the decay it asked for (0.9998 after 45,000 updates).
+its warm-up: the decay of update t is min(decay, (t - 1) / (t + 8)). So random initial weights do not dominate a short
+run, and a long one reaches the requested decay (0.9998 after 45,000 updates).
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from collections.abc import Mapping
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-_WARMUP_UPDATES = 9.0
+# timm's decay is 1 - (1 + (t - 1) / gamma) ** -power: with gamma 9 and power 1 it is (t - 1) / (t + 8), as TensorFlow's
+# ExponentialMovingAverage warms up, but with decay 0 at the first update
+_WARMUP_GAMMA = 9.0
 
 
 class AveragedWeights:
-    """Exponential moving average of floating tensors, buffers included; counters are copied as they are."""
+    """Moving average of floating-point tensors, buffers included; integer buffers (counters) are copied."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self._average = ModelEmaV3(module, decay=decay, use_warmup=True, warmup_gamma=_WARMUP_UPDATES, warmup_power=1.0)
-        self._average.requires_grad_(False)
+        self._average = ModelEmaV3(module, decay=decay, use_warmup=True, warmup_gamma=_WARMUP_GAMMA, warmup_power=1.0)
+        self._average.requires_grad_(False)  # timm's deep copy keeps requires_grad as it was
 
     @property
     def module(self) -> nn.Module:
@@ -28,11 +30,11 @@ class AveragedWeights:
         return self._average.module
 
     def update(self, module: nn.Module, update: int) -> None:
-        """Take the weights after update number ``update`` (the first is 1) into the average."""
+        """Add the weights after update number ``update`` (the first is 1) to the average."""
         self._average.update(module, step=update)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged tensors under the model's own names: all there is to save."""
+        """The averaged tensors under the model's own names; the average has no other state."""
         return self.module.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

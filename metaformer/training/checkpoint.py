@@ -1,7 +1,7 @@
-"""The state of a run in one file: any tree of dicts, lists, numbers, texts and tensors, without pickle.
+"""The state of a run in one file: any tree of dicts, lists, numbers, strings and tensors, without pickle.
 
-In: a tree. Out: ``checkpoint.safetensors``, whose tensors are the tree's tensors and whose header holds the tree
-without them as JSON, and a checksum over both. The generation before is kept as ``checkpoint.previous.safetensors``.
+In: a tree. Out: ``checkpoint.safetensors``. Its tensors are the tree's tensors; its header has the rest of the tree as
+JSON, and a checksum of both. The checkpoint before is kept as ``checkpoint.previous.safetensors``.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ _FORMAT = "metaformer-checkpoint-1"
 
 
 class Checkpoints:
-    """The two generations of a run's state in its folder.
+    """The two newest checkpoints of a run, in its folder.
 
-    At every instant at least one whole checkpoint is on the disk, whatever is killed when: the new one is complete
-    before the present one is renamed, and a file that was found damaged never takes the place of a good one.
+    At every moment at least one complete checkpoint is on the disk, whenever the process is killed: the new one is
+    complete before the current one is renamed, and a damaged file never replaces a good one.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / CURRENT
         self.previous = folder / PREVIOUS
-        self._current_is_good = False
+        self._current_is_good = False  # only a file that this object read or wrote may become the previous one
 
     def save(self, tree: Any) -> Path:
-        """Write ``tree``; raises ``RunError`` on a full disk, with the earlier checkpoints intact."""
+        """Write ``tree``; raises ``RunError`` on a full disk and leaves the earlier checkpoints as they are."""
         write_tree(self.path, tree, previous=self.previous if self._current_is_good else None)
         self._current_is_good = True
         return self.path
 
     def load(self) -> Any | None:
-        """The newest tree that can be read, or None when none was ever saved.
+        """The newest tree that can be read, or None when none was saved.
 
-        Warns when it has to fall back to the previous generation; raises ``RunError`` when both are damaged.
+        Warns when it falls back to the previous checkpoint; raises ``RunError`` when both are damaged.
         """
         problems = []
         for path in (self.path, self.previous):
@@ -58,69 +58,71 @@ class Checkpoints:
                 continue
             self._current_is_good = path == self.path
             if problems:
-                warnings.warn(f"{problems[0]}\nGoing on from the one before, {path.name}", stacklevel=2)
+                warnings.warn(f"{problems[0]}\nResuming from the previous checkpoint, {path.name}", stacklevel=2)
             return tree
         if problems:
             raise RunError(
-                "this run cannot be resumed, no checkpoint in its folder can be read:\n  "
+                "this run cannot be resumed: no checkpoint in its folder can be read:\n  "
                 + "\n  ".join(problems)
-                + "\nStart it again with --overwrite; best.safetensors, if it is there, can be its first weights"
+                + "\nStart it again with --overwrite; best.safetensors, if present, can be its initial weights"
             )
         return None
 
     def clear(self) -> None:
-        """Remove both generations, so that a new run can never fall back to an older run's state."""
+        """Remove both checkpoints, so that a new run cannot fall back to the state of an older one."""
         self.path.unlink(missing_ok=True)
         self.previous.unlink(missing_ok=True)
         self._current_is_good = False
 
 
 def write_tree(path: Path, tree: Any, previous: Path | None = None) -> None:
-    """Write a tree of dicts, lists, tuples, numbers, texts, ``None`` and tensors to one file, all or nothing."""
+    """Write a tree of dicts, lists, tuples, numbers, strings, ``None`` and tensors to one file, atomically."""
     tensors: dict[str, Tensor] = {}
-    skeleton = json.dumps(_taken_apart(tree, "", tensors))
+    skeleton = json.dumps(_extract_tensors(tree, "", tensors))
     header = {"format": _FORMAT, "skeleton": skeleton, "checksum": str(_checksum(skeleton, tensors))}
     write_tensors(path, tensors, header, previous)
 
 
 def read_tree(path: Path) -> Any:
-    """The tree that ``write_tree`` wrote; raises ``WeightsError`` when a byte of it is missing or different."""
+    """The tree that ``write_tree`` wrote; raises ``WeightsError`` when a byte is missing or changed."""
     tensors, header = read_tensors(path)
     if header.get("format") != _FORMAT:
-        raise WeightsError(f"{path}: expected the state of a run, got a safetensors file of something else")
+        raise WeightsError(f"{path}: expected a training checkpoint, got another safetensors file")
     skeleton = header.get("skeleton", "")
     if header.get("checksum") != str(_checksum(skeleton, tensors)):
-        raise WeightsError(f"{path}: damaged, its content does not match its checksum")
-    return _put_together(json.loads(skeleton), tensors)
+        raise WeightsError(f"{path}: the file is damaged: its content does not match its checksum")
+    return _insert_tensors(json.loads(skeleton), tensors)
 
 
-def _taken_apart(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """``node`` as JSON, its tensors put into ``tensors``. Dicts become pairs, since JSON's keys are texts only."""
+def _extract_tensors(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """``node`` as JSON; its tensors are added to ``tensors``."""
     if isinstance(node, Tensor):
         name = _free_name(path or "tensor", tensors)
         tensors[name] = node.detach().cpu().contiguous()
         return {"tensor": name}
     if isinstance(node, Mapping):
-        return {"dict": [[key, _taken_apart(value, _join(path, key), tensors)] for key, value in node.items()]}
+        # as pairs: an optimizer's state has integer keys, and JSON would turn them into strings
+        pairs = [[key, _extract_tensors(value, _join(path, key), tensors)] for key, value in node.items()]
+        return {"dict": pairs}
     if isinstance(node, (list, tuple)):
-        items = [_taken_apart(value, _join(path, i), tensors) for i, value in enumerate(node)]
-        return items if isinstance(node, list) else {"tuple": items}
+        items = [_extract_tensors(value, _join(path, i), tensors) for i, value in enumerate(node)]
+        return items if isinstance(node, list) else {"tuple": items}  # JSON has no tuples; Adam's betas are one
     if node is None or isinstance(node, (bool, int, float, str)):
         return node
-    raise TypeError(f"{path}: a checkpoint holds numbers, texts and tensors, got {type(node).__name__}")
+    raise TypeError(f"{path}: expected numbers, strings and tensors in a checkpoint, got {type(node).__name__}")
 
 
-def _put_together(node: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _insert_tensors(node: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(node, list):
-        return [_put_together(item, tensors) for item in node]
+        return [_insert_tensors(item, tensors) for item in node]
     if not isinstance(node, dict):
         return node
     ((kind, content),) = node.items()
     if kind == "tensor":
         return tensors[content]
     if kind == "tuple":
-        return tuple(_put_together(item, tensors) for item in content)
-    return {key: _put_together(value, tensors) for key, value in content}
+        return tuple(_insert_tensors(item, tensors) for item in content)
+    return {key: _insert_tensors(value, tensors) for key, value in content}
 
 
 def _join(path: str, key: object) -> str:
@@ -128,8 +130,9 @@ def _join(path: str, key: object) -> str:
 
 
 def _free_name(name: str, tensors: Mapping[str, Tensor]) -> str:
-    """``name``, or ``name#2`` and so on: a key may contain the separator, or be the format's reserved word."""
+    """``name``, or ``name#2`` and so on where it is taken."""
     candidate, number = name, 1
+    # keys may contain the separator, so two paths can be equal; safetensors reserves one name
     while candidate in tensors or candidate == "__metadata__":
         number += 1
         candidate = f"{name}#{number}"
@@ -137,9 +140,10 @@ def _free_name(name: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _checksum(skeleton: str, tensors: Mapping[str, Tensor]) -> int:
-    """CRC-32 of the skeleton and of every tensor: a cut file is seen by its length, a rotten one by this."""
+    """CRC-32 of the skeleton and of every tensor. safetensors detects a truncated file, this detects changed bytes."""
     value = zlib.crc32(skeleton.encode())
-    for name, tensor in sorted(tensors.items()):
+    for name, tensor in sorted(tensors.items()):  # a reader returns them in an order of its own
         value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
+        # as bytes, because NumPy has no bfloat16; flat first, because a scalar cannot be viewed as another type
         value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value)
     return value

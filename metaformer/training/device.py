@@ -1,4 +1,4 @@
-"""Where a run computes: Accelerate's engine for a recipe's machine, and this process's place among its fellows."""
+"""Where a run computes: the device, Accelerate for the recipe's machine, and the process's rank among all."""
 
 from __future__ import annotations
 
@@ -12,57 +12,59 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from ..errors import RunError
-from ..model.device import chosen_device
+from ..model.device import resolve_device
 from ..recipe import Machine
 
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 def processes() -> tuple[int, int]:
-    """(rank, world) of this process as ``torchrun`` says it in the environment; (0, 1) when run alone."""
+    """(rank, world size) of this process, as ``torchrun`` sets them in the environment; (0, 1) when run alone."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
-def place_of(machine: Machine) -> torch.device:
-    """The device this process will compute on, before an engine is there to ask: each has a GPU of its own."""
-    name = chosen_device(machine)
+def process_device(machine: Machine) -> torch.device:
+    """The device of this process; ``torchrun`` gives each process a GPU of its own.
+
+    Data is loaded before Accelerate starts, so this asks the environment.
+    """
+    name = resolve_device(machine)
     return torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)
 
 
 def start_accelerator(machine: Machine) -> Accelerator:
-    """A fresh engine for ``machine``. Accelerate keeps one state per process: a run that starts replaces the state
-    of the run before it, so that runs of different precision can follow each other."""
-    device = chosen_device(machine)
+    """A new ``Accelerator`` for ``machine``; raises ``RunError`` for fp16 on a CPU."""
+    device = resolve_device(machine)
     if machine.precision == "fp16" and device == "cpu":
         raise RunError("machine.precision: expected 'fp32' or 'bf16' on the CPU, got 'fp16'")
+    # Accelerate keeps one state for each process and would refuse a second run of another precision
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(mixed_precision=_PRECISIONS[machine.precision], cpu=device == "cpu")
 
 
 @contextmanager
-def denormals_flushed(device: torch.device) -> Iterator[None]:
-    """In a run on one CPU thread, numbers below 1e-38 count as 0; afterwards as they did before.
+def flush_denormals(device: torch.device) -> Iterator[None]:
+    """In a run on one CPU thread, treat numbers below 1e-38 as 0; restores the earlier setting.
 
-    Processors handle such numbers much more slowly than others, and they move no weight. Moments and gradients may come
-    near them: LayerScale begins at 1e-5, and Adam squares. Only on one thread, because the switch reaches no thread
-    that is alive already, and a result must not depend on what a process did before.
+    CPUs compute much more slowly with such numbers, and these are too small to change a weight. Moments and gradients
+    may come near them: LayerScale starts at 1e-5, and Adam squares gradients.
     """
-    before = bool(torch.full((1,), 1e-38).mul(0.01) == 0)  # torch tells only by doing it
-    flushes = device.type == "cpu" and torch.get_num_threads() == 1 and not before and torch.set_flush_denormal(True)
+    was_on = bool(torch.full((1,), 1e-38).mul(0.01) == 0)  # PyTorch has no function that returns the setting
+    # one thread only: the setting does not reach threads that are alive already, and a result must not depend on what
+    # the process did before
+    is_set = device.type == "cpu" and torch.get_num_threads() == 1 and not was_on and torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        if flushes:
+        if is_set:
             torch.set_flush_denormal(False)
 
 
-def plain(module: nn.Module) -> nn.Module:
-    """``module`` without what Accelerate's ``prepare`` left on it.
-
-    That is autocast around ``forward``, which would follow the model out of the run and make its copies compute with
-    the original's weights, and a mark that keeps it from being prepared a second time.
-    """
+def unwrap(module: nn.Module) -> nn.Module:
+    """``module`` without the attributes that Accelerate's ``prepare`` set on it."""
+    # prepare puts autocast around forward as an attribute of the instance: it would outlive the run, and a deep copy
+    # (the EMA) would call the original's forward with the original's weights
     if vars(module).pop("_original_forward", None) is not None:
         del module.forward
-    vars(module).pop("_is_accelerate_prepared", None)
+    vars(module).pop("_is_accelerate_prepared", None)  # with it, the next run's prepare would skip the model
     return module

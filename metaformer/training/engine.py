@@ -1,7 +1,7 @@
-"""What moves the weights: model, optimizer and moving average on a device, alone or beside other processes.
+"""One weight update: model, optimizer and moving average on a device, in one process or in several.
 
-In: the micro-batches of one window. Out: gradients of their mean loss in every process, then moved weights. Hugging
-Face Accelerate brings the device, mixed precision and data parallelism.
+In: the micro-batches of one update (a window). Out: the gradient of their mean loss in every process, then updated
+weights. Hugging Face Accelerate handles the device, mixed precision and data parallelism.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..recipe import Recipe
 from ..types import Batch, Objective
 from .averaging import AveragedWeights
-from .device import plain, start_accelerator
+from .device import start_accelerator, unwrap
 from .evaluation import Batches, Measured, measure
 from .optimizer import build_optimizer
 from .randomness import reseed
@@ -30,17 +30,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSums:
-    """What one window came to, over all processes."""
+    """The results of one window, over all processes."""
 
     loss: float
     """Mean over the window's samples."""
     samples: float
     counts: Counts
-    """Right answers and counted answers, by metric."""
+    """Correct and counted predictions, by metric."""
 
 
 class Engine:
-    """Built anew for each ``fit``: Accelerate keeps one state per process, and a run that starts takes it over."""
+    """Model, optimizer and moving average of one ``fit``. Built anew for each: Accelerate's state is the process's."""
 
     def __init__(
         self, model: nn.Module, objective: Objective, recipe: Recipe, mixing: Callable[[Batch], Batch] | None = None
@@ -53,14 +53,16 @@ class Engine:
         if recipe.machine.lean_blocks:
             _use_lean_blocks(model)
         self.accelerator = start_accelerator(recipe.machine)
+        # parameter groups follow the model's own names, so before prepare adds DDP's prefix; it moves tensors in place
         optimizer = build_optimizer(model, recipe.optimizer, self.accelerator.device)
         self._wrapped, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
-        self.module = plain(model)
+        self.module = unwrap(model)
         decay = recipe.optimizer.ema_decay
+        # after prepare, so that the copy is on the device too
         self.average = AveragedWeights(self.module, decay) if decay else None
 
     def release(self) -> None:
-        """The modules as they were built: lean blocks, where training used them, become plain ones again."""
+        """Put ordinary blocks back where training used lean ones."""
         if self.recipe.machine.lean_blocks:
             from ..model.lean.blocks import restore_blocks
 
@@ -70,7 +72,7 @@ class Engine:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and tells the observers."""
+        """Whether this process writes files and calls the observers."""
         return self.accelerator.is_main_process
 
     @property
@@ -78,46 +80,51 @@ class Engine:
         """Number of processes."""
         return self.accelerator.num_processes
 
-    def joined(self, values: Sequence[float]) -> list[float]:
-        """The sum of each value over the processes; every process gets the same."""
-        return self._sum(torch.tensor(values, dtype=torch.float64)).tolist()
+    def sum_over_processes(self, values: Sequence[float]) -> list[float]:
+        """The sum of each value over the processes, in every process."""
+        if self.world == 1:  # also because MPS, which has one process, has no float64
+            return [float(value) for value in values]
+        sums = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
+        return self.accelerator.reduce(sums, "sum").tolist()
 
     def gradients(self, window: Sequence[Batch], update: int) -> WindowSums:
         """Gradient of the mean loss over all samples of the window, in every process.
 
-        Each micro-batch counts by its share of the samples, so splitting a batch, or sharing it among processes, leaves
-        the update as it was.
+        Each micro-batch is weighted by its share of the samples, so the update does not depend on how a batch is split
+        into micro-batches or among processes.
         """
-        (samples,) = self.joined([sum(len(batch) for batch in window)])
+        (samples,) = self.sum_over_processes([sum(len(batch) for batch in window)])
         loss, names = 0.0, self.objective.running
         sums = torch.zeros(len(names), 2, dtype=torch.float64)
         for index, batch in enumerate(window):
             reseed(self.recipe.seed, update, index, self.accelerator.process_index)
             is_last = index + 1 == len(window)
+            # gradients add up locally; processes exchange them once for each window
             with nullcontext() if is_last else self.accelerator.no_sync(self._wrapped):
                 part, counts = self._micro_batch(batch, share=len(batch) / samples)
             loss += float(part) * len(batch) / samples
             for row, name in zip(sums, names, strict=True):
                 row += torch.tensor([float(value) for value in counts.get(name, (0.0, 0.0))], dtype=torch.float64)
-        loss, *flat = self.joined([loss, *sums.flatten().tolist()])
-        joined = {name: (flat[2 * i], flat[2 * i + 1]) for i, name in enumerate(names)}
-        return WindowSums(loss=loss, samples=samples, counts=joined)
+        loss, *flat = self.sum_over_processes([loss, *sums.flatten().tolist()])
+        counts_of_all = {name: (flat[2 * i], flat[2 * i + 1]) for i, name in enumerate(names)}
+        return WindowSums(loss=loss, samples=samples, counts=counts_of_all)
 
-    def move(self, rate: float, update: int) -> None:
+    def step(self, rate: float, update: int) -> None:
         """Clip, step, average: update number ``update`` (the first is 0) at learning rate ``rate``."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("lr_scale", 1.0)
+            group["lr"] = rate * group.get("lr_scale", 1.0)  # timm's key, set where there is layer decay
         if self.recipe.optimizer.clip_grad is not None:
             self.accelerator.clip_grad_norm_(self._wrapped.parameters(), self.recipe.optimizer.clip_grad)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average:
-            self.average.update(self.module, update + 1)
+            self.average.update(self.module, update + 1)  # timm counts from 1
 
-    def evaluated(self, module: nn.Module, loader: Batches, each_batch: Callable[[], None]) -> Measured:
-        """The metrics of ``module`` over the whole set, all processes together."""
+    def evaluate(self, module: nn.Module, loader: Batches, each_batch: Callable[[], None]) -> Measured:
+        """The metrics of ``module`` over the whole dataset, all processes together."""
         if self.world > 1:
-            for buffer in module.buffers():  # batch statistics differ between processes; the main one's are saved
+            # batch norm's statistics differ between processes, and those of the main one are saved
+            for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, src=0)
         return measure(
             module,
@@ -125,17 +132,17 @@ class Engine:
             loader,
             device=self.accelerator.device,
             autocast=self.accelerator.autocast,
-            gather=self._gathered,
+            gather=self._gather,
             each_batch=each_batch,
         )
 
     def is_finite(self) -> bool:
-        """Whether every weight is still a number."""
+        """Whether every weight is finite."""
         state = self.module.state_dict().values()
         return all(bool(tensor.isfinite().all()) for tensor in state if tensor.is_floating_point())
 
     def state(self) -> dict[str, Any]:
-        """Everything that has to be saved to resume exactly; live tensors, not copies."""
+        """Everything that an exact resume needs; the tensors themselves, not copies."""
         scaler = self.accelerator.scaler
         return {
             "model": self.module.state_dict(),
@@ -145,9 +152,9 @@ class Engine:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """The inverse of ``state``; raises what PyTorch raises when it is the state of something else."""
+        """The inverse of ``state``; raises PyTorch's own errors where the state does not fit."""
         self.module.load_state_dict(state["model"])
-        # 0.1.0 spelled it the British way
+        # version 0.1.0 spelled it the British way
         self.optimizer.load_state_dict(state["optimizer"] if "optimizer" in state else state["optimiser"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -155,28 +162,24 @@ class Engine:
             self.average.load_state_dict(state["average"])
 
     def _micro_batch(self, batch: Batch, share: float) -> tuple[Tensor, Mapping[str, tuple[Tensor | float, float]]]:
-        """Forward and backward; the mean loss and, by metric, the right answers where they are counted."""
+        """Forward and backward; the mean loss, and correct and counted predictions by metric."""
         batch = batch.to(self.accelerator.device)
         if self.mixing is not None:
             batch = self.mixing(batch)
-        with self.accelerator.autocast():
+        with self.accelerator.autocast():  # explicit, since unwrap removed it from forward
             outputs = self.objective.forward(self._wrapped, batch)
             loss = self.objective.loss(outputs, batch)
-        self.accelerator.backward(loss * (share * self.world))  # data parallelism averages over the processes
+        # times the number of processes, because DDP averages gradients over them
+        self.accelerator.backward(loss * (share * self.world))
         return loss.detach(), self.objective.count(outputs, batch)
 
-    def _gathered(self, part: Any) -> list[Any]:
+    def _gather(self, part: Any) -> list[Any]:
         """The parts of all processes, in every process."""
         return [part] if self.world == 1 else gather_object([part])
 
-    def _sum(self, total: Tensor) -> Tensor:
-        if self.world == 1:
-            return total
-        return self.accelerator.reduce(total.to(self.accelerator.device), "sum").cpu()
-
 
 def _use_lean_blocks(model: nn.Module) -> None:
-    from ..model.lean.blocks import use_lean_blocks  # only here: a plain training does without that room
+    from ..model.lean.blocks import use_lean_blocks  # ordinary training does not import this package
 
     if not use_lean_blocks(model):
-        log.warning("machine.lean_blocks: this model has no block of pooling and group norm; it is trained as it is")
+        log.warning("machine.lean_blocks: no block of this model has pooling and group norm; the setting has no effect")

@@ -1,6 +1,6 @@
-"""A model's metrics on a dataset: the one loop without gradients, for the trainer and for ``eval``.
+"""A model's metrics on a dataset: the evaluation loop, shared by the trainer and ``metaformer eval``.
 
-In: a plain module, an objective, batches. Out: the metrics and the parts they come from.
+In: a plain module, an objective, batches. Out: the metrics, and the parts they are computed from.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from ..types import Batch, Objective
 
 
 class Batches(Protocol):
-    """What the trainer wants of a loader: this process's share of every global micro-batch."""
+    """A loader as the trainer uses it: this process's share of every global micro-batch."""
 
     def __len__(self) -> int:
         """Micro-batches in an epoch."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The micro-batches of epoch ``epoch`` (the first is 0) from number ``start`` on, on any device."""
+        """The micro-batches of epoch ``epoch`` (the first is 0), from number ``start`` on, on any device."""
 
     def close(self) -> None:
-        """End what is open, such as worker processes."""
+        """Stop worker processes and close files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a model comes to on a dataset."""
+    """The results of an evaluation."""
 
     metrics: Mapping[str, float]
     """By name, such as ``{"loss": 0.4, "top1": 0.91, "top5": 0.99}``."""
     parts: Sequence[Any]
-    """The metric's parts, one a process, over all images; the metric can read more from them."""
+    """The metric's parts, one for each process, over all samples; tasks read tables and curves from them."""
     samples: int
-    """How many were evaluated, over all processes."""
+    """Evaluated samples, of all processes."""
 
 
 @torch.no_grad()
@@ -52,10 +52,10 @@ def measure(
     gather: Callable[[Any], list[Any]] = lambda part: [part],
     each_batch: Callable[[], None] = lambda: None,
 ) -> Measured:
-    """Metrics of ``model`` over all of ``loader``; the model comes back in the mode it had.
+    """Metrics of ``model`` over all of ``loader``; its training mode is restored afterwards.
 
-    ``gather`` gives the parts of all processes, ``each_batch`` is called after each batch (a progress bar, a request to
-    stop), ``autocast`` gives the context of the forward pass.
+    ``gather`` returns the parts of all processes. ``each_batch`` is called after each batch (a progress bar, a request
+    to stop). ``autocast`` returns the context of the forward pass.
     """
     metric = objective.metric()
     training, samples = model.training, 0
@@ -63,11 +63,11 @@ def measure(
     try:
         for batch in loader.batches(0):
             samples += len(batch)
-            if len(batch):
-                here = batch.to(device)
+            if len(batch):  # a process's share of the last batch may be empty
+                moved = batch.to(device)
                 with autocast():
-                    outputs = objective.forward(model, here)
-                metric.update(outputs, here)
+                    outputs = objective.forward(model, moved)
+                metric.update(outputs, moved)
             each_batch()
     finally:
         model.train(training)

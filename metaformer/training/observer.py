@@ -1,6 +1,6 @@
-"""Who watches a run: the records the trainer hands out, and an observer that ignores them all.
+"""Observers of a run (callbacks), and the records they receive.
 
-The trainer calls observers on the main process only, in the order in which they were given.
+The trainer calls observers in the main process only, in the order in which they were given.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class StepRecord:
     lr: float
     """The rate of this update, before each group's own scale."""
     samples_per_second: float
-    """Training samples a second in this epoch so far, of all processes."""
+    """Training samples per second in this epoch so far, of all processes."""
     running: Mapping[str, float] = field(default_factory=dict)
-    """Shares of right answers in this epoch so far, by metric; empty where none are counted."""
+    """Shares of correct predictions in this epoch so far, by metric; empty where none are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,28 +41,28 @@ class EpochRecord:
     epoch: int
     """The first is 1."""
     metrics: Mapping[str, float]
-    """``update``, ``lr``, ``seconds``, ``samples_per_second``, ``train_loss``, the running metrics with ``train_`` in
-    front, ``evaluation_samples_per_second``, the metrics on the validation part, and the same with ``ema_`` in front
-    for the averaged weights. What was not measured is left out."""
+    """``update``, ``lr``, ``seconds``, ``samples_per_second``, ``train_loss``, the running metrics with the prefix
+    ``train_``, ``evaluation_samples_per_second``, the validation metrics, and the same with the prefix ``ema_`` for the
+    averaged weights. Values that were not measured are left out."""
 
 
 class Observer:
-    """What the trainer tells; every call has an empty default, so that an observer writes only what it needs."""
+    """The trainer's callbacks; all do nothing by default, so a subclass overrides only those it needs."""
 
     def started(self, trainer: Trainer) -> None:
-        """The run begins or goes on after ``trainer.position``."""
+        """The run starts, or resumes after ``trainer.state``."""
 
     def stepped(self, step: StepRecord) -> None:
-        """A weight update is done."""
+        """The weights were updated."""
 
     def evaluating(self, batch: int, batches: int) -> None:
-        """Batch number ``batch`` of an evaluation's ``batches`` is done; the first is 1."""
+        """Batch number ``batch`` of an evaluation with ``batches`` batches is done; the first is 1."""
 
     def epoch_ended(self, epoch: EpochRecord) -> None:
-        """An epoch is evaluated; its checkpoint is written right after this call."""
+        """An epoch was evaluated; its checkpoint is written right after this call."""
 
     def saved(self, path: Path) -> None:
-        """A checkpoint or a weights file is on the disk."""
+        """A checkpoint or a weights file was written."""
 
     def finished(self) -> None:
-        """The last call, whether the run is complete, was interrupted or failed: close what is open."""
+        """The last call, whether the run is complete, was interrupted or failed: close files here."""

@@ -1,4 +1,4 @@
-"""Bars on a terminal while a run goes on, a line for each epoch everywhere."""
+"""Progress bars on a terminal, and a line for each epoch everywhere."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 
 
 class ProgressBars(Observer):
-    """One bar for the epoch and one for the run, with loss, running metrics, samples/s and the time left.
+    """One bar for the epoch and one for the run, with loss, running metrics, samples/s and the remaining time.
 
-    Where the output is no terminal only the lines are written. ``title`` names the run in front of both.
+    Where the output is not a terminal, only the lines are printed. ``title`` comes first in bars and lines;
+    ``epoch_lines`` turns the lines off.
     """
 
-    def __init__(self, title: str = "", console: Console | None = None, lines: bool = True) -> None:
+    def __init__(self, title: str = "", console: Console | None = None, epoch_lines: bool = True) -> None:
         self.title = f"{title} " if title else ""
         self.console = console or Console()
-        self.lines = lines
+        self.epoch_lines = epoch_lines
         self._bars: Progress | None = None
         self._epochs = 0
         self._metrics: Sequence[MetricDef] = ()
         self._epoch_bar = self._run_bar = TaskID(0)
 
     def started(self, trainer: Trainer) -> None:
-        """Draw the bars where the run begins or goes on."""
+        """Show the bars, at the place where the run starts or resumes."""
         self._epochs, self._metrics = trainer.total_epochs, trainer.objective.metrics
         if not self.console.is_terminal:
             return
@@ -42,7 +43,7 @@ class ProgressBars(Observer):
             TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(compact=True),
             console=self.console,
-            transient=True,
+            transient=True,  # the lines of the epochs stay, the bars do not
         )
         state = trainer.state
         self._epoch_bar = self._bars.add_task(
@@ -54,7 +55,7 @@ class ProgressBars(Observer):
         self._bars.start()
 
     def stepped(self, step: StepRecord) -> None:
-        """Move the bars by one update."""
+        """Advance the bars by one update."""
         if self._bars is None:
             return
         done = step.update - (step.epoch - 1) * step.updates_per_epoch
@@ -63,36 +64,36 @@ class ProgressBars(Observer):
         text = f"loss {step.loss:.3f}{running}  {step.samples_per_second:,.0f} samples/s"
         name = f"{self.title}epoch {step.epoch}/{self._epochs}"
         if done == 1:
-            self._bars.reset(self._epoch_bar)
+            self._bars.reset(self._epoch_bar)  # restarts the clock that the remaining time is estimated from
         self._bars.update(self._epoch_bar, completed=done, description=name, text=text)
         self._bars.update(self._run_bar, completed=step.update, text=f"lr {step.lr:.2e}")
 
     def evaluating(self, batch: int, batches: int) -> None:
-        """Show how far the evaluation is."""
+        """Show the progress of the evaluation."""
         if self._bars is not None:
             self._bars.update(self._run_bar, text=f"evaluating, batch {batch}/{batches}")
 
     def epoch_ended(self, epoch: EpochRecord) -> None:
-        """One line that stays."""
-        if self.lines:
+        """Print one line."""
+        if self.epoch_lines:
             number = f"{epoch.epoch:>{len(str(self._epochs))}}/{self._epochs}"
             self.console.print(
                 f"{self.title}epoch {number}  {_summary(epoch.metrics, self._metrics)}",
                 highlight=False,
-                soft_wrap=True,
+                soft_wrap=True,  # rich would break the line at 80 columns where the output is a file
             )
 
     def finished(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         if self._bars is not None:
             self._bars.stop()
 
 
 def _summary(values: Mapping[str, float], metrics: Sequence[MetricDef]) -> str:
-    """``train loss 0.412  loss 0.380  top-1 91.2%  averaged 92.0%  1,234 samples/s  12 s``, as far as measured."""
+    """``train loss 0.412  loss 0.380  top-1 91.2%  averaged 92.0%  1,234 samples/s  12 s``, without missing values."""
     parts = [f"train loss {values['train_loss']:.3f}"]
     for metric in metrics:
-        # averaged losses are left out: the line has room for one loss more, no two
+        # the averaged weights' loss is left out: a line of 80 columns has no room for a third loss
         for prefix, label in (("", metric.label), ("ema_", "averaged")):
             value = values.get(prefix + metric.name)
             if metric.shown and value is not None and (metric.unit == "share" or not prefix):

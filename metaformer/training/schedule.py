@@ -1,8 +1,8 @@
-"""The learning rate as a pure function of the update number: nothing to save, nothing to resume.
+"""The learning rate as a pure function of the update number; it has no state to save.
 
 Linear warm-up, then a cosine (or a constant), then a cool-down: MetaFormer section 4.1, MetaFormer Baselines
-section 4.1. The published code steps once an epoch; here the rate changes at every update. Detection steps down after
-given epochs, segmentation falls by a power (MetaFormer, sections 4.2 and 4.3).
+section 4.1. The published code changes the rate once per epoch; here it changes at every update. Detection has steps
+after given epochs, segmentation a polynomial (MetaFormer, sections 4.2 and 4.3).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from ..recipe import OptimizerConfig
 
 
 def learning_rate(update: int, optimizer: OptimizerConfig, updates_per_epoch: int) -> float:
-    """The rate of update number ``update`` (the first is 0), before each group's own ``lr_scale``.
+    """The learning rate of update number ``update`` (the first is 0), before each parameter group's ``lr_scale``.
 
-    It is ``warmup_lr`` at the first update, the peak when the warm-up ends, ``min_lr`` (never above the peak) at the
-    end of ``epochs`` and during the cool-down.
+    It starts at ``warmup_lr``, reaches the peak when the warm-up ends, and falls to ``min_lr`` (never above the peak)
+    at the end of ``epochs``; the cool-down stays there.
     """
     peak = optimizer.peak_lr
-    floor = min(optimizer.min_lr, peak)
+    floor = min(optimizer.min_lr, peak)  # a small batch's scaled peak may be below it, and a cosine must not rise
     warmup = optimizer.warmup_updates
     if warmup is None:
         warmup = round(optimizer.warmup_epochs * updates_per_epoch)
@@ -28,6 +28,7 @@ def learning_rate(update: int, optimizer: OptimizerConfig, updates_per_epoch: in
         return optimizer.warmup_lr + (peak - optimizer.warmup_lr) * update / warmup
     if update >= total:
         return floor
+    # the step and poly schedules count from update 0, warm-up included, as mmdetection and mmsegmentation do
     if optimizer.schedule == "constant":
         return peak
     if optimizer.schedule == "step":

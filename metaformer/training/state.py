@@ -1,4 +1,4 @@
-"""Where a run stands: all that changes besides tensors, and the sums of the epoch it is in."""
+"""The state of a run besides tensors: counters, the best result, and the sums of the current epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 from ..metrics import MetricDef
 
 Counts = Mapping[str, tuple[float, float]]
-"""By the name of a metric: right answers, and answers that were counted."""
+"""By the name of a metric: correct predictions, and predictions that were counted."""
+
+_RENAMED = {"figures": "metrics", "images": "samples"}  # of version 0.1.0
 
 
 @dataclass(kw_only=True)
@@ -18,27 +20,27 @@ class TrainState:
     """Saved with every checkpoint, as plain numbers."""
 
     epoch: int = 0
-    """Epochs that are trained and evaluated."""
+    """Epochs completed, evaluation included."""
     window: int = 0
-    """Weight updates done in the epoch after those."""
+    """Weight updates done in the current epoch."""
     update: int = 0
-    """Weight updates done in all."""
+    """Weight updates done in the run."""
     loss: float = 0.0
-    """Sum of the loss over this epoch's samples."""
+    """Sum of the loss over this epoch's samples so far."""
     samples: float = 0.0
-    """Samples of this epoch that were trained on."""
+    """Samples of this epoch so far."""
     counts: dict[str, list[float]] = field(default_factory=dict)
-    """Right answers and counted answers of this epoch, by metric; none are counted while images are mixed."""
+    """Correct and counted predictions of this epoch, by metric; a mixed image counts nowhere."""
     seconds: float = 0.0
-    """Time this epoch took so far."""
+    """Time of this epoch so far."""
     lr: float = 0.0
-    """The rate of the last update."""
+    """The learning rate of the last update."""
     best: float | None = None
     """The best value of the primary metric so far."""
     best_epoch: int = 0
     """The epoch it came from; the first is 1."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Everything measured in the last whole epoch."""
+    """Everything measured in the last completed epoch."""
 
     @property
     def samples_per_second(self) -> float:
@@ -47,11 +49,11 @@ class TrainState:
 
     @property
     def running(self) -> dict[str, float]:
-        """Shares of right answers in this epoch so far, by metric, where any were counted."""
+        """Shares of correct predictions in this epoch so far, by metric, where any were counted."""
         return {name: right / counted for name, (right, counted) in self.counts.items() if counted}
 
-    def trained(self) -> dict[str, float]:
-        """The training metrics of this epoch; ``train_top1`` and the like only where answers were counted."""
+    def training_metrics(self) -> dict[str, float]:
+        """The training metrics of this epoch; ``train_top1`` and the like only where predictions were counted."""
         return {
             "update": self.update,
             "lr": self.lr,
@@ -62,10 +64,10 @@ class TrainState:
         }
 
     def add_step(self, loss: float, samples: float, counts: Counts, lr: float, seconds: float) -> None:
-        """Add one update: its mean loss, its counts, its rate and its time."""
+        """Add one update: its mean loss, its counts, its learning rate and its time."""
         self.window += 1
         self.update += 1
-        self.loss += loss * samples
+        self.loss += loss * samples  # a sum, because the last window of an epoch may have fewer samples
         self.samples += samples
         for name, (right, counted) in counts.items():
             before = self.counts.get(name, [0.0, 0.0])
@@ -74,7 +76,7 @@ class TrainState:
         self.seconds += seconds
 
     def end_epoch(self, metrics: dict[str, float]) -> None:
-        """Begin the next epoch's sums."""
+        """Count the epoch and reset its sums."""
         self.epoch += 1
         self.metrics = metrics
         self.window = 0
@@ -82,11 +84,11 @@ class TrainState:
         self.counts = {}
 
     def update_best(self, value: float, metric: MetricDef) -> bool:
-        """Whether the epoch just ended is better than all before it; it is the best then."""
-        better = metric.is_better(value, self.best)
-        if better:
+        """Record the epoch that just ended if it is better than all before; returns whether it is."""
+        is_best = metric.is_better(value, self.best)
+        if is_best:
             self.best, self.best_epoch = value, self.epoch
-        return better
+        return is_best
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, for a checkpoint."""
@@ -94,15 +96,12 @@ class TrainState:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any], running: Sequence[str]) -> TrainState:
-        """The inverse of ``to_dict``; reads what version 0.1.0 saved too, which counted one metric, ``running[0]``."""
+        """The inverse of ``to_dict``. Version 0.1.0 counted one metric, ``running[0]``."""
         values = dict(saved)
-        if "figures" in values:
+        if "figures" in values:  # only version 0.1.0 wrote it
             values = {_RENAMED.get(name, name): value for name, value in values.items()}
             right, counted = values.pop("correct"), values.pop("counted")
             values["counts"] = {running[0]: [right, counted]} if running and counted else {}
-            # 0.1.0 began with minus infinity
+            # 0.1.0 started from minus infinity
             values["best"] = values["best"] if isfinite(values["best"]) else None
         return cls(**values)
-
-
-_RENAMED = {"figures": "metrics", "images": "samples"}

@@ -1,11 +1,11 @@
-"""Training: makes any task's model better and does not know which task it is.
+"""The training loop, the same for every task.
 
-In: a model, a task, a recipe, two loaders, a folder. Out: trained weights in the model, and in the folder the
+In: a model, an objective, a recipe, two loaders, a folder. Out: trained weights in the model, and in the folder the
 state of the run, the best and the last weights.
 
-A window is the micro-batches of one weight update, and the unit of everything: states are saved between windows
-only, and every random draw inside one follows from (seed, update, micro-batch, process). So a run that is killed
-at any instant and resumed ends with the same bits as one that was left alone.
+A window is the micro-batches of one weight update. States are saved only between windows, and random numbers inside
+one depend on (seed, update, micro-batch, process) only. So a run that is killed at any time and resumed ends with the
+same bits as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..types import Batch, Objective
 from ..weights.safetensors_io import write_tensors
 from .averaging import AveragedWeights
 from .checkpoint import Checkpoints
-from .device import denormals_flushed
+from .device import flush_denormals
 from .engine import Engine, WindowSums
 from .evaluation import Batches
 from .interrupt import Interrupts, RunInterrupted
@@ -40,27 +40,26 @@ from .state import TrainState
 BEST = "best.safetensors"
 LAST = "last.safetensors"
 TIMING = ("seconds", "samples_per_second", "evaluation_samples_per_second")
-"""Values that differ from one repetition of a run to the next; all others are the same to the last bit."""
+"""Metrics that differ when a run is repeated; all others are the same to the last bit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
-    """What a run came to."""
+    """The results of a training."""
 
     metrics: Mapping[str, float]
     """Everything measured in the last epoch, as in ``EpochRecord.metrics``."""
     best: float | None
-    """The best value of the primary metric, of the trained or of the averaged weights; None where it was never
-    measured."""
+    """The best value of the primary metric, by the trained or the averaged weights; None where it was not measured."""
     best_epoch: int
     """The epoch it came from; the first is 1."""
 
 
 class Trainer:
-    """One run of a recipe. ``fit`` is the algorithm; everything else is one of its lines.
+    """One run of a recipe. ``fit`` is the algorithm; each other method is one line of it.
 
-    The loaders give this process's share of each global micro-batch of ``batch_size / accumulation`` images.
-    ``mixing`` is applied to training batches only. ``metadata`` goes into the header of ``best.safetensors`` and
+    The loaders give this process's share of each global micro-batch of ``batch_size / accumulation`` samples.
+    ``mixing`` is applied to training batches only. ``metadata`` is added to the headers of ``best.safetensors`` and
     ``last.safetensors``. After ``fit`` the trained weights are in ``model``, the averaged ones in ``average``.
     """
 
@@ -78,13 +77,14 @@ class Trainer:
     ) -> None:
         if len(train_loader) == 0:
             raise RunError(
-                "optimizer.batch_size: expected at least one batch of training images, got none; "
-                f"take a batch smaller than {recipe.optimizer.batch_size} or more images"
+                "optimizer.batch_size: expected at least one batch of training samples, got none; "
+                f"use a batch size below {recipe.optimizer.batch_size} or more samples"
             )
         self.model, self.objective, self.recipe = model, objective, recipe
         self.train_loader, self.val_loader = train_loader, val_loader
         self.folder, self.mixing, self.observers = Path(folder), mixing, tuple(observers)
         self.metadata = dict(metadata or {})
+        # rounded up: the last window of an epoch may have fewer micro-batches
         self.updates_per_epoch = ceil(len(train_loader) / recipe.optimizer.accumulation)
         updates = recipe.optimizer.updates
         self.total_updates = updates or self.updates_per_epoch * recipe.optimizer.total_epochs
@@ -93,17 +93,17 @@ class Trainer:
         self.checkpoints = Checkpoints(self.folder)
 
     def fit(self, resume: bool = False) -> FitResult:
-        """Train until the recipe's last epoch is evaluated; with ``resume`` from the folder's newest whole state.
+        """Train until the recipe's last epoch is evaluated; with ``resume``, from the folder's newest checkpoint.
 
         Raises ``RunInterrupted`` after SIGTERM, SIGUSR1 or Ctrl-C, with the state saved, and ``RunError`` when the
-        loss is not finite, the disk is full or the state in the folder is damaged or of another run.
+        loss is not finite, the disk is full, or the checkpoint is damaged or of another run.
         """
-        with self._running(resume):
+        with self._open(resume):
             for epoch in range(self.state.epoch, self.total_epochs):
                 for window in self._windows(epoch):
                     sums = self.engine.gradients(window, self.state.update)
-                    self._stop_unless(isfinite(sums.loss), f"the loss is {sums.loss}")
-                    self.engine.move(self._rate(), self.state.update)
+                    self._expect_finite(isfinite(sums.loss), f"the loss is {sums.loss}")
+                    self.engine.step(self._learning_rate(), self.state.update)
                     self._report(sums)
                     self._save_if_due()
                 metrics = self._evaluate()
@@ -117,48 +117,51 @@ class Trainer:
         return self.engine.average
 
     @contextmanager
-    def _running(self, resume: bool) -> Iterator[None]:
-        """What is open while a run goes on: the engine, the state it starts from, signals, observers."""
+    def _open(self, resume: bool) -> Iterator[None]:
+        """Engine, initial or saved state, signal handlers and observers, released at the end."""
         self.engine = Engine(self.model, self.objective, self.recipe, self.mixing)
-        self._begin(resume)
+        self._load_state(resume)
         try:
-            with denormals_flushed(self.engine.accelerator.device), Interrupts() as self._interrupts:
-                self._tell("started", self)
+            with flush_denormals(self.engine.accelerator.device), Interrupts() as self._interrupts:
+                self._notify(lambda observer: observer.started(self))
+                # after the observers, which may take seconds: the clocks measure the training
                 self._saved_at = self._lap_at = time.perf_counter()
                 yield
         finally:
             self.engine.release()
-            self._tell("finished")
+            self._notify(lambda observer: observer.finished())
 
-    def _begin(self, resume: bool) -> None:
+    def _load_state(self, resume: bool) -> None:
         self.state = TrainState()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(
-                f"{self.folder}: a folder for the run cannot be made here ({error.strerror}). Choose another with --out"
+                f"{self.folder}: the run's folder cannot be created ({error.strerror}). Choose another with --out"
             ) from None
         state = self.checkpoints.load() if resume else None
         if state is not None:
             self._restore(state)
         elif self.engine.is_main:
             self.checkpoints.clear()
+        # the main process must not replace a checkpoint that another still reads
         self.engine.accelerator.wait_for_everyone()
 
     def _windows(self, epoch: int) -> Iterator[list[Batch]]:
         """The rest of the epoch, ``accumulation`` micro-batches at a time; the last window may have fewer."""
         size = self.recipe.optimizer.accumulation
         start = self.state.window * size
-        if start < len(self.train_loader):
+        if start < len(self.train_loader):  # not so where a run stopped in the evaluation after its last window
             batches = self.train_loader.batches(epoch, start)
+            # recipe.optimizer.updates may end the run within an epoch
             while self.state.update < self.total_updates and (window := list(islice(batches, size))):
                 yield window
 
-    def _rate(self) -> float:
+    def _learning_rate(self) -> float:
         return learning_rate(self.state.update, self.recipe.optimizer, self.updates_per_epoch)
 
     def _report(self, sums: WindowSums) -> None:
-        rate = self._rate()
+        rate = self._learning_rate()  # before add_step, which counts the update
         self.state.add_step(sums.loss, sums.samples, sums.counts, rate, self._lap())
         record = StepRecord(
             epoch=self.state.epoch + 1,
@@ -170,79 +173,86 @@ class Trainer:
             samples_per_second=self.state.samples_per_second,
             running=self.state.running,
         )
-        self._tell("stepped", record)
+        self._notify(lambda observer: observer.stepped(record))
 
     def _evaluate(self) -> dict[str, float]:
-        """The epoch's training metrics, those of the trained weights, and under ``ema_`` the averaged weights'."""
-        begun = time.perf_counter()
-        measured = self.engine.evaluated(self.engine.module, self.val_loader, self._evaluation_steps())
-        speed = measured.samples / (time.perf_counter() - begun)
+        """Training metrics of the epoch, validation metrics of the trained weights and, as ``ema_...``, of the
+        averaged ones."""
+        start = time.perf_counter()
+        measured = self.engine.evaluate(self.engine.module, self.val_loader, self._after_each_batch())
+        speed = measured.samples / (time.perf_counter() - start)
         metrics = {"evaluation_samples_per_second": speed, **measured.metrics}
         if self.average:
-            averaged = self.engine.evaluated(self.average.module, self.val_loader, self._evaluation_steps())
+            averaged = self.engine.evaluate(self.average.module, self.val_loader, self._after_each_batch())
             metrics |= {f"ema_{name}": value for name, value in averaged.metrics.items()}
-        trained = self.state.trained()
-        trained["seconds"] += self._lap()
-        return trained | metrics
+        training = self.state.training_metrics()
+        training["seconds"] += self._lap()  # the epoch's time includes its evaluation, its samples per second do not
+        return training | metrics
 
     def _end_epoch(self, metrics: dict[str, float]) -> None:
-        """Write the weights and tell the observers; the state that says so is saved right after."""
-        self._stop_unless(self.engine.is_finite(), "a weight is not finite")
+        """Write the weights and notify the observers."""
+        # the loss was computed before the last update, so it cannot show what that update did to the weights
+        self._expect_finite(self.engine.is_finite(), "a weight is not finite")
         primary = self.objective.primary
-        trained, averaged = metrics[primary.name], metrics.get(f"ema_{primary.name}", nan)
+        trained, averaged = metrics[primary.name], metrics.get(f"ema_{primary.name}", nan)  # NaN is never better
         by_average = primary.is_better(averaged, trained)
         self.state.end_epoch(metrics)
+        # weights and metrics.csv before the checkpoint that counts the epoch: a run that is killed in between repeats
+        # the evaluation and writes them again
         self._write_weights(LAST, metrics, averaged=False)
         if self.state.update_best(averaged if by_average else trained, primary):
             self._write_weights(BEST, metrics, averaged=by_average)
-        self._tell("epoch_ended", EpochRecord(epoch=self.state.epoch, metrics=metrics))
+        record = EpochRecord(epoch=self.state.epoch, metrics=metrics)
+        self._notify(lambda observer: observer.epoch_ended(record))
 
     def _write_weights(self, name: str, metrics: Mapping[str, float], averaged: bool) -> None:
         if not self.engine.is_main:
             return
         module = self.average.module if averaged and self.average else self.engine.module
-        lasting = {key: value for key, value in metrics.items() if key not in TIMING}
-        header = {"epoch": str(self.state.epoch), "averaged": json.dumps(averaged), "metrics": json.dumps(lasting)}
+        # without timing, the weights files of a repeated or resumed run are the same to the byte
+        reproducible = {key: value for key, value in metrics.items() if key not in TIMING}
+        header = {"epoch": str(self.state.epoch), "averaged": json.dumps(averaged), "metrics": json.dumps(reproducible)}
         write_tensors(self.folder / name, module.state_dict(), {**self.metadata, **header})
-        self._tell("saved", self.folder / name)
+        self._notify(lambda observer: observer.saved(self.folder / name))
 
     def _save_if_due(self) -> None:
-        """Save by the clock, by the count and when asked to stop; all processes decide alike."""
+        """Save after ``save_minutes``, every ``save_steps``, and when a signal came."""
         machine = self.recipe.machine
-        by_clock = self.engine.is_main and time.perf_counter() - self._saved_at >= 60 * machine.save_minutes
-        clock, asked = self.engine.joined([by_clock, self._interrupts.received])
-        if clock or asked or (machine.save_steps and self.state.update % machine.save_steps == 0):
+        is_time = self.engine.is_main and time.perf_counter() - self._saved_at >= 60 * machine.save_minutes
+        # clocks and signals differ between processes; were one to stop alone, the others would wait for it forever
+        time_anywhere, signal_anywhere = self.engine.sum_over_processes([is_time, self._interrupts.received])
+        if time_anywhere or signal_anywhere or (machine.save_steps and self.state.update % machine.save_steps == 0):
             self._save()
-        if asked:
+        if signal_anywhere:
+            # 0 where only another process received it
             raise RunInterrupted(self._interrupts.received or signal.SIGTERM, self.checkpoints.path)
 
-    def _evaluation_steps(self) -> Callable[[], None]:
-        """What is done after each batch of an evaluation."""
+    def _after_each_batch(self) -> Callable[[], None]:
+        """The callback of an evaluation: notify observers, and stop when a signal came."""
         batches = count(1)
 
-        def step() -> None:
-            self._tell("evaluating", next(batches), len(self.val_loader))
-            self._leave_evaluation_if_asked()
+        def after_batch() -> None:
+            batch = next(batches)
+            self._notify(lambda observer: observer.evaluating(batch, len(self.val_loader)))
+            # a resumed run repeats the evaluation, so it may stop anywhere; several processes could not stop together
+            if self.engine.world == 1 and self._interrupts.received:
+                self._save()
+                raise RunInterrupted(self._interrupts.received, self.checkpoints.path)
 
-        return step
-
-    def _leave_evaluation_if_asked(self) -> None:
-        """An evaluation is repeated on resume, so it may be left anywhere; several processes finish it together."""
-        if self.engine.world == 1 and self._interrupts.received:
-            self._save()
-            raise RunInterrupted(self._interrupts.received, self.checkpoints.path)
+        return after_batch
 
     def _save(self) -> None:
-        self._stop_unless(self.engine.is_finite(), "a weight is not finite")
+        # Stop on NaN or Inf before a bad state replaces a good one.
+        self._expect_finite(self.engine.is_finite(), "a weight is not finite")
         if self.engine.is_main:
             path = self.checkpoints.save(
-                {"run": self._run_facts(), "state": self.state.to_dict(), **self.engine.state()}
+                {"run": self._batching(), "state": self.state.to_dict(), **self.engine.state()}
             )
-            self._tell("saved", path)
+            self._notify(lambda observer: observer.saved(path))
         self._saved_at = time.perf_counter()
 
-    def _run_facts(self) -> dict[str, Any]:
-        """What a state refers to: were it to change, update 7 of epoch 3 would be other samples."""
+    def _batching(self) -> dict[str, int]:
+        """The settings that decide which samples belong to which update; a resumed run must have the same."""
         return {
             "seed": self.recipe.seed,
             "accumulation": self.recipe.optimizer.accumulation,
@@ -250,39 +260,37 @@ class Trainer:
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        then, now = state["run"], self._run_facts()
-        for name, value in now.items():
-            if then[name] != value:
+        for name, value in self._batching().items():
+            if state["run"][name] != value:
                 raise RunError(
-                    f"{self.folder}: this run was begun with {name} {then[name]}, got {value}; resume it as it was "
-                    "begun, or start another in a new folder"
+                    f"{self.folder}: this run was started with {name} {state['run'][name]}, got {value}; resume it "
+                    "with the same settings, or start a new run in another folder"
                 )
         try:
             self.engine.restore(state)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(
-                f"{self.checkpoints.path}: the state of a run with another model, optimizer or moving average "
-                f"({str(error).splitlines()[0]}); resume it as it was begun, or start another in a new folder"
+                f"{self.checkpoints.path}: the checkpoint has another model, optimizer or moving average "
+                f"({str(error).splitlines()[0]}); resume it with the same settings, or start a new run elsewhere"
             ) from None
-        saved = state["state"] if "state" in state else state["position"]  # as 0.1.0 called it
+        saved = state["state"] if "state" in state else state["position"]  # its name in version 0.1.0
         self.state = TrainState.from_dict(saved, self.objective.running)
 
-    def _stop_unless(self, finite: bool, problem: str) -> None:
-        """Stop on NaN or Inf before a bad state is saved, and say where and what helps."""
-        if finite:
+    def _expect_finite(self, is_finite: bool, problem: str) -> None:
+        if is_finite:
             return
-        kept = self.checkpoints.path
+        saved = self.checkpoints.path
         raise DivergedError(
-            f"training stopped: {problem} in epoch {self.state.epoch + 1}, update {self.state.update + 1} of "
-            f"{self.total_updates}, learning rate {self._rate():.3g}. "
-            + (f"The last good state is kept in {kept}. " if kept.exists() else "No state had been saved yet. ")
-            + "What helps: a lower lr or a longer warm-up, clip_grad 1.0, precision bf16 or fp32 in place of fp16"
+            f"training diverged: {problem} in epoch {self.state.epoch + 1}, update {self.state.update + 1} of "
+            f"{self.total_updates}, learning rate {self._learning_rate():.3g}. "
+            + (f"The last good checkpoint is {saved}. " if saved.exists() else "No checkpoint was saved yet. ")
+            + "Try a lower lr or a longer warm-up, clip_grad 1.0, or precision bf16 or fp32 instead of fp16"
         )
 
-    def _tell(self, call: str, *told: Any) -> None:
+    def _notify(self, callback: Callable[[Observer], None]) -> None:
         if self.engine.is_main:
             for observer in self.observers:
-                getattr(observer, call)(*told)
+                callback(observer)
 
     def _lap(self) -> float:
         """Seconds since the last call."""

@@ -101,7 +101,7 @@ def test_a_request_to_stop_saves_the_runs(
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         _, told = process.communicate(timeout=PATIENCE)
         assert process.returncode == status
-    assert told == "stopped: what the runs have saved is kept; --resume goes on\n"
+    assert told == "stopped: all runs have saved their states; continue with --resume\n"
     stopped = events(out, "stopped")
     assert stopped
     assert [event["event"] for event in events(out)][-1] == "sweep ended"

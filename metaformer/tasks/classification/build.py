@@ -11,7 +11,7 @@ from ...factory.classifier import create_model
 from ...model.build import Model
 from ...recipe import Recipe
 from ...spec.model import AnySpec
-from ...training.device import place_of, processes
+from ...training.device import process_device, processes
 from ...training.randomness import reseed
 from ...zoo.catalogue import find
 from ..task import Loaders
@@ -27,7 +27,7 @@ def make_loaders(recipe: Recipe, splits: Splits[int], model: Model, progress: Pr
     preprocessing, classes = model.preprocessing, len(splits.classes)
     count = len(splits.train) + len(splits.val)
     cached = cache_images(recipe.data, augmentation, count, preprocessing.size, channels)
-    device, workers = place_of(recipe.machine) if cached else "cpu", recipe.data.workers
+    device, workers = process_device(recipe.machine) if cached else "cpu", recipe.data.workers
     size = optimizer.batch_size // optimizer.accumulation
     train = BatchSchedule(len(splits.train), size, seed=recipe.seed, shuffle=True, rank=rank, world=world)
     val = BatchSchedule(len(splits.val), size, rank=rank, world=world)
