@@ -137,7 +137,8 @@ def concatenate(first: Dataset[Target], second: Dataset[Target]) -> Dataset[Targ
 def concatenate(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
     """One dataset with the samples of ``second`` after those of ``first``, such as both parts of ``Splits``."""
     if isinstance(first, Concatenable):
-        return first.concatenate(second)
+        both: Dataset[Any] = first.concatenate(second)
+        return both
     return Concatenation(first, second)
 
 

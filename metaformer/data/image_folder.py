@@ -95,7 +95,7 @@ def open_image_folder(root: Path, config: DataConfig, progress: Progress | None 
     sizes, unreadable = verify_images([path for path, _ in pairs + val_pairs], config, progress)
     bad += unreadable
     total = len(pairs) + len(val_pairs) + len(strays)
-    refuse_bad_files(bad, config, f"{len(bad)} of {total} image file{'s' if len(bad) > 1 else ''} cannot be used")
+    refuse_bad_files(bad, config, f"{len(bad)} of {total} image files cannot be used")
 
     left_out = {file.path for file in bad}
     pairs = [pair for pair in pairs if str(pair[0]) not in left_out]
@@ -140,7 +140,7 @@ def open_image_files(root: Path, config: DataConfig, progress: Progress | None =
     if not files:
         raise DataError(f"{root} has no images; expected image files in it or in folders below")
     sizes, bad = verify_images(files, config, progress)
-    refuse_bad_files(bad, config, f"{len(bad)} of {len(files)} image file{'s' if len(bad) > 1 else ''} cannot be used")
+    refuse_bad_files(bad, config, f"{len(bad)} of {len(files)} image files cannot be used")
     left_out = {file.path for file in bad}
     parts = [[path for path in part if str(path) not in left_out] for part in parts]
     if len(parts) == 1:

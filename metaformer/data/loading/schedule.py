@@ -81,7 +81,7 @@ class BatchSchedule:
     def __len__(self) -> int:
         count = self.global_batches
         last = rank_slice(self.global_size(count - 1), self.rank, self.world)
-        return count - (last.start == last.stop)
+        return count - int(last.start == last.stop)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[MicroBatch]:
         """The micro-batches of ``epoch`` from number ``start`` on."""

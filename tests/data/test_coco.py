@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_annotated import CATEGORIES, annotation, coco_set, document, square, write_part
+from tiny_datasets import CATEGORIES, annotation, coco_set, document, square, write_part
 from tiny_images import noise
 
 from metaformer.data.coco import CocoDataset, open_coco

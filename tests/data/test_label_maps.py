@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_annotated import label_map_set, labels_of
+from tiny_datasets import label_map_set, labels_of
 from tiny_images import noise
 
 from metaformer.data.decode import UnreadableImage, read_label_map

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_annotated import coco_set, document, label_map_set, labels_of
+from tiny_datasets import coco_set, document, label_map_set, labels_of
 
 from metaformer.data.coco import open_coco
 from metaformer.data.dataset import Splits

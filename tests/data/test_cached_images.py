@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_bad_images import truncated
-from test_batch_loader import equal
+from test_decode import truncated
+from test_loader import equal
 from torch import Tensor
 from torch.nn import functional as F
 

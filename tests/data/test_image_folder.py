@@ -130,7 +130,7 @@ def test_half_sorted_imagenet_is_still_unsorted_and_incomplete_answers_move_noth
         opened(root)
     solution = root / "answers.csv"
     solution.write_text("ImageId,PredictionString\nILSVRC2012_val_00000001,n01443537 1 2 3 4\n")
-    with pytest.raises(DataError, match="class of 1 images, such as ILSVRC2012_val_00000007"):
+    with pytest.raises(DataError, match="no class for 1 images, such as ILSVRC2012_val_00000007"):
         sort_validation(root / "val", solution)
     assert stray.exists()
     with pytest.raises(DataError, match="cannot be read"):

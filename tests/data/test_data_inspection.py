@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny_annotated import annotation, coco_set, document, label_map_set
+from tiny_datasets import annotation, coco_set, document, label_map_set
 from tiny_images import noise
 
 from metaformer.cli.app import main
