@@ -13,7 +13,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from metaformer.spec.model import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
+from metaformer.spec.mixer import MixerSpec
+from metaformer.spec.model import EmbeddingSpec, ModelSpec, NormSpec, StageSpec
 from metaformer.zoo.catalogue import CATALOGUE
 
 PAGE = Path(__file__).resolve().parent / "architecture.md"

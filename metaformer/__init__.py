@@ -23,17 +23,9 @@ if TYPE_CHECKING:
     from .run.evaluate import evaluate
     from .run.train import train
     from .spec.dense import DenseSpec
-    from .spec.model import (
-        EmbeddingSpec,
-        HeadSpec,
-        MixerSpec,
-        MLPSpec,
-        ModelSpec,
-        NormSpec,
-        ResidualSpec,
-        StageSpec,
-        TimmSpec,
-    )
+    from .spec.input import ImageInput, TokenInput
+    from .spec.mixer import MixerSpec
+    from .spec.model import EmbeddingSpec, HeadSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec, TimmSpec
     from .types import Preprocessing
     from .weights.hub import from_pretrained, push_to_hub, save_pretrained
     from .weights.load import load_pretrained, load_weights
@@ -81,11 +73,12 @@ _CONTENTS = {
     "run.evaluate": ("evaluate",),
     "run.train": ("train",),
     "spec.dense": ("DenseSpec",),
+    "spec.input": ("ImageInput", "TokenInput"),
+    "spec.mixer": ("MixerSpec",),
     "spec.model": (
         "EmbeddingSpec",
         "HeadSpec",
         "MLPSpec",
-        "MixerSpec",
         "ModelSpec",
         "NormSpec",
         "ResidualSpec",

@@ -15,7 +15,8 @@ from PIL import Image
 
 from metaformer.recipe import Recipe
 from metaformer.run.config import DataSummary, MachineSummary, RunConfig, SkippedFile
-from metaformer.spec.model import EmbeddingSpec, MixerSpec, MLPSpec, ModelSpec, StageSpec
+from metaformer.spec.mixer import MixerSpec
+from metaformer.spec.model import EmbeddingSpec, MLPSpec, ModelSpec, StageSpec
 from metaformer.tasks.classification.evaluation import ClassificationEvaluation, Sample
 from metaformer.types import Preprocessing
 

@@ -6,16 +6,8 @@ from hypothesis import strategies as st
 
 from metaformer.errors import InputError, SpecError
 from metaformer.recipe import Dense, ModelConfig
-from metaformer.spec.model import (
-    EmbeddingSpec,
-    HeadSpec,
-    MixerSpec,
-    MLPSpec,
-    ModelSpec,
-    NormSpec,
-    ResidualSpec,
-    StageSpec,
-)
+from metaformer.spec.mixer import MixerSpec
+from metaformer.spec.model import EmbeddingSpec, HeadSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
 from metaformer.zoo.catalogue import CATALOGUE
 
 STEM = EmbeddingSpec(kernel=7, stride=4, padding=2)

@@ -8,7 +8,8 @@ import torch
 from metaformer import build, count_macs, count_parameters, create_model, list_models
 from metaformer.errors import InputError
 from metaformer.model.layers import GroupNorm
-from metaformer.spec.model import AnySpec, MixerSpec, NormSpec
+from metaformer.spec.mixer import MixerSpec
+from metaformer.spec.model import AnySpec, NormSpec
 from metaformer.zoo.catalogue import CATALOGUE, find
 
 ROWS = list(CATALOGUE.values())

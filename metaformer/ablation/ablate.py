@@ -14,7 +14,8 @@ from ..data.sources import open_labeled
 from ..errors import InputError, RunError, SpecError
 from ..model.device import resolve_device
 from ..run.recipes import run_file
-from ..spec.model import AnySpec, MixerSpec
+from ..spec.mixer import MixerSpec
+from ..spec.model import AnySpec
 from ..zoo.catalogue import find
 from .executors import Crew, Processes
 from .folder import SweepFolder

@@ -20,7 +20,8 @@ from ..records import Record
 from ..run.config import RunConfig
 from ..run.folder import RUN_FOLDER
 from ..run.recipes import run_file
-from ..spec.model import AnySpec, MixerSpec
+from ..spec.mixer import MixerSpec
+from ..spec.model import AnySpec
 from ..tasks.task import task_named
 from .lock import locked
 

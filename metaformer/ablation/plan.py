@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 from ..errors import InputError, RunError, SpecError, did_you_mean
 from ..recipe import ModelConfig, Recipe
 from ..records import Record, merged
-from ..spec.model import AnySpec, MixerSpec, ModelSpec, StageSpec, TimmSpec
+from ..spec.mixer import MixerSpec
+from ..spec.model import AnySpec, ModelSpec, StageSpec, TimmSpec
 from ..types import Grid
 from ..zoo.catalogue import find
 

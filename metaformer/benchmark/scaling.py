@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from ..model.build import build_backbone
-from ..spec.model import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
+from ..spec.mixer import MixerSpec
+from ..spec.model import EmbeddingSpec, ModelSpec, NormSpec, StageSpec
 from .inference import finish_of
 from .memory import peak_bytes, tensor_bytes
 from .rounds import Call, Pace, PowerLaw, in_turns

@@ -17,18 +17,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError, SpecError, did_you_mean
 from ..records import mismatch
-from ..spec.model import (
-    AnySpec,
-    HeadSpec,
-    Mixer,
-    MixerSpec,
-    ModelSpec,
-    NormSpec,
-    ResidualSpec,
-    StageSpec,
-    TimmSpec,
-    as_mixer,
-)
+from ..spec.mixer import Mixer, MixerSpec, as_mixer
+from ..spec.model import AnySpec, HeadSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec, TimmSpec
 from ..types import Grid, Preprocessing
 from .backbone import Backbone, Entry, Stage
 from .block import Block, Branch, MixingBlock

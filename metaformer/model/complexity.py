@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import InputError
-from ..spec.model import ImageInput
+from ..spec.input import ImageInput
 from ..types import Grid
 
 _COMPUTED = 64 * 64

@@ -11,7 +11,9 @@ from typing import Any, ClassVar, Literal, Self
 
 from ..errors import InputError, SpecError
 from ..records import Record
-from .model import AnySpec, ImageInput, Mixer
+from .input import ImageInput
+from .mixer import Mixer
+from .model import AnySpec
 
 DETECTORS = ("retinanet", "mask_rcnn")
 """Systems that find objects."""

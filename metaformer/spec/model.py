@@ -10,72 +10,20 @@ Vision", section 2.
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from ..errors import InputError, SpecError
-from ..records import Record
+from ..errors import SpecError
 from ..types import Grid
+from .input import ImageInput, TokenInput
+from .mixer import Mixer, MixerSpec, as_mixers
+from .record import SpecRecord
 
 
 @dataclass(frozen=True, kw_only=True)
-class _SpecRecord(Record):
-    error: ClassVar[type[InputError]] = SpecError
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageInput(_SpecRecord):
-    """Images (B, C, H, W): what a spec answers to ``input`` where it has no ``tokens``."""
-
-    tag: ClassVar[str] = "image"
-
-    in_chans: int = 3
-    """Channels of the image."""
-    img_size: tuple[int, int] = (224, 224)
-    """Height and width in pixels."""
-
-    def check(self) -> None:
-        """There is at least one pixel with one channel."""
-        self.expect(self.in_chans >= 1, "in_chans", "at least 1", self.in_chans)
-        self.expect(min(self.img_size) > 0, "img_size", "positive height and width", self.img_size)
-
-    @property
-    def grid(self) -> Grid:
-        """The grid before the first embedding: one token a pixel."""
-        return self.img_size
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenInput(_SpecRecord):
-    """Sequences of token ids (B, L), such as text. Shorter ones are padded, and a mask (B, L) says what is real."""
-
-    tag: ClassVar[str] = "tokens"
-
-    vocab_size: int
-    """Number of different ids; they run from 0."""
-    length: int = 512
-    """The longest sequence, in tokens, that position tables and mixers over positions are built for. They serve shorter
-    sequences by their first rows. A model without such parts takes any length."""
-    pad_id: int = 0
-    """The id that fills short sequences. The model itself goes by the mask alone."""
-
-    def check(self) -> None:
-        """There is something to look up, and the padding is in the vocabulary."""
-        self.expect(self.vocab_size >= 1, "vocab_size", "at least 1", self.vocab_size)
-        self.expect(self.length >= 1, "length", "at least 1 token", self.length)
-        self.expect(0 <= self.pad_id < self.vocab_size, "pad_id", f"0 to {self.vocab_size - 1}", self.pad_id)
-
-    @property
-    def grid(self) -> Grid:
-        """The grid before the first embedding: a line of tokens."""
-        return (self.length,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NormSpec(_SpecRecord):
+class NormSpec(SpecRecord):
     """How features are normalized."""
 
     kind: Literal["layer", "group", "affine", "batch", "none"] = "layer"
@@ -92,7 +40,7 @@ class NormSpec(_SpecRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingSpec(_SpecRecord):
+class EmbeddingSpec(SpecRecord):
     """What makes a stage's tokens: the stem and every downsampling are the same part."""
 
     kind: Literal["conv", "merge", "token", "none"] = "conv"
@@ -141,24 +89,7 @@ class EmbeddingSpec(_SpecRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixerSpec(_SpecRecord):
-    """A token mixer by its name in ``model/build.py`` and its own arguments."""
-
-    name: str
-    """A key of the mixer table, such as ``pooling`` or ``attention``."""
-    args: Mapping[str, Any] = field(default_factory=dict)
-    """The mixer's own arguments, such as ``{"kernel": 5}``; what is left out takes the mixer's default."""
-
-    def __str__(self) -> str:
-        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.args.items())})" if self.args else self.name
-
-
-Mixer = MixerSpec | Callable
-"""A named mixer, or any callable that takes the width and returns a module: ``MyMixer``, ``lambda dim: ...``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MLPSpec(_SpecRecord):
+class MLPSpec(SpecRecord):
     """The channel MLP: two linear layers over the channels of each token."""
 
     ratio: float = 4.0
@@ -177,7 +108,7 @@ class MLPSpec(_SpecRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResidualSpec(_SpecRecord):
+class ResidualSpec(SpecRecord):
     """How a branch joins the stream that runs past it."""
 
     on: bool = True
@@ -191,7 +122,7 @@ class ResidualSpec(_SpecRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageSpec(_SpecRecord):
+class StageSpec(SpecRecord):
     """Blocks of one width on one grid, and what brings the tokens there."""
 
     depth: int
@@ -200,7 +131,7 @@ class StageSpec(_SpecRecord):
     """Channels of every token."""
     embedding: EmbeddingSpec = EmbeddingSpec()
     """Stem or downsampling at the stage's entry."""
-    mixer: Mixer = MixerSpec(name="pooling")
+    mixer: Mixer = MixerSpec(name="pooling")  # noqa: RUF009 - a frozen record is no shared state
     """The token mixer of each block."""
     mlp: MLPSpec | None = MLPSpec()
     """The channel MLP, or None."""
@@ -224,7 +155,7 @@ class StageSpec(_SpecRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadSpec(_SpecRecord):
+class HeadSpec(SpecRecord):
     """From the last tokens to class scores."""
 
     readout: Literal["mean", "token", "none"] = "mean"
@@ -250,7 +181,7 @@ class HeadSpec(_SpecRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSpec(_SpecRecord):
+class ModelSpec(SpecRecord):
     """A whole classifier as data.
 
     Images are what most models read, so ``in_chans`` and ``img_size`` are fields; a model of text sets ``tokens``
@@ -380,19 +311,9 @@ class ModelSpec(_SpecRecord):
 
     def with_mixers(self, mixers: object) -> ModelSpec:
         """The same model with other token mixers: one for all stages, or a list with one for each stage."""
-        count = len(self.stages)
-        single = isinstance(mixers, (str, Mapping, MixerSpec)) or not isinstance(mixers, Sequence) or _is_pair(mixers)
-        chosen = [mixers] if single else list(mixers)  # type: ignore[call-overload]
-        if len(chosen) == 1:
-            chosen *= count
-        if len(chosen) != count:
-            wanted = f"1 or {count} mixers, one for each stage" if count > 1 else "1 mixer: there is a single stage"
-            raise SpecError(f"mixers: expected {wanted}, got {len(chosen)}")
-        stages = tuple(
-            stage.with_changes(mixer=as_mixer(mixer, f"mixers[{i}]"))
-            for i, (stage, mixer) in enumerate(zip(self.stages, chosen, strict=True))
-        )
-        return self.with_changes(stages=stages)
+        chosen = as_mixers(mixers, len(self.stages))
+        stages = (stage.with_changes(mixer=mixer) for stage, mixer in zip(self.stages, chosen, strict=True))
+        return self.with_changes(stages=tuple(stages))
 
     def with_stem_stride(self, stride: int) -> ModelSpec:
         """The same model for small images, with a stem that steps by ``stride``.
@@ -415,7 +336,14 @@ class ModelSpec(_SpecRecord):
 
     def with_widths(self, factor: float) -> ModelSpec:
         """The same model with all widths times ``factor``, and as many attention heads as before."""
-        return self.with_changes(stages=tuple(_widened(stage, factor) for stage in self.stages))
+        stages = (
+            stage.with_changes(
+                width=max(1, round(stage.width * factor)),
+                mixer=stage.mixer.widened(factor) if isinstance(stage.mixer, MixerSpec) else stage.mixer,
+            )
+            for stage in self.stages
+        )
+        return self.with_changes(stages=tuple(stages))
 
     def with_dropout(self, rate: float) -> ModelSpec:
         """The same model with dropout before its last linear layer."""
@@ -427,25 +355,8 @@ class ModelSpec(_SpecRecord):
         return self.with_changes(head=self.head.with_changes(norm=norm, norm_position="after", mlp_norm_eps=1e-6))
 
 
-def _widened(stage: StageSpec, factor: float) -> StageSpec:
-    mixer = stage.mixer
-    if isinstance(mixer, MixerSpec):
-        mixer = mixer.with_changes(args=_with_wider_args(mixer.args, factor))
-    return stage.with_changes(width=max(1, round(stage.width * factor)), mixer=mixer)
-
-
-def _with_wider_args(args: Mapping[str, Any], factor: float) -> dict[str, Any]:
-    """A mixer's arguments with the widths among them times ``factor``, those of a mixer inside it too."""
-    wider = {key: max(1, round(args[key] * factor)) for key in ("head_dim", "hidden") if isinstance(args.get(key), int)}
-    if isinstance(args.get("mixer"), Mapping):
-        inner = args["mixer"]
-        own = {"args": _with_wider_args(inner["args"], factor)} if isinstance(inner.get("args"), Mapping) else {}
-        wider["mixer"] = {**_with_wider_args(inner, factor), **own}
-    return {**args, **wider}
-
-
 @dataclass(frozen=True, kw_only=True)
-class TimmSpec(_SpecRecord):
+class TimmSpec(SpecRecord):
     """A CNN of timm under its name there: what MetaFormers are compared with. It answers the same questions as a
     ``ModelSpec``; its axes are timm's own and are not described here."""
 
@@ -523,57 +434,3 @@ class TimmSpec(_SpecRecord):
 
 AnySpec = ModelSpec | TimmSpec
 """Whatever ``create_model`` can build."""
-
-
-_CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*", re.DOTALL)
-
-
-def as_mixer(value: object, path: str = "mixer") -> Mixer:
-    """A mixer from what people write: ``"pooling"``, ``"pooling(kernel=5)"``, ``("pooling", {"kernel": 5})``,
-    ``{"name": "pooling", "kernel": 5}``, a ``MixerSpec``, or a callable that builds a module from the width."""
-    if isinstance(value, MixerSpec):
-        return value
-    if isinstance(value, str):
-        return _parsed(value, path)
-    if isinstance(value, Mapping):
-        args = dict(value)
-        nested = args.pop("args", {})
-        if not isinstance(args.get("name"), str):
-            raise SpecError(f"{path}: expected a 'name' in {value!r}")
-        if not isinstance(nested, Mapping) or not all(isinstance(key, str) for key in {**args, **nested}):
-            raise SpecError(f"{path}: expected arguments by their names such as {{'kernel': 5}}, got {value!r}")
-        return MixerSpec(name=args.pop("name"), args={**args, **nested})
-    if _is_pair(value):
-        return MixerSpec(name=value[0], args=dict(value[1]))  # type: ignore[index]
-    if hasattr(value, "forward") and not isinstance(value, type):
-        raise SpecError(
-            f"{path}: expected something that builds a module for each block, got the finished module "
-            f"{type(value).__name__}; pass its class, or `lambda dim: {type(value).__name__}(...)`"
-        )
-    if callable(value):
-        return value
-    raise SpecError(f"{path}: expected a mixer's name, a (name, arguments) pair or a callable, got {value!r}")
-
-
-def _is_pair(value: object) -> bool:
-    """Whether it is a mixer's name with its arguments: ``("pooling", {"kernel": 5})``."""
-    pair = isinstance(value, (tuple, list)) and len(value) == 2
-    return pair and isinstance(value[0], str) and isinstance(value[1], Mapping)  # type: ignore[index]
-
-
-def _parsed(text: str, path: str) -> MixerSpec:
-    """``"pooling(kernel=5, subtract=False)"`` read as literals, never evaluated."""
-    match = _CALL.fullmatch(text)
-    if match is None:
-        raise SpecError(f"{path}: expected a mixer such as 'pooling' or 'pooling(kernel=5)', got {text!r}")
-    try:
-        call = ast.parse(f"f({match[2] or ''})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError
-        args = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError):
-        raise SpecError(
-            f"{path}: expected arguments as name=value, texts in quotes, in {text!r}, such as 'pooling(kernel=5)' or "
-            "'window(mixer=\"attention\")'"
-        ) from None
-    return MixerSpec(name=match[1], args=args)

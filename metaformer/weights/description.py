@@ -17,7 +17,8 @@ from ..model.dense.build import build_dense
 from ..model.dense.detector import Detector, Segmenter
 from ..records import Record
 from ..spec.dense import DenseSpec
-from ..spec.model import AnySpec, MixerSpec
+from ..spec.mixer import MixerSpec
+from ..spec.model import AnySpec
 from ..types import Preprocessing
 from ..version import __version__
 

@@ -7,7 +7,8 @@ two stages instead of LayerScale, a norm beside every embedding, and the final n
 
 from __future__ import annotations
 
-from ..spec.model import EmbeddingSpec, HeadSpec, MixerSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
+from ..spec.mixer import MixerSpec
+from ..spec.model import EmbeddingSpec, HeadSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
 from ..types import Preprocessing
 from .poolformer import MEDIUM, POOLING, SMALL
 from .row import Row, WeightSource

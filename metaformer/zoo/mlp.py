@@ -6,7 +6,8 @@ Sources: "MLP-Mixer" (arXiv 2105.01601), "ResMLP" (2105.03404), "Pay Attention t
 
 from __future__ import annotations
 
-from ..spec.model import HeadSpec, MixerSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
+from ..spec.mixer import MixerSpec
+from ..spec.model import HeadSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
 from ..types import Preprocessing
 from .row import Published, Row, WeightSource
 from .vit import CHANNEL_NORM, HALF, patches

@@ -6,7 +6,8 @@ norms from the original code. The paper's printed parameter counts leave LayerSc
 
 from __future__ import annotations
 
-from ..spec.model import EmbeddingSpec, HeadSpec, MixerSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
+from ..spec.mixer import MixerSpec
+from ..spec.model import EmbeddingSpec, HeadSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
 from ..types import Preprocessing
 from .row import Published, Row, WeightSource
 

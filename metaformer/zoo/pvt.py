@@ -6,7 +6,8 @@ blocks and the final norm, 1e-5 beside the embeddings and inside the reductions.
 
 from __future__ import annotations
 
-from ..spec.model import EmbeddingSpec, HeadSpec, MixerSpec, MLPSpec, ModelSpec, NormSpec, StageSpec
+from ..spec.mixer import MixerSpec
+from ..spec.model import EmbeddingSpec, HeadSpec, MLPSpec, ModelSpec, NormSpec, StageSpec
 from .row import Published, Row, WeightSource
 
 WIDTHS = (64, 128, 320, 512)

@@ -6,7 +6,8 @@ Swin-Mixer is called SwinMLP. The downsampling, which that code puts at a stage'
 
 from __future__ import annotations
 
-from ..spec.model import EmbeddingSpec, HeadSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
+from ..spec.mixer import MixerSpec
+from ..spec.model import EmbeddingSpec, HeadSpec, ModelSpec, NormSpec, StageSpec
 from ..types import Preprocessing
 from .row import Published, Row, WeightSource
 

@@ -7,7 +7,8 @@ tables are trainings on ImageNet-1K alone that the MLP-Mixer paper reports; thei
 
 from __future__ import annotations
 
-from ..spec.model import EmbeddingSpec, HeadSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
+from ..spec.mixer import MixerSpec
+from ..spec.model import EmbeddingSpec, HeadSpec, ModelSpec, NormSpec, StageSpec
 from ..types import Preprocessing
 from .row import Published, Row, WeightSource
 

@@ -16,7 +16,8 @@ from metaformer.errors import InputError, RunError, SpecError
 from metaformer.model.build import MIXERS, build
 from metaformer.recipe import ModelConfig, OptimizerConfig, Recipe
 from metaformer.run.recipes import shipped_plans
-from metaformer.spec.model import EmbeddingSpec, MixerSpec, ModelSpec, StageSpec
+from metaformer.spec.mixer import MixerSpec
+from metaformer.spec.model import EmbeddingSpec, ModelSpec, StageSpec
 from metaformer.zoo.catalogue import CATALOGUE, find
 
 PLANS = shipped_plans()

@@ -28,7 +28,7 @@ from metaformer.benchmark.training import Step, largest_difference, measure_trai
 from metaformer.cli import main
 from metaformer.cli.bench import _Bar
 from metaformer.errors import InputError
-from metaformer.spec.model import MixerSpec
+from metaformer.spec.mixer import MixerSpec
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from metaformer.model.build import build
-from metaformer.spec.model import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
+from metaformer.spec.mixer import MixerSpec
+from metaformer.spec.model import EmbeddingSpec, ModelSpec, NormSpec, StageSpec
 
 SIDE = 48
 """Of the images that the models are built for; a grid of 6 × 6."""

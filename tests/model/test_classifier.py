@@ -10,7 +10,8 @@ from torch import nn
 from metaformer import OnMap, build, count_parameters, create_model
 from metaformer.errors import InputError, SpecError
 from metaformer.model.embed import MergeEmbedding
-from metaformer.spec.model import EmbeddingSpec, HeadSpec, MixerSpec, ModelSpec, StageSpec
+from metaformer.spec.mixer import MixerSpec
+from metaformer.spec.model import EmbeddingSpec, HeadSpec, ModelSpec, StageSpec
 from metaformer.zoo.catalogue import CATALOGUE
 
 

@@ -14,7 +14,7 @@ from metaformer.model.mixers.gating import GatingUnit
 from metaformer.model.mixers.pooling import Pooling
 from metaformer.model.mixers.spatial import RandomMixing, SpatialFC, SpatialMLP
 from metaformer.model.tokens import on_map, to_map, to_tokens
-from metaformer.spec.model import MixerSpec, as_mixer
+from metaformer.spec.mixer import MixerSpec, as_mixer
 
 GRID = (5, 7)
 PLACE = {"grid": GRID, "prefix_tokens": 0, "block": 0}
@@ -395,12 +395,12 @@ class Breaks(Roll):
         ("identity(kernel=3)", r"identity has no argument 'kernel'. It takes none"),
         ("pooling(kernel='a')", r"mixer.kernel: expected an integer, got 'a'"),
         ("attention(heads=2.5)", r"mixer.heads: expected an integer or null, got 2.5"),
-        ("window(mixer=attention)", r"texts in quotes, in .window\(mixer=attention\)"),
+        ("window(mixer=attention)", r"strings in quotes.*got .window\(mixer=attention\)"),
         (lambda: nn.Identity(), r"cannot be built for the width 8.*0 positional arguments"),
         ("pooling(3)", r"expected arguments as name=value"),
         ("pooling(kernel=__import__('os'))", r"expected arguments as name=value"),
         ("pool ing", r"expected a mixer such as"),
-        (nn.Identity(), r"finished module Identity.*pass its class"),
+        (nn.Identity(), r"got the module Identity.*pass its class"),
         (17, r"expected a mixer's name"),
         (lambda dim: dim, r"to build a torch module, got int"),
         (Halves, r"Halves must keep the shape.*\(2, 35, 8\) went in, \(2, 35, 4\) came out"),

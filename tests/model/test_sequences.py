@@ -20,19 +20,9 @@ from metaformer.model.mixers.fourier import Fourier
 from metaformer.model.mixers.pooling import Pooling
 from metaformer.model.mixers.spatial import RandomMixing
 from metaformer.spec.dense import DenseSpec
-from metaformer.spec.model import (
-    EmbeddingSpec,
-    HeadSpec,
-    ImageInput,
-    Mixer,
-    MixerSpec,
-    ModelSpec,
-    NormSpec,
-    StageSpec,
-    TimmSpec,
-    TokenInput,
-    as_mixer,
-)
+from metaformer.spec.input import ImageInput, TokenInput
+from metaformer.spec.mixer import Mixer, MixerSpec, as_mixer
+from metaformer.spec.model import EmbeddingSpec, HeadSpec, ModelSpec, NormSpec, StageSpec, TimmSpec
 
 LENGTH, WIDTH = 24, 32
 LOOKUP = EmbeddingSpec(kind="token", norm=NormSpec(eps=1e-12))

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from metaformer.errors import InputError, SpecError
 from metaformer.model.build import build_mixer
 from metaformer.model.mixers.attention import Attention
-from metaformer.spec.model import as_mixer
+from metaformer.spec.mixer import as_mixer
 
 
 def windowed(written, dim=16, grid=(8, 8), block=0, prefix_tokens=0):

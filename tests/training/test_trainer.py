@@ -15,7 +15,8 @@ from metaformer.model.block import Block
 from metaformer.model.build import build
 from metaformer.model.lean.blocks import LeanBlock
 from metaformer.recipe import Machine, Recipe
-from metaformer.spec.model import EmbeddingSpec, MixerSpec, ModelSpec, NormSpec, StageSpec
+from metaformer.spec.mixer import MixerSpec
+from metaformer.spec.model import EmbeddingSpec, ModelSpec, NormSpec, StageSpec
 from metaformer.tasks.classification.objective import ClassificationObjective
 from metaformer.training.checkpoint import read_tree
 from metaformer.training.observer import Observer, StepRecord

@@ -10,7 +10,7 @@ from torch import nn
 
 import metaformer
 from metaformer.model.classifier import Classifier
-from metaformer.spec.model import MixerSpec
+from metaformer.spec.mixer import MixerSpec
 from metaformer.zoo.poolformer import CHANNEL_NORM, frame
 
 from .fake_hub import FakeHub

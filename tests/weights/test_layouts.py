@@ -5,7 +5,7 @@ import torch
 
 import metaformer
 from metaformer.errors import WeightsError
-from metaformer.spec.model import MixerSpec
+from metaformer.spec.mixer import MixerSpec
 from metaformer.weights.layouts import LAYOUTS, recognize
 from metaformer.weights.load import load_weights
 from metaformer.weights.read_checkpoint import unwrap

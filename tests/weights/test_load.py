@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 import metaformer
 from metaformer.errors import WeightsError
-from metaformer.spec.model import MixerSpec
+from metaformer.spec.mixer import MixerSpec
 from metaformer.weights.download import HUB_ID
 from metaformer.weights.identify import look_alikes
 from metaformer.weights.load import load_pretrained, load_weights

@@ -8,7 +8,8 @@ from typing import Any
 from ...recipe import Recipe
 from ...render.numbers import compact, count, plain
 from ...spec.dense import DenseSpec
-from ...spec.model import AnySpec, EmbeddingSpec, MixerSpec, ModelSpec
+from ...spec.mixer import MixerSpec
+from ...spec.model import AnySpec, EmbeddingSpec, ModelSpec
 from ..config import RunConfig
 
 Row = tuple[str, str]
