@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +121,17 @@ def test_a_killed_run_resumes_to_the_same_weights(trained: Path, gray_images: Pa
 def test_an_unknown_task_is_refused_with_the_nearest(gray_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", "--data", str(gray_images), "--task", "brightnes") == 2
     assert "Did you mean 'brightness'" in capsys.readouterr().err
+
+
+def test_the_documentation_quotes_it() -> None:
+    page = (HERE.parent / "docs" / "extending.md").read_text(encoding="utf-8")
+    quotes = re.findall(
+        r"<!-- not run: quoted from (tests/brightness/\w+\.py) -->\n```python\n(.*?)```", page, re.DOTALL
+    )
+    assert len(quotes) >= 6
+    for name, quote in quotes:
+        source = textwrap.dedent((HERE.parent / name).read_text(encoding="utf-8"))
+        lines = [line.strip() for line in source.splitlines()]
+        wanted = [line.strip() for line in quote.strip().splitlines()]
+        starts = [i for i, line in enumerate(lines) if line == wanted[0]]
+        assert any(lines[i : i + len(wanted)] == wanted for i in starts), f"{name} has no {wanted[0]!r} as quoted"

@@ -164,15 +164,12 @@ def test_files_named_in_a_page_exist(page: Path) -> None:
 
 def test_tree_names_what_exists() -> None:
     (tree,) = (text for _, text in blocks(README, "text"))
-    folder = ROOT
-    for line in tree.splitlines():
-        if not line.strip():
-            continue
+    room = ROOT
+    for line in filter(str.strip, tree.splitlines()):
         depth = len(re.match(r"[│├└─\s]*", line)[0]) // 4  # type: ignore[index]
-        folder = ROOT if depth == 0 else ROOT / "metaformer" if depth == 1 else folder
-        names = re.findall(r"(?<![\w.])([a-z_]+(?:\.py|/))(?=\s)", f"{line.lstrip('│├└─ ')} ")
-        if depth == 2:
-            assert (ROOT / "metaformer" / "model" / names[0]).exists(), line
-            continue
-        for name in names:
-            assert (folder / name).exists(), f"the tree names {name}"
+        names = re.findall(r"(?<![\w.])([a-z_/]+(?:\.py|/))(?=\s)", f"{line.lstrip('│├└─ ')} ")
+        folder = {0: ROOT, 1: ROOT / "metaformer", 2: room}[depth]
+        if depth == 1:
+            room = folder / names[0]
+        for name in names[:1] if depth == 2 else names:
+            assert (folder / name).exists(), f"the tree names {name} in {folder.name}"
