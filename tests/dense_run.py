@@ -47,7 +47,7 @@ def narrow() -> Iterator[None]:
         patch.object(mask_rcnn, "WIDTH", 32),
         patch.object(mask_rcnn, "HIDDEN", 64),
         patch("metaformer.factory.dense.build_dense", light),
-        patch("metaformer.weights.description.build_dense", light),
+        patch.object(build, "build_dense", light),
     ):
         yield
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ..errors import WeightsError, did_you_mean
 from ..factory.classifier import create_model
+from ..model.dense.build import AnyModel
 from ..tasks.task import TASKS
-from ..weights.description import AnyModel, Description
+from ..weights.description import Description
 from ..weights.hub import describe_source, from_pretrained
 from ..weights.load import load_weights
 from ..zoo.catalogue import CATALOGUE

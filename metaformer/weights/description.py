@@ -1,20 +1,18 @@
 """What a saved file says of its model, so that the file alone is enough to build it again.
 
-In: a model, or the text header of a weights file. Out: a record with name, spec, preprocessing and class names, and
-the model built from it. Nothing in it is code: a mixer that was a Python object is kept by its name only and has to be
+In: a model, or the header of a weights file. Out: a record with name, task, spec, preprocessing and class names, and
+the model built from it. It holds no code: a mixer that was a Python object is kept by its name only and has to be
 passed again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, fields
+from typing import ClassVar, Literal, TypedDict, TypeVar, Unpack
 
 from ..errors import InputError, WeightsError, did_you_mean
-from ..model.build import Model, build
-from ..model.dense.build import build_dense
-from ..model.dense.detector import Detector, Segmenter
+from ..model.dense.build import AnyModel, build_any
 from ..records import Record
 from ..spec.dense import DenseSpec
 from ..spec.mixer import MixerSpec
@@ -23,15 +21,25 @@ from ..types import Preprocessing
 from ..version import __version__
 
 HEADER_KEY = "metaformer"
-"""Where it stands, as JSON, in the header of a safetensors file."""
+"""The entry of a safetensors file's header that holds the description, as JSON."""
 PYTHON_MIXER = "python_object"
-"""Name that stands for a mixer without a name of its own."""
-CHANGES = ("num_classes", "img_size", "drop_path_rate", "drop_path_rule")
-DENSE_CHANGES = ("num_classes", "short_side", "long_side", "square", "drop_path_rate")
+"""Replaces a mixer that is a Python object; the object's own name is kept in its arguments."""
 
 Spec = TypeVar("Spec", bound=AnySpec | DenseSpec)
-AnyModel = Model | Detector | Segmenter
-"""Whatever can be saved with its description."""
+
+
+class SpecChanges(TypedDict, total=False):
+    """Fields that can be changed while a saved model is built again; None keeps what was saved."""
+
+    num_classes: int | None
+    """The last layer is then fresh."""
+    img_size: int | tuple[int, int] | None
+    """Not of a detector or segmenter, which has the three sizes below."""
+    drop_path_rate: float | None
+    drop_path_rule: Literal["linear", "constant"] | None
+    short_side: int | None
+    long_side: int | None
+    square: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +49,18 @@ class Description(Record):
     error: ClassVar[type[InputError]] = WeightsError
 
     name: str
-    """What ``create_model`` called it, or ``custom``."""
+    """The name ``create_model`` has for it, or ``custom``."""
+    task: str = ""
+    """What it was trained for, a name in ``metaformer.tasks``; what its spec is usually for where left out, as in files
+    of 0.1.0."""
     spec: AnySpec | DenseSpec
     """Everything that decides its shape and arithmetic."""
     preprocessing: Preprocessing
     """How images are prepared for it."""
     classes: tuple[str, ...] | None = None
     """Names of its classes, in the order of its scores."""
-    task: str = ""
-    """What it was trained for; the spec's usual task where left out, as in files of 0.1.0."""
     version: str = __version__
-    """Of the library that wrote it."""
+    """The version of this library that wrote it."""
 
     def check(self) -> None:
         """One name for each score, and a task."""
@@ -63,27 +72,24 @@ class Description(Record):
 
     @property
     def header(self) -> dict[str, str]:
-        """The text header of a safetensors file."""
+        """The header of a safetensors file."""
         return {"format": "pt", HEADER_KEY: self.to_json(indent=None)}
 
-    def build(self, mixers: object = None, **changes: Any) -> AnyModel:
+    def build(self, mixers: object = None, **changes: Unpack[SpecChanges]) -> AnyModel:
         """The model, freshly initialized.
 
         Args:
             mixers: needed where one was a Python object; replaces the saved ones.
-            changes: fields of the spec: num_classes, img_size, drop_path_rate; for a detector or a segmenter
-                num_classes, short_side, long_side, square, drop_path_rate.
+            changes: fields of ``SpecChanges``, as far as the spec has them.
         """
-        spec = self._with_mixers(mixers)
+        if mixers is None:
+            self._expect_saved_mixers()
+        spec = self.spec if mixers is None else self.spec.with_mixers(mixers)
         spec = spec.with_changes(**_checked(changes, spec))
         preprocessing = self.preprocessing.with_changes(size=spec.img_size)
-        if isinstance(spec, DenseSpec):
-            return build_dense(spec, self.name, preprocessing)
-        return build(spec, self.name, preprocessing)
+        return build_any(spec, self.name, preprocessing)
 
-    def _with_mixers(self, mixers: object) -> AnySpec | DenseSpec:
-        if mixers is not None:
-            return self.spec.with_mixers(mixers)
+    def _expect_saved_mixers(self) -> None:
         lost = dict.fromkeys(
             str(mixer.args.get("name"))
             for mixer in self.spec.mixers
@@ -91,10 +97,9 @@ class Description(Record):
         )
         if lost:
             raise WeightsError(
-                f"{self.name}: it was saved with token mixers of your own ({', '.join(lost)}), which are Python "
-                f"code and not in the file; pass them as mixers=[...], one for each of {len(self.spec.mixers)} stages"
+                f"{self.name}: its token mixers ({', '.join(lost)}) are Python code of yours and not in the file; "
+                f"pass them as mixers=[...], one for each of {len(self.spec.mixers)} stages"
             )
-        return self.spec
 
 
 def _usual_task(spec: AnySpec | DenseSpec) -> str:
@@ -103,28 +108,34 @@ def _usual_task(spec: AnySpec | DenseSpec) -> str:
     return "classification"
 
 
+def pipeline_tag_of(spec: AnySpec | DenseSpec) -> str:
+    """The Hugging Face hub's word for what a model is for."""
+    tags = {"classification": "image-classification", "detection": "object-detection"}
+    return tags.get(_usual_task(spec), "image-segmentation")
+
+
 def describe(model: AnyModel, classes: Sequence[str] | None = None, task: str = "") -> Description:
-    """The description of a model; ``classes`` names its scores, ``task`` says what it was trained for.
+    """The description of a model; ``classes`` names its scores, ``task`` what it was trained for.
 
     Raises:
-        WeightsError: a folded or compiled model, whose weights are no longer those of what it would be called.
+        WeightsError: a folded or compiled model, whose weights no longer match its spec.
     """
     if hasattr(model, "folded"):
         raise WeightsError(
-            "a folded or compiled model cannot be saved: it has not the weights of its description any more. Save the "
-            "model it was made of, or write it for an engine with metaformer.export"
+            "a folded or compiled model cannot be saved: its weights no longer match its config. Save the model it was "
+            "made from, or write it for an engine with metaformer.export"
         )
     return Description(
         name=model.name,
+        task=task,
         spec=named_mixers(model.spec),
         preprocessing=model.preprocessing,
         classes=None if classes is None else tuple(classes),
-        task=task,
     )
 
 
 def described_by(header: Mapping[str, str], label: str) -> Description:
-    """The description in the header of a weights file.
+    """The description in the header of a weights file; ``label`` names the file in messages.
 
     Raises:
         WeightsError: there is none, or it cannot be read.
@@ -141,7 +152,7 @@ def described_by(header: Mapping[str, str], label: str) -> Description:
 
 
 def named_mixers(spec: Spec) -> Spec:
-    """The spec with Python mixers replaced by their names, so that it can be written down."""
+    """The spec with Python mixers replaced by their names, so that it can be written to a file."""
     named = [
         mixer
         if isinstance(mixer, MixerSpec) and not _python_inside(mixer)
@@ -168,12 +179,14 @@ def _name_of(mixer: object) -> str:
     return str(getattr(mixer, "__qualname__", type(mixer).__name__))
 
 
-def _checked(changes: dict[str, Any], spec: AnySpec | DenseSpec) -> dict[str, Any]:
-    known = DENSE_CHANGES if isinstance(spec, DenseSpec) else [key for key in CHANGES if hasattr(spec, key)]
+def _checked(changes: SpecChanges, spec: AnySpec | DenseSpec) -> dict[str, object]:
+    """The changes that were given, refused where the spec has no such field."""
+    own = {field.name for field in fields(spec)} | {"drop_path_rate"}  # a dense spec passes it on to its backbone
+    known = [key for key in SpecChanges.__annotations__ if key in own]
     for key in changes:
         if key not in known:
             raise InputError(f"{key}: cannot be changed when a saved model is loaded. {did_you_mean(key, known)}")
     given = {key: value for key, value in changes.items() if value is not None}
-    if isinstance(given.get("img_size"), int):
-        given["img_size"] = (given["img_size"],) * 2
+    if isinstance(side := given.get("img_size"), int):
+        given["img_size"] = (side, side)
     return given

@@ -1,12 +1,15 @@
-"""A model to one safetensors file that says what it is, and back."""
+"""A model to one safetensors file that describes it, and back."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from .description import AnyModel, Description, describe, described_by
+from ..model.dense.build import AnyModel
+from .description import Description, SpecChanges, describe, described_by
 from .load import load_weights, locate
 from .safetensors_io import read_metadata, write_tensors
 
@@ -16,39 +19,40 @@ def save_weights(
     path: str | Path,
     *,
     classes: Sequence[str] | None = None,
+    task: str = "",
     extra: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a model's weights and its description to a safetensors file, all or nothing.
 
     Args:
         model: the model.
-        path: the file, or a run's folder: its best weights.
+        path: the file.
         classes: names of its scores, in order.
-        extra: more texts for the file's header.
+        task: what it was trained for; what its spec is usually for where left out.
+        extra: further entries for the header of the file.
 
     Raises:
-        WeightsError: the names do not fit the scores.
-        RunError: the disk refuses; what was there before is untouched.
+        WeightsError: another number of names than scores.
+        RunError: the disk refuses; an earlier file is then unchanged.
     """
     target = Path(path)
-    write_tensors(target, model.state_dict(), {**(extra or {}), **describe(model, classes).header})
+    write_tensors(target, model.state_dict(), {**(extra or {}), **describe(model, classes, task).header})
     return target
 
 
-def load_model(path: str | Path, *, mixers: object = None, **changes: Any) -> Any:
+def load_model(path: str | Path, *, mixers: object = None, **changes: Unpack[SpecChanges]) -> AnyModel:
     """The model that ``save_weights`` wrote, with its weights, in evaluation mode.
 
     Args:
-        path: the file.
+        path: the file, or a run's folder: its best weights.
         mixers: the token mixers, where they were Python objects: one for all stages or one for each.
-        changes: fields of the spec to change: ``num_classes``, ``img_size``, ``drop_path_rate``; for a detector or a
-            segmenter ``num_classes``, ``short_side``, ``long_side``, ``square``, ``drop_path_rate``.
+        changes: fields of ``SpecChanges``, as far as the spec has them.
 
     Returns:
         The kind of model that was saved: a classifier, ``Detector`` or ``Segmenter``.
 
     Raises:
-        WeightsError: cut, not a safetensors file, or without a description.
+        WeightsError: truncated, not a safetensors file, or without a description.
     """
     file = locate(path) if Path(path).is_dir() else Path(path)
     model = read_description(file).build(mixers, **changes)
@@ -57,5 +61,19 @@ def load_model(path: str | Path, *, mixers: object = None, **changes: Any) -> An
 
 
 def read_description(path: str | Path) -> Description:
-    """What a weights file says of its model: name, spec, preprocessing and class names."""
+    """What a weights file says of its model: name, task, spec, preprocessing and class names."""
     return described_by(read_metadata(Path(path)), str(path))
+
+
+def read_metrics(path: str | Path) -> dict[str, float]:
+    """The evaluation metrics that training noted beside the weights in a file; empty where there are none."""
+    header = read_metadata(Path(path))
+    try:
+        noted = json.loads(header.get("metrics") or header.get("figures") or "{}")  # "figures" in version 0.1.0
+    except ValueError:
+        return {}
+    # the file holds one model, its header the metrics of two: those of averaged weights begin with "ema_"
+    prefix = "ema_" if header.get("averaged") == "true" else ""
+    evaluated = {name.removeprefix(prefix): value for name, value in noted.items() if name.startswith(prefix)}
+    other = ("ema_", "train_", "lr", "update")
+    return {name: value for name, value in evaluated.items() if not name.startswith(other) and isfinite(value)}

@@ -85,6 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, with_body: bool) -> None:
         self.state.requests.append(f"{self.command} {self.path}")
+        self.state.tokens.add(self.headers.get("Authorization", ""))
         match = _FILE.fullmatch(self.path)
         files = self.state.repos.get(match["repo"]) if match else None
         if self.state.refuses_with is not None:

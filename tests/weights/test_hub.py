@@ -172,6 +172,7 @@ def test_saved_the_hugging_face_way(tiny, tmp_path: Path) -> None:
     assert config["library_name"] == "metaformer"
     assert config["label_names"] == list(CLASSES)
     assert config["num_classes"] == 5
+    assert config["task"] == "classification"
     assert metaformer.ModelSpec.from_dict(config["metaformer"]) == model.spec
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: metaformer\npipeline_tag: image-classification\n")
@@ -216,6 +217,24 @@ def test_pushed_and_pulled(tiny, hub: FakeHub) -> None:
     assert torch.equal(from_pretrained("someone/tiny").head.fc.weight, model.head.fc.weight)
 
 
+def test_options_of_the_hub_are_passed_on(tiny, hub: FakeHub, tmp_path: Path) -> None:
+    model = tiny()
+    push_to_hub(model, "someone/tiny", classes=CLASSES)
+    options = {"revision": "v1", "cache_dir": tmp_path / "mine", "token": "hf_secret"}
+    with pytest.raises(WeightsError, match="local_files_only=True rules out a download"):
+        from_pretrained("someone/tiny", **options, local_files_only=True)
+    hub.requests.clear()
+    hub.tokens.clear()
+    assert torch.equal(from_pretrained("someone/tiny", **options).head.fc.weight, model.head.fc.weight)
+    assert "HEAD /someone/tiny/resolve/v1/config.json" in hub.requests
+    assert hub.tokens == {"Bearer hf_secret"}
+    assert (tmp_path / "mine" / "models--someone--tiny").is_dir()
+    hub.requests.clear()
+    again = from_pretrained("someone/tiny", **options, local_files_only=True)
+    assert torch.equal(again.head.fc.weight, model.head.fc.weight)
+    assert hub.requests == []
+
+
 def test_a_refused_upload_says_how_to_log_in(tiny, hub: FakeHub) -> None:
     hub.refuses_with = 401
     with pytest.raises(WeightsError, match=r"someone/tiny: cannot be uploaded: .* answered 401; log in"):
@@ -232,5 +251,15 @@ def test_a_repository_of_another_library_says_how_to_go_on(tiny, hub: FakeHub) -
 def test_a_damaged_config_is_named(tiny, tmp_path: Path) -> None:
     save_pretrained(tiny(), tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(WeightsError, match=r"config\.json: not a readable JSON file"):
+    with pytest.raises(WeightsError, match=r"config\.json: not valid JSON"):
+        from_pretrained(tmp_path)
+
+
+def test_a_config_with_entries_of_other_tools_opens_and_a_wrong_one_is_named(tiny, tmp_path: Path) -> None:
+    path = save_pretrained(tiny(), tmp_path) / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"added_by": "another tool"}))
+    assert from_pretrained(tmp_path).spec == tiny().spec
+    path.write_text(json.dumps(config | {"metaformer": {"stages": 3}}))
+    with pytest.raises(WeightsError, match=r"its config\.json cannot be read: metaformer\.stages: expected"):
         from_pretrained(tmp_path)

@@ -8,7 +8,9 @@ from torch import nn
 
 from ...errors import SpecError
 from ...spec.dense import DenseSpec
+from ...spec.model import AnySpec
 from ...types import Preprocessing
+from ..build import Model, build
 from ..mixers.attention import RelativePosition
 from ..mixers.gating import GatingUnit
 from ..mixers.spatial import RandomMixing, SpatialFC, SpatialMLP
@@ -28,6 +30,17 @@ TIED: dict[type[nn.Module], dict[str, int]] = {
     RelativePosition: {"table": 0},
 }
 """Parts of mixers that only fit the grid they were built for: which axis of which tensor runs over its positions."""
+
+
+AnyModel = Model | Detector | Segmenter
+"""Everything that can be built from a spec."""
+
+
+def build_any(spec: AnySpec | DenseSpec, name: str = "", preprocessing: Preprocessing | None = None) -> AnyModel:
+    """The model of a spec, freshly initialized: a classifier, a detector or a segmenter."""
+    if isinstance(spec, DenseSpec):
+        return build_dense(spec, name, preprocessing)
+    return build(spec, name, preprocessing)
 
 
 def build_dense(
