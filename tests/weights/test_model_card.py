@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from dense_models import SMALL, pyramid_spec
+from PIL import Image
 
 import metaformer
 from metaformer.weights.description import describe
@@ -37,6 +38,18 @@ def test_metrics_and_base_model_are_in_the_front_matter(tiny) -> None:
     assert {metric["type"]: metric["value"] for metric in result["metrics"]} == {"top1": 0.95, "loss": 0.2}
     for text in ('from_pretrained("me/tiny")'.replace('"', "'"), "| Metric on digits | Value |", "| top1 | 0.9500 |"):
         assert text in card
+
+
+def test_the_example_runs(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny()
+    folder = metaformer.save_pretrained(model, tmp_path / "tiny", classes=CLASSES)
+    Image.new("RGB", (70, 80), "red").save(tmp_path / "image.jpg")
+    monkeypatch.chdir(tmp_path)
+    card = model_card(describe(model, CLASSES), CardFacts(repo_id=str(folder)))
+    names: dict[str, Any] = {}
+    exec(card.split("```python\n")[1].split("```")[0], names)
+    assert names["results"][0].to_dict()
+    assert torch.equal(names["model"].head.fc.weight, model.head.fc.weight)
 
 
 def test_without_metrics_nothing_is_claimed(tiny) -> None:
