@@ -1,4 +1,4 @@
-"""``ablate``: a plan's name in, a trained table and its report out. Where the lab's parts meet."""
+"""``ablate``: a plan's name in, a table and a report of its trained variants out."""
 
 from __future__ import annotations
 
@@ -7,30 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from ..data.dataset import Splits
-from ..data.sources import open_labeled
 from ..errors import InputError, RunError, SpecError
+from ..metrics import MetricDef
 from ..model.device import resolve_device
+from ..recipe import Recipe
+from ..run.data import open_data
 from ..run.recipes import run_file
 from ..spec.mixer import MixerSpec
 from ..spec.model import AnySpec
+from ..tasks.task import Task, task_named
+from ..weights.description import named_mixers
 from ..zoo.catalogue import find
-from .executors import Crew, Processes
-from .folder import SweepFolder
-from .plan import SMALL_SIDE, DataFacts, Plan, Variant, variants
+from .executors import Executor, ProcessExecutor
+from .folder import SweepFolder, SweepPlan
+from .plan import REFUSED_MODEL_FIELDS, SHARED_FIELDS, SMALL_SIDE, DataFacts, Plan, Variant, variants
 from .plan_files import plan_file, read_plan
 from .progress import SweepProgress
-from .schedule import Sweep, UnfinishedError, carry_out, named
-
-REFUSED = {
-    "model.pretrained": "rows that differ in their parts cannot start from the same weights",
-    "model.weights": "rows that differ in their parts cannot start from the same weights",
-    "model.mixers": "the plan says which mixers are compared",
-    "seed": "every row is trained with the seeds 0, 1, ...; --seeds says how many",
-}
-"""Fields of a recipe that a sweep decides itself, and why."""
+from .schedule import UnfinishedError, run_sweep
 
 
 def ablate(
@@ -48,63 +45,68 @@ def ablate(
     console: Console | None = None,
     since: float | None = None,
 ) -> Path:
-    """Train every row of a plan with every seed, and report what made the difference.
+    """Train every variant of a plan with every seed, and report what made the difference.
 
     Args:
         plan: a shipped plan's name, or a Python or YAML file.
         out: the sweep's folder.
         changed: fields of the plan's recipe that are different here, such as ``{"data": {"source": "digits"}}``;
-            ``model.name``, ``model.stem_stride`` and ``model.img_size`` go to the base's frame.
+            ``model.name``, ``model.stem_stride`` and ``model.img_size`` change the base.
         seeds: how many; 0, 1, ...
-        only: names of the changes to train beside the base; all where left out.
-        workers: runs at a time; left out, as many as there are GPUs, or cores where runs take one each.
-        ray: address of a Ray cluster, or ``local``, to carry the runs out there.
-        resume: go on with the sweep in the folder, which may have fewer seeds.
+        only: names of the changes to train beside the base; all if left out.
+        workers: runs at a time; if left out, as many as there are GPUs, or cores where runs take one each.
+        ray: address of a Ray cluster, or ``local``, to train there.
+        resume: continue the sweep in the folder, which may have fewer seeds.
         overwrite: remove the sweep in the folder first.
         command: the command line, kept in the folder.
-        console: where to print; standard output when left out.
+        console: where to print; standard output if left out.
         since: when the command began, by ``time.monotonic``; the sweep's time is counted from there.
 
     Returns:
         The report's page.
 
     Raises:
-        InputError: anything a person can mend; finished runs are kept.
+        InputError: an input that cannot be used; finished runs are kept.
         SweepInterrupted: after Ctrl-C or SIGTERM, with the states of the runs saved.
     """
     console = console or Console()
     changed = dict(changed or {})
     _expect_possible(changed, seeds, workers)
     path = plan_file(plan)
-    SweepFolder(out).check(resume=resume, overwrite=overwrite)  # before images are looked at for minutes
-    plan_read, facts = _for_images(path, changed, console)
+    SweepFolder(out).check(resume=resume, overwrite=overwrite)  # before opening the images, which can take minutes
+    read, splits, facts = _adapt_plan(path, changed, console)
     if only is not None:
-        plan_read = plan_read.only(only)
-    rows, notes = variants(plan_read, facts)
-    notes += _built_alike(rows, _built(rows, path))
-    rows = [_ready(row, facts) for row in rows]
+        read = read.only(only)
+    found, notes = variants(read, facts)
+    found = [_complete(variant, facts) for variant in found]
+    task = task_named(read.recipe.task)
+    models = _build_all(found, task, splits, path)
+    notes += _warn_of_defaults(found, models)
+    metric = _primary(found, models, task, splits)
     for note in notes:
         console.print(f"warning: {note}", style="yellow", markup=False, soft_wrap=True)
-    sweep = Sweep(
-        name=plan_read.name,
-        title=plan_read.title or plan_read.name,
-        question=plan_read.question,
-        source=plan_read.source,
-        variants=tuple(rows),
+    sweep = SweepPlan(
+        name=read.name,
+        title=read.title or read.name,
+        question=read.question,
+        source=read.source,
+        base=found[0].name,
+        variants=tuple(variant.with_changes(spec=named_mixers(variant.spec)) for variant in found),
         seeds=tuple(range(seeds)),
-        facts=facts,
-        plan_file=path.resolve(),
-        notes=tuple(notes),
+        data=facts,
+        metric=metric,
+        chance=task.chance(facts.classes),
         command=command,
+        notes=tuple(notes),
     )
-    crew = _crew(ray, workers, rows)
+    start = _executor_starter(ray, workers, found[0])
     try:
-        with SweepProgress(console) as progress:
-            carry_out(sweep, out, crew, resume=resume, overwrite=overwrite, progress=progress, since=since)
+        with SweepProgress(console, metric) as progress:
+            run_sweep(sweep, path, out, start, resume=resume, overwrite=overwrite, progress=progress, since=since)
     except UnfinishedError:
-        _reported(out, console)
+        _report(out, console)
         raise
-    return _reported(out, console)
+    return _report(out, console)
 
 
 def _expect_possible(changed: Mapping[str, Any], seeds: int, workers: int | None) -> None:
@@ -112,50 +114,66 @@ def _expect_possible(changed: Mapping[str, Any], seeds: int, workers: int | None
         raise RunError(f"--seeds: expected at least 1, got {seeds}")
     if workers is not None and workers < 1:
         raise RunError(f"--workers: expected at least 1, got {workers}")
-    for dotted, why in REFUSED.items():
-        room, _, name = dotted.rpartition(".")
-        if name in (changed.get(room, {}) if room else changed):
-            raise RunError(f"--{dotted}: {why}")
+    if "seed" in changed:
+        raise RunError(f"--seed: {SHARED_FIELDS['seed']}")
+    for name, reason in REFUSED_MODEL_FIELDS.items():
+        if name in changed.get("model", {}):
+            raise RunError(f"--model.{name}: {reason}")
 
 
-def _for_images(path: Path, changed: dict[str, Any], console: Console) -> tuple[Plan, DataFacts]:
-    """The plan as this data and these flags want it."""
-    guess = read_plan(path, SMALL_SIDE)  # a plan may name its own images
-    data = guess.recipe.data.updated(changed.get("data", {}))
-    with console.status("opening the images"):
-        sets = open_labeled(data)
+def _adapt_plan(path: Path, changed: dict[str, Any], console: Console) -> tuple[Plan, Splits[Any], DataFacts]:
+    """The plan with the changed fields in its recipe and its base, the opened data, and what a plan needs of it.
+
+    Raises:
+        InputError: the data cannot be opened, or is laid out for another task; the base cannot be built for the task.
+    """
+    # A plan is written for a size of images, which is not known before they are opened; and a plan may name its images.
+    draft = read_plan(path, SMALL_SIDE)
+    recipe = draft.recipe.updated(changed)
+    task = task_named(recipe.task)
+    splits = open_data(task, recipe.data, console)
     model = changed.get("model", {})
-    frame = find(model["name"]).spec if "name" in model else guess.base.frame
-    side = model.get("img_size") or guess.recipe.model.img_size or _side(sets, frame)
+    original = find(model["name"]).spec if "name" in model else draft.base.original
+    side = recipe.model.img_size or _side(task, recipe, splits, original)
     plan = read_plan(path, side)
-    base: dict[str, Any] = {key: model[key] for key in ("stem_stride",) if key in model}
+    base: dict[str, Any] = {"stem_stride": model["stem_stride"]} if "stem_stride" in model else {}
     if "name" in model:
-        base |= {"model": model["name"], "spec": None, "name": model["name"], "published": None}
+        base |= {"model": model["name"], "spec": None, "name": model["name"]}
+    if "name" in model or recipe.task != plan.recipe.task:
+        base |= {"published": None}  # the published numbers are of the plan's own base and task
         plan = plan.with_changes(changes=tuple(change.with_changes(published=None) for change in plan.changes))
-    recipe = plan.recipe.updated(changed)
-    plan = plan.with_changes(base=plan.base.with_changes(**base), recipe=recipe)
+    plan = plan.with_changes(base=plan.base.with_changes(**base), recipe=plan.recipe.updated(changed))
     facts = DataFacts(
-        classes=sets.classes, channels=recipe.model.in_chans or sets.channels, side=side,
-        train=len(sets.train), val=len(sets.val),
-    )  # fmt: skip
-    return plan, facts
+        classes=splits.classes,
+        channels=recipe.model.in_chans or splits.channels,
+        side=side,
+        train=len(splits.train),
+        val=len(splits.val),
+        source=recipe.data.source,
+    )
+    return plan, splits, facts
 
 
-def _side(sets: Splits[int], frame: AnySpec) -> int:
-    """The images' own size where they share a small one, the base's else."""
-    native = sets.native_size
-    if native is not None and max(native) <= SMALL_SIDE:
-        return max(native)
-    return max(frame.img_size)
+def _side(task: Task, recipe: Recipe, splits: Splits[Any], original: AnySpec) -> int:
+    """The images' own size if they share a small one, else that of the base as the task builds it.
+
+    A detector or a segmenter is built for the short side that the recipe gives its images.
+    """
+    if splits.native_size is not None and max(splits.native_size) <= SMALL_SIDE:
+        return max(splits.native_size)
+    with torch.device("meta"):
+        model, _ = task.build(recipe, splits, original)
+    return max(model.spec.img_size)
 
 
-def _ready(row: Variant, facts: DataFacts) -> Variant:
-    """A row whose recipe says what the run has to know and leaves nothing to the machine."""
-    recipe = row.recipe
+def _complete(variant: Variant, facts: DataFacts) -> Variant:
+    """A variant whose recipe holds everything a run has to know and leaves nothing to the machine."""
+    recipe = variant.recipe
     threads = recipe.machine.threads or (1 if facts.side <= SMALL_SIDE else None)
-    model = recipe.model.with_changes(name=row.slug, img_size=None, stem_stride=None, in_chans=None)
-    verify = "none" if recipe.data.on_bad_image == "refuse" else recipe.data.verify  # looked at here already
-    return row.with_changes(
+    # These are in the spec already. The channels stay in the recipe, because the task would take those of the images.
+    model = recipe.model.with_changes(name=variant.slug, img_size=None, stem_stride=None)
+    verify = "none" if recipe.data.on_bad_image == "refuse" else recipe.data.verify  # the files were checked here
+    return variant.with_changes(
         recipe=recipe.with_changes(
             model=model,
             data=recipe.data.with_changes(verify=verify),
@@ -165,43 +183,60 @@ def _ready(row: Variant, facts: DataFacts) -> Variant:
     )
 
 
-def _built(rows: Sequence[Variant], path: Path) -> list[str]:
-    """What every row is built of, in PyTorch's words; built without memory, before the first run begins.
+def _build_all(found: Sequence[Variant], task: Task, splits: Splits[Any], path: Path) -> list[Any]:
+    """Every variant's model, built without memory before the first run starts.
 
     Raises:
-        SpecError: a row that cannot be built, by its name.
+        InputError: a variant that cannot be built for the task, with its name.
     """
-    import torch
-
-    from ..model.build import build
-
-    found = []
-    for row in rows:
+    models = []
+    for variant in found:
         try:
-            _expect_named_mixers(row, path)
+            _expect_importable_mixers(variant, path)
             with torch.device("meta"):
-                found.append(repr(build(row.spec)))
+                models.append(task.build(variant.recipe, splits, variant.spec)[0])
         except InputError as error:
-            raise type(error)(f"{row.name}: {error}") from None
-    return found
+            raise type(error)(f"{variant.name}: {error}") from None
+    return models
 
 
-def _built_alike(rows: Sequence[Variant], built: Sequence[str]) -> list[str]:
-    """Rows written otherwise than the base and built as it is, such as ``pooling(kernel=3)`` for ``pooling``."""
-    base = rows[0]
-    told = []
-    for row, parts in zip(rows[1:], built[1:], strict=True):
-        named_only = all(isinstance(mixer, MixerSpec) for mixer in (*row.spec.mixers, *base.spec.mixers))
-        if row.spec == base.spec or not named_only or parts != built[0] or row.recipe != base.recipe:
+def _primary(found: Sequence[Variant], models: Sequence[Any], task: Task, splits: Splits[Any]) -> MetricDef:
+    """The metric by which all variants are compared.
+
+    Raises:
+        RunError: a variant's recipe leads to another metric than the base's.
+    """
+    metric = task.objective(found[0].recipe, splits, models[0]).primary
+    for variant, model in zip(found[1:], models[1:], strict=True):
+        if variant.recipe.with_changes(model=found[0].recipe.model) == found[0].recipe:
+            continue  # an objective of COCO reads all of its annotations
+        own = task.objective(variant.recipe, splits, model).primary
+        if own != metric:
+            raise RunError(
+                f"{variant.name}: its primary metric is {own.label}, that of the base is {metric.label}; variants of a "
+                "plan are compared by one metric"
+            )
+    return metric
+
+
+def _warn_of_defaults(found: Sequence[Variant], models: Sequence[Any]) -> list[str]:
+    """Variants that only write out what the base has by default, such as ``pooling(kernel=3)`` for ``pooling``."""
+    base, parts = found[0], repr(models[0])
+    warnings = []
+    for variant, model in zip(found[1:], models[1:], strict=True):
+        named_only = all(isinstance(mixer, MixerSpec) for mixer in (*variant.spec.mixers, *base.spec.mixers))
+        if variant.spec == base.spec or not named_only or repr(model) != parts:
             continue
-        if row.spec.mixers and row.spec.with_mixers(base.spec.mixers) == base.spec:
-            told.append(f"{row.name!r} writes out what the base has anyway: it is the same run again")
-    return told
+        if variant.recipe.with_changes(model=base.recipe.model) != base.recipe or not variant.spec.mixers:
+            continue
+        if variant.spec.with_mixers(base.spec.mixers) == base.spec:
+            warnings.append(f"{variant.name!r} writes out defaults of the base: it repeats the base's run")
+    return warnings
 
 
-def _expect_named_mixers(row: Variant, path: Path) -> None:
-    """A worker finds a mixer that is a Python object by its name in the plan's file."""
-    for mixer, written in zip(row.spec.mixers, named(row.spec).mixers, strict=True):
+def _expect_importable_mixers(variant: Variant, path: Path) -> None:
+    """Refuse mixers that a worker process cannot find by name in the plan's file."""
+    for mixer, written in zip(variant.spec.mixers, named_mixers(variant.spec).mixers, strict=True):
         if isinstance(mixer, MixerSpec):
             if mixer != written:
                 raise SpecError(
@@ -217,33 +252,30 @@ def _expect_named_mixers(row: Variant, path: Path) -> None:
             )
 
 
-def _crew(ray: str | None, workers: int | None, rows: Sequence[Variant]) -> Callable[[], Crew]:
-    """Who works: Ray where it is asked for, else processes of this machine."""
-    machine = rows[0].recipe.machine
+def _executor_starter(ray: str | None, workers: int | None, base: Variant) -> Callable[[], Executor]:
+    """What starts the executor: Ray if asked for, else processes of this machine."""
+    machine = base.recipe.machine
     if ray is not None:
-        from .ray_executor import RayCrew
+        from .ray_executor import RayExecutor
 
         gpu = None if machine.device == "auto" else machine.device == "cuda"
-        return lambda: RayCrew(ray, workers, threads=machine.threads or 1, gpu=gpu)
-    resolve_device(machine)  # a device that is not there is told here and not by every worker
-    gpus = 0 if machine.device == "cpu" else _gpus()
+        return lambda: RayExecutor(ray, workers, threads=machine.threads or 1, gpu=gpu)
+    resolve_device(machine)  # refuses a device that this machine lacks here and not in every worker
+    gpus = 0 if machine.device == "cpu" else torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = workers or gpus or max(1, cores // (machine.threads or cores))
-    return lambda: Processes(count, devices=range(gpus))
+    return lambda: ProcessExecutor(count, devices=range(gpus), task=base.recipe.task)
 
 
-def _gpus() -> int:
-    import torch
+def _report(out: Path, console: Console) -> Path:
+    from .report.findings import findings
+    from .report.page import write_sweep_page
+    from .report.results import read_results
+    from .report.table import terminal_table
 
-    return torch.cuda.device_count()
-
-
-def _reported(out: Path, console: Console) -> Path:
-    from .report.page import findings, sweep_table, write_sweep_page
-
-    page = write_sweep_page(out)
-    console.print(sweep_table(out))
-    for sentence in findings(out):
+    page, results = write_sweep_page(out), read_results(out)
+    console.print(terminal_table(results))
+    for sentence in findings(results):
         console.print(f"• {sentence}", highlight=False, markup=False)
     console.print(f"\nreport  {page}", highlight=False, markup=False, soft_wrap=True)
     return page

@@ -1,6 +1,6 @@
-"""One run of a sweep, as something that can be sent to another process or machine, and what came of it.
+"""One run of a sweep, as a record that can be sent to another process or machine, and its result.
 
-The run is an ordinary training run in an ordinary run folder. This side of the sweep is the only one that needs torch.
+The run is an ordinary training run in an ordinary run folder.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import traceback
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
+from ..data.dataset import Splits
 from ..errors import DivergedError, InputError, RunError
 from ..recipe import DataConfig, Recipe
 from ..records import Record
@@ -25,88 +26,90 @@ from ..spec.model import AnySpec
 from ..tasks.task import task_named
 from .lock import locked
 
-PATIENCE = 60.0
-"""Seconds that a run waits for a process that still holds its folder: one that a killed sweep left behind ends soon."""
+LOCK_TIMEOUT = 60.0
+"""Seconds to wait for a process that still holds the run's folder. One that a killed sweep left behind ends soon."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Record):
-    """A row of a plan with a seed."""
+    """A variant with a seed."""
 
     run: str
-    """``ROW/seed-N``: its name in the journal."""
+    """``VARIANT/seed-N``: its name in the journal."""
     title: str
-    """The row's name."""
+    """The variant's name."""
     folder: str
     """Where the run is written."""
     spec: AnySpec
-    """The whole model; mixers that are Python objects are named only."""
+    """The whole model; mixers that are Python objects are kept by name."""
     recipe: Recipe
     """The whole recipe, with the seed."""
     plan_file: str
-    """Where such mixers are found again."""
+    """The Python file that defines those mixers."""
     command: str = ""
     """Kept in the run's config.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome(Record):
-    """What became of a job."""
+class JobResult(Record):
+    """How a job ended."""
 
     run: str
     """The job's."""
-    event: str
-    """``finished``; ``broke down``: the loss is no number any more; ``stopped`` with its state saved; ``failed`` by
-    somebody's mistake; ``crashed``: Python code raised; ``died``: the process is gone."""
+    event: Literal["finished", "diverged", "stopped", "failed", "crashed", "died"]
+    """``stopped``: with its state saved; ``failed``: by an input that cannot be used; ``crashed``: Python code raised;
+    ``died``: the process is gone."""
     reason: str = ""
-    """Why, in a sentence; empty when it finished."""
+    """Why, in a sentence; empty if it finished."""
     seconds: float = 0.0
     """Wall time in the worker."""
 
 
-def carried_out(job: Job) -> Outcome:
-    """Train, or go on training, in the job's folder."""
+def run_job(job: Job) -> JobResult:
+    """Train in the job's folder, or continue the training there."""
     from ..training.interrupt import RunInterrupted
 
     began = time.perf_counter()
-    event, reason = "finished", ""
+
+    def result(event: Literal["finished", "diverged", "stopped", "failed", "crashed"], reason: str = "") -> JobResult:
+        return JobResult(run=job.run, event=event, reason=reason, seconds=time.perf_counter() - began)
+
     try:
-        with locked(Path(job.folder), "another process is training here", PATIENCE):
+        with locked(Path(job.folder), "another process is training here", LOCK_TIMEOUT):
             _train(job)
     except DivergedError as error:
-        event, reason = "broke down", str(error).split(". ")[0].removeprefix("training stopped: ")
+        return result("diverged", str(error).split(". ")[0].removeprefix("training stopped: "))
     except InputError as error:
-        event, reason = "failed", str(error)
+        return result("failed", str(error))
     except RunInterrupted:
-        event, reason = "stopped", "its state is saved"
+        return result("stopped", "its state is saved")
     except KeyboardInterrupt:
-        event, reason = "stopped", "before or after its updates"
-    except Exception as error:  # a mixer of one's own may raise anything; the other rows are none the worse for it
+        return result("stopped", "before or after its updates")
+    except Exception as error:  # a mixer of the plan's own may raise anything, and the other variants can still run
         traceback.print_exc()
-        event, reason = "crashed", _where(error)
-    return Outcome(run=job.run, event=event, reason=reason, seconds=time.perf_counter() - began)
-
-
-def _where(error: Exception) -> str:
-    """What was raised and by which line."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(line.filename).name}, line {line.lineno}"
+        return result("crashed", f"{type(error).__name__}: {error} ({where})")
+    return result("finished")
 
 
 def _train(job: Job) -> None:
     from ..run.train import train
 
     folder = Path(job.folder)
-    goes_on = _can_go_on(folder)
-    if not goes_on:
-        RUN_FOLDER.clear(folder)  # what is left of a run that lost its config.json cannot be gone on with
+    resume = True
+    try:
+        RunConfig.read(folder)
+    except RunError:
+        resume = False
+        RUN_FOLDER.clear(folder)  # files of a run that lost its config.json cannot be continued
     train(
         job.recipe,
         folder,
-        resume=goes_on,
+        resume=resume,
         command=job.command,
-        spec=_whole(job),
-        splits=_opened(job.recipe.task, job.recipe.data),
+        spec=_with_python_mixers(job),
+        splits=_open_data(job.recipe.task, job.recipe.data),
         evaluated="last",
         title=job.title,
         page=False,
@@ -114,21 +117,13 @@ def _train(job: Job) -> None:
     )
 
 
-def _can_go_on(folder: Path) -> bool:
-    try:
-        RunConfig.read(folder)
-    except RunError:
-        return False
-    return True
-
-
 @lru_cache(maxsize=1)
-def _opened(task: str, choice: DataConfig) -> Any:
-    """The images, opened once for all runs of a process."""
-    return task_named(task).open(choice)
+def _open_data(task: str, data: DataConfig) -> Splits[Any]:
+    """The data, opened once for all runs of a process."""
+    return task_named(task).open(data)
 
 
-def _whole(job: Job) -> AnySpec:
+def _with_python_mixers(job: Job) -> AnySpec:
     """The job's model with the Python objects of the plan's file in place of their names."""
     from ..weights.description import PYTHON_MIXER
 

@@ -1,4 +1,4 @@
-"""A lock on a folder that ends with the process that holds it, however it ends."""
+"""A lock on a folder. The system releases it with the process that holds it, even if that is killed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ LOCK = ".lock"
 
 
 @contextmanager
-def locked(folder: Path, taken: str, patience: float = 0.0) -> Iterator[None]:
-    """Make the folder and hold its lock; another process is waited for ``patience`` seconds.
+def locked(folder: Path, taken: str, timeout: float = 0.0) -> Iterator[None]:
+    """Create the folder and hold its lock, waiting up to ``timeout`` seconds for another process.
 
     Raises:
-        RunError: the message ``taken`` when somebody else holds it; or the folder cannot be made.
+        RunError: the message ``taken`` if another process holds the lock; or the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,19 +26,19 @@ def locked(folder: Path, taken: str, patience: float = 0.0) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror}. Choose another with --out") from None
     with file:
-        give_up = time.monotonic() + patience
-        while not _take(file):
-            if time.monotonic() >= give_up:
+        deadline = time.monotonic() + timeout
+        while not _acquire(file):
+            if time.monotonic() >= deadline:
                 raise RunError(f"{folder}: {taken}")
             time.sleep(0.1)
         yield
 
 
-def _take(file: IO[bytes]) -> bool:
+def _acquire(file: IO[bytes]) -> bool:
     """Whether the lock was free and is this process's now."""
     try:
         import fcntl
-    except ImportError:  # no such locks on this system: the person is trusted
+    except ImportError:  # Windows has no such locks; there two sweeps in one folder are not detected
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from ..errors import InputError, RunError, did_you_mean
@@ -41,62 +40,53 @@ def read_plan(path: Path, side: int) -> Plan:
     """
     if path.suffix in _YAML:
         try:
-            return _from_yaml(path)
+            return _plan_from_yaml(path)
         except InputError as error:
             raise type(error)(f"{path}: {error}") from None
     if path.suffix != ".py":
         raise RunError(f"{path}: expected a plan in Python (.py) or in YAML ({', '.join(_YAML)})")
     module = run_file(path)
     with user_code_errors(path):
-        return _from_python(module, side)
+        make = getattr(module, "plan", None)
+        if not callable(make):
+            raise RunError("defines no `plan(side: int) -> Plan`")
+        plan = make(side) if inspect.signature(make).parameters else make()
+        if not isinstance(plan, Plan):
+            raise RunError(f"expected plan() to return a Plan, got {plan!r}")
+        return plan
 
 
-def _from_python(module: ModuleType, side: int) -> Plan:
-    make = getattr(module, "plan", None)
-    if not callable(make):
-        raise RunError("defines no `plan(side: int) -> Plan`")
-    made = make(side) if inspect.signature(make).parameters else make()
-    if not isinstance(made, Plan):
-        raise RunError(f"expected plan() to return a Plan, got {made!r}")
-    return made
-
-
-def _from_yaml(path: Path) -> Plan:
+def _plan_from_yaml(path: Path) -> Plan:
     """A mapping with a plan's fields; ``recipe`` may be a recipe's name, or have one as its ``name``."""
-    data = _parsed(path)
+    data = _parse_yaml(path)
     if not isinstance(data, Mapping):
         raise RunError(f"expected a plan's fields such as 'base:' and 'changes:', got {data!r}")
-    plan: dict[str, Any] = {"name": path.stem, **data}
-    plan["recipe"] = _recipe(plan.get("recipe", "short"))
-    return Plan.from_dict(plan)
+    fields: dict[str, Any] = {"name": path.stem, **data}
+    recipe = fields.get("recipe", "short")
+    if isinstance(recipe, str):
+        fields["recipe"] = named_recipe(recipe, flag="recipe")
+    elif isinstance(recipe, Mapping):
+        changed = dict(recipe)
+        start = named_recipe(str(changed.pop("name", "short")), flag="recipe.name")
+        fields["recipe"] = start.updated(changed, "recipe")
+    return Plan.from_dict(fields)  # which refuses any other recipe with its path
 
 
-def _parsed(path: Path) -> object:
+def _parse_yaml(path: Path) -> object:
     import yaml
 
-    class Words(yaml.SafeLoader):
-        """YAML 1.2's booleans: ``on`` is a word, as in ``residual: {on: false}``."""
+    class Loader(yaml.SafeLoader):
+        """YAML 1.2's booleans. PyYAML follows 1.1, where the key of ``residual: {on: false}`` is true."""
 
-    Words.yaml_implicit_resolvers = {
+    Loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in known if first in "tTfF" or not tag.endswith(":bool")]
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Words)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise RunError(f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise RunError(f"is not a text file ({error.reason})") from None
     except (yaml.YAMLError, ValueError) as error:
         raise RunError(f"is not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def _recipe(said: object) -> object:
-    """The recipe's fields, over those of a named one."""
-    if isinstance(said, str):
-        return named_recipe(said, flag="recipe")
-    if not isinstance(said, Mapping):
-        return said  # refused with its path by the record
-    fields = dict(said)
-    start = named_recipe(str(fields.pop("name", "short")), flag="recipe.name")
-    return start.updated(fields, "recipe")

@@ -1,6 +1,6 @@
-"""What a person sees of a sweep: a bar over all epochs, a line for each run at work, a line for each that is settled.
+"""The progress of a sweep on the terminal: a bar for all epochs, one for each running run, a line per result.
 
-The figures are read from the runs' own ``metrics.csv``, so that they come from this machine and from a cluster alike.
+The metric is read from the runs' own ``metrics.csv``, so that runs on this machine and on a cluster look alike.
 """
 
 from __future__ import annotations
@@ -10,22 +10,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..metrics import MetricDef
+from ..render.numbers import metric_text
 from ..training.journal import METRICS
-from .job import Job, Outcome
+from .folder import SETTLED
+from .job import Job, JobResult
 
 
 class SweepProgress:
     """Bars on a terminal, lines elsewhere; a context that ends them."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, metric: MetricDef) -> None:
+        self.console, self.metric = console, metric
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=28),
             TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
-            TextColumn("{task.fields[told]}", style="dim"),
+            TextColumn("{task.fields[text]}", style="dim"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -33,7 +36,7 @@ class SweepProgress:
             disable=not console.is_terminal,
         )
         self._jobs: dict[str, Job] = {}
-        self._lines: dict[str, object] = {}
+        self._run_bars: dict[str, TaskID] = {}
         self._epochs: dict[str, int] = {}
         self._settled: set[str] = set()
 
@@ -44,61 +47,58 @@ class SweepProgress:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def begins(self, jobs: Sequence[Job], settled: set[str]) -> None:
-        """What there is to do, and what is done already."""
+    def begin(self, jobs: Sequence[Job], settled: set[str]) -> None:
+        """Show all jobs; those in ``settled`` are done already."""
         self._jobs = {job.run: job for job in jobs}
-        self._settled = {job.run for job in jobs if job.run in settled}
-        self._epochs = {run: _total(self._jobs[run]) for run in self._settled}
-        total = sum(_total(job) for job in jobs)
-        self._all = self._bars.add_task(
-            "sweep", total=total, completed=sum(self._epochs.values()), unit="epochs", told=self._count()
+        self._settled = self._jobs.keys() & settled
+        self._epochs = {run: _total_epochs(self._jobs[run]) for run in self._settled}
+        total = sum(map(_total_epochs, jobs))
+        self._sweep_bar = self._bars.add_task(
+            "sweep", total=total, completed=sum(self._epochs.values()), unit="epochs", text=self._count()
         )
         done = f", {len(self._settled)} of them done already" if self._settled else ""
         self.console.print(f"{len(jobs)} run{'s' * (len(jobs) != 1)}{done}", highlight=False)
 
-    def look(self, busy: Sequence[Job]) -> None:
-        """How far the runs at work are."""
-        for job in busy:
-            epoch, top1 = _last_epoch(Path(job.folder) / METRICS)
+    def update(self, running: Sequence[Job]) -> None:
+        """Show how far the running jobs are."""
+        for job in running:
+            epoch, value = self._last_epoch(job)
             self._epochs[job.run] = epoch
-            if job.run not in self._lines:
-                self._lines[job.run] = self._bars.add_task(f"  {job.run}", total=_total(job), unit="epochs", told="")
-            told = f"top-1 {100 * top1:.1f} %" if top1 is not None else ""
-            self._bars.update(self._lines[job.run], completed=epoch, told=told)  # type: ignore[arg-type]
-        self._bars.update(self._all, completed=sum(self._epochs.values()), told=self._count())
+            if job.run not in self._run_bars:
+                bar = self._bars.add_task(f"  {job.run}", total=_total_epochs(job), unit="epochs", text="")
+                self._run_bars[job.run] = bar
+            text = "" if value is None else f"{self.metric.label} {metric_text(self.metric, value, 1)}"
+            self._bars.update(self._run_bars[job.run], completed=epoch, text=text)
+        self._bars.update(self._sweep_bar, completed=sum(self._epochs.values()), text=self._count())
 
-    def settled(self, outcome: Outcome) -> None:
-        """A run has come to something."""
-        job = self._jobs[outcome.run]
-        line = self._lines.pop(outcome.run, None)
-        if line is not None:
-            self._bars.remove_task(line)  # type: ignore[arg-type]
-        if outcome.event in ("finished", "broke down"):
-            self._settled.add(outcome.run)
-            self._epochs[outcome.run] = _total(job)
-        self.console.print(f"  {outcome.run:<40} {_said(outcome, job)}", highlight=False, markup=False)
+    def end_run(self, result: JobResult) -> None:
+        """Print a run's result and remove its bar."""
+        job = self._jobs[result.run]
+        bar = self._run_bars.pop(result.run, None)
+        if bar is not None:
+            self._bars.remove_task(bar)
+        text = f"{result.event}: {result.reason}"
+        if result.event == "finished":
+            _, value = self._last_epoch(job)
+            reached = "" if value is None else f"{self.metric.label} {metric_text(self.metric, value):>8}  "
+            text = f"{reached}{result.seconds:6.1f} s"
+        if result.event in SETTLED:
+            self._settled.add(result.run)
+            self._epochs[result.run] = _total_epochs(job)
+        self.console.print(f"  {result.run:<40} {text}", highlight=False, markup=False)
+
+    def _last_epoch(self, job: Job) -> tuple[int, float | None]:
+        """The number of a run's last complete epoch and its metric; (0, None) before the first."""
+        try:
+            with (Path(job.folder) / METRICS).open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            return int(rows[-1]["epoch"]), float(rows[-1][self.metric.name])
+        except (OSError, IndexError, KeyError, ValueError, TypeError):
+            return 0, None  # no file yet, or a row that is just being written
 
     def _count(self) -> str:
         return f"{len(self._settled)} of {len(self._jobs)} runs"
 
 
-def _total(job: Job) -> int:
+def _total_epochs(job: Job) -> int:
     return job.recipe.optimizer.total_epochs
-
-
-def _said(outcome: Outcome, job: Job) -> str:
-    if outcome.event == "finished":
-        _, top1 = _last_epoch(Path(job.folder) / METRICS)
-        share = "" if top1 is None else f"top-1 {100 * top1:6.2f} %  "
-        return f"{share}{outcome.seconds:6.1f} s"
-    return f"{outcome.event}: {outcome.reason}"
-
-
-def _last_epoch(path: Path) -> tuple[int, float | None]:
-    """The number of the last whole epoch of a run and its accuracy; (0, None) before the first."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return int(rows[-1]["epoch"]), float(rows[-1]["top1"])
-    except (OSError, IndexError, KeyError, ValueError, TypeError):
-        return 0, None  # nothing there yet, or a line that is being written

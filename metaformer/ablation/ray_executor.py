@@ -1,8 +1,8 @@
-"""Who carries jobs out on a Ray cluster: a task a run, with cores and a GPU of its own.
+"""Runs the jobs on a Ray cluster: a task per run, with cores and a GPU of its own.
 
-The cluster's machines need this library, Ray, and the images under the same name. They need no disk in common: where
-the sweep's folder cannot be reached, a run is trained in a temporary one and gives back its small files. Such a run
-has no state to go on from when it is stopped; it is begun again.
+The cluster's machines need this library, Ray, and the images at the same path. They need no shared disk: where the
+sweep's folder cannot be reached, a run is trained in a temporary folder and returns its small files. Such a run has no
+saved state when it is stopped, and is started over.
 """
 
 from __future__ import annotations
@@ -23,35 +23,36 @@ from typing import Any
 
 from ..errors import MissingExtraError, RunError
 from ..files import replace_file
-from ..run import folder as run_folder
+from ..run.config import CONFIG
+from ..run.folder import EVALUATION, RUN_FOLDER
 from ..training.journal import METRICS
-from .folder import PLAN, sweep_of
-from .job import Job, Outcome, carried_out
+from .folder import PLAN, SETTLED, sweep_of
+from .job import Job, JobResult, run_job
 
 LOCAL = "local"
-STORE = 100_000_000
-"""Bytes for the objects of a Ray of our own: what goes to and fro are a few kilobytes a run."""
+OBJECT_STORE_BYTES = 100_000_000
+"""Of a Ray that is started here. Jobs and results are a few kilobytes, and Ray would reserve 30 % of the memory."""
 SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what a cluster says goes to its log files and not between our lines
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the behavior to come, without the warning that it will
+    "RAY_USAGE_STATS_ENABLED": "0",  # no usage report to Ray's makers
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # the cluster's messages go to its log files and not between our lines
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future behavior, without the warning about it
 }
-ANSWER = 60
-"""Seconds for a cluster to answer; Ray itself asks for minutes before it gives up."""
-_KNOCK = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
-_SMALL = (METRICS, run_folder.EVALUATION, run_folder.CONFIG)
-"""What the report reads of a run; config.json, which makes a folder a run's, comes last."""
+PROBE_TIMEOUT = 60
+"""Seconds for a cluster to answer. Ray itself retries for minutes before it gives up."""
+_PROBE = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='CRITICAL')"
+_RETURNED_FILES = (METRICS, EVALUATION, CONFIG)
+"""What the report reads of a run. config.json comes last, because it makes a folder a run's."""
 
 
-class RayCrew:
-    """Runs as tasks with ``threads`` cores each.
+class RayExecutor:
+    """Runs as Ray tasks with ``threads`` cores each.
 
     Args:
-        address: ``host:port`` of a cluster, ``auto`` for the one that this machine belongs to, ``local`` for one of
-            our own on this machine.
-        workers: runs at a time; as many as the cluster has room for when left out.
+        address: ``host:port`` of a cluster, ``auto`` for the one that this machine belongs to, ``local`` for a new one
+            on this machine.
+        workers: runs at a time; if left out, as many as the cluster has room for.
         threads: cores of a run.
-        gpu: whether a run takes a GPU; left out, it does where the cluster has any.
+        gpu: whether a run takes a GPU; None takes one where the cluster has any.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -61,79 +62,78 @@ class RayCrew:
     where = "Ray"
 
     def __init__(self, address: str, workers: int | None = None, *, threads: int = 1, gpu: bool | None = False) -> None:
-        self._ray = _imported()
-        self._ours = not self._ray.is_initialized()
-        if self._ours:
+        self._ray = _import_ray()
+        self._owns_connection = not self._ray.is_initialized()
+        if self._owns_connection:
             _connect(self._ray, address, workers, threads, gpu)
-        self._busy: dict[Any, Job] = {}
+        self._running: dict[Any, Job] = {}
         machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if gpu is None:
             gpu = any(machine.get("GPU", 0) >= 1 for machine in machines)
-        self._size = workers or sum(_room(machine, threads, gpu) for machine in machines)
+        self._size = workers or sum(_capacity(machine, threads, gpu) for machine in machines)
         if not self._size:
-            self.dismiss()
+            self.shutdown()
             raise RunError(
-                f"--ray {address}: no machine of the cluster has what a run takes: {threads} cores"
+                f"--ray {address}: no machine of the cluster has what a run needs: {threads} cores"
                 f"{' and a GPU' if gpu else ''}. Lower --machine.threads, or change --device"
             )
-        # A dead run is begun again by the sweep, which counts and notes it. Ray's own retries are silent, and endless
+        # The sweep restarts a dead run, counts the attempts and logs them. Ray's own retries are silent, and endless
         # where a run needs more memory than there is.
-        self._task = self._ray.remote(num_cpus=threads, num_gpus=int(gpu), max_retries=0)(_carried_out)
+        self._task = self._ray.remote(num_cpus=threads, num_gpus=int(gpu), max_retries=0)(_run_remotely)
 
     @property
     def size(self) -> int:
-        """Runs that are carried out at once."""
+        """Runs at a time."""
         return self._size
 
     @property
-    def busy(self) -> Sequence[Job]:
-        """Jobs that are being carried out, or wait for their place on the cluster."""
-        return list(self._busy.values())
+    def running(self) -> Sequence[Job]:
+        """Jobs that are running or queued on the cluster."""
+        return list(self._running.values())
 
-    def begin(self, job: Job) -> None:
-        """Hand a job to the cluster."""
+    def submit(self, job: Job) -> None:
+        """Submit a job to the cluster."""
         plan = Path(job.plan_file).read_text(encoding="utf-8")
-        self._busy[self._task.remote(job.to_dict(), plan, _mark(job))] = job
+        self._running[self._task.remote(job.to_dict(), plan, _plan_digest(job))] = job
 
-    def outcomes(self, seconds: float) -> list[Outcome]:
-        """What was finished meanwhile; a run whose process or machine is gone comes back as ``died``."""
-        if not self._busy:
+    def results(self, timeout: float) -> list[JobResult]:
+        """Results that are ready; a run whose process or machine is gone has the result ``died``."""
+        if not self._running:
             return []
-        done, _ = self._ray.wait(list(self._busy), timeout=seconds)
-        return [self._outcome(task, self._busy.pop(task)) for task in done]
+        done, _ = self._ray.wait(list(self._running), timeout=timeout)
+        return [self._result(task, self._running.pop(task)) for task in done]
 
     def stop(self) -> None:
-        """Interrupt the tasks: the trainer saves and leaves; those that wait for their place are called off."""
-        for task in self._busy:
+        """Interrupt the running tasks, on which the trainer saves and stops, and cancel the queued ones."""
+        for task in self._running:
             self._ray.cancel(task)
 
-    def dismiss(self) -> None:
-        """End what is still at work, and our connection if we made it."""
-        for task in self._busy:
+    def shutdown(self) -> None:
+        """End what is still running, and the connection if it was made here."""
+        for task in self._running:
             self._ray.cancel(task, force=True)
-        self._busy = {}
-        if self._ours:
+        self._running = {}
+        if self._owns_connection:
             self._ray.shutdown()
 
-    def _outcome(self, task: Any, job: Job) -> Outcome:
+    def _result(self, task: Any, job: Job) -> JobResult:
         errors = self._ray.exceptions
         try:
-            told, files = self._ray.get(task)
+            result, files = self._ray.get(task)
         except errors.TaskCancelledError:
-            return Outcome(run=job.run, event="stopped", reason="called off")
+            return JobResult(run=job.run, event="stopped", reason="canceled")
         except errors.RayTaskError as error:
-            return Outcome(run=job.run, event="died", reason=f"{type(error.cause).__name__}: {error.cause}")
+            return JobResult(run=job.run, event="died", reason=f"{type(error.cause).__name__}: {error.cause}")
         except errors.RayError as error:
-            return Outcome(run=job.run, event="died", reason=str(error).split(". ")[0])
+            return JobResult(run=job.run, event="died", reason=str(error).split(". ")[0])
         if files:
-            _put(files, Path(job.folder))
-        return Outcome.from_dict(told)
+            _write_returned(files, Path(job.folder))
+        return JobResult.from_dict(result)
 
 
-def _imported() -> Any:
-    """Ray, told to be quiet before it reads its settings."""
+def _import_ray() -> Any:
     for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
+        os.environ.setdefault(name, value)  # Ray reads them when it is imported
     try:
         import ray
     except ImportError:
@@ -144,12 +144,13 @@ def _imported() -> Any:
 def _connect(ray: Any, address: str, workers: int | None, threads: int, gpu: bool | None) -> None:
     own: dict[str, Any] = {}
     if address == LOCAL:
-        own = {"num_cpus": workers * threads if workers else _cores(), "object_store_memory": STORE}
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        own = {"num_cpus": workers * threads if workers else cores, "object_store_memory": OBJECT_STORE_BYTES}
         own |= {"num_gpus": 0} if gpu is False else {}
     else:
         _expect_cluster(address)
     try:
-        with _own_sigterm():
+        with _keep_sigterm_handler():
             ray.init(
                 address=address,
                 include_dashboard=False if own else None,
@@ -161,12 +162,8 @@ def _connect(ray: Any, address: str, workers: int | None, threads: int, gpu: boo
         raise RunError(f"--ray {address}: {str(error).splitlines()[0]}") from None
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _expect_cluster(address: str) -> None:
-    """Ask in a process of its own whether a Ray is there: Ray insists for minutes, and talks meanwhile.
+    """Check in another process whether a Ray is there: Ray retries for minutes, and prints meanwhile.
 
     Raises:
         RunError: there is none.
@@ -179,10 +176,10 @@ def _expect_cluster(address: str) -> None:
         try:
             socket.create_connection((host, int(port)), timeout=5).close()
         except (OSError, OverflowError) as error:
-            raise RunError(f"{expected}; nothing answers there ({error})") from None
+            raise RunError(f"{expected}; no connection ({error})") from None
     try:
-        knock = [sys.executable, "-c", _KNOCK, address]
-        answer = subprocess.run(knock, timeout=ANSWER, capture_output=True, text=True, check=False)
+        probe = [sys.executable, "-c", _PROBE, address]
+        answer = subprocess.run(probe, timeout=PROBE_TIMEOUT, capture_output=True, text=True, check=False)
     except subprocess.TimeoutExpired:
         raise RunError(f"{expected}; no Ray answers there") from None
     if "Unauthenticated" in answer.stderr:
@@ -195,52 +192,51 @@ def _expect_cluster(address: str) -> None:
 
 
 @contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keep our answer to SIGTERM, which Ray replaces by one of its own."""
+def _keep_sigterm_handler() -> Iterator[None]:
+    """Restore our SIGTERM handler, which ``ray.init`` replaces by one that exits at once."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
 
 
-def _room(machine: Mapping[str, float], threads: int, gpu: bool) -> int:
-    """Runs that a machine of the cluster can carry out at once."""
+def _capacity(machine: Mapping[str, float], threads: int, gpu: bool) -> int:
+    """Runs that a machine of the cluster has room for."""
     by_cores = int(machine.get("CPU", 0) // threads)
     return min(by_cores, int(machine.get("GPU", 0))) if gpu else by_cores
 
 
-def _carried_out(told: Mapping[str, Any], plan: str, mark: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """On the cluster: the job's outcome and, where the sweep's folder is not this disk's, the run's small files."""
-    job = Job.from_dict(told)
+def _run_remotely(fields: Mapping[str, Any], plan: str, digest: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """On the cluster: the job's result and, where the sweep's folder is on another disk, the run's small files.
+
+    Args:
+        fields: the job as plain data.
+        plan: the content of the plan's file, which defines mixers that are Python objects.
+        digest: ``_plan_digest`` where the sweep runs.
+    """
+    job = Job.from_dict(fields)
     with TemporaryDirectory(prefix="metaformer-") as name:
-        own = Path(name)
-        job = job.with_changes(plan_file=str(_plan_file(Path(job.plan_file), plan, own)))
-        if _mark(job) == mark:
-            return carried_out(job).to_dict(), {}
-        job = job.with_changes(folder=str(own / "run"))
-        outcome = carried_out(job)
-        settled = outcome.event in ("finished", "broke down")
-        paths = [path for path in (own / "run" / name for name in _SMALL) if settled and path.is_file()]
-        return outcome.to_dict(), {path.name: path.read_text(encoding="utf-8") for path in paths}
+        temporary, path = Path(name), Path(job.plan_file)
+        if not path.is_file() or path.read_text(encoding="utf-8") != plan:
+            path = temporary / path.name
+            path.write_text(plan, encoding="utf-8")
+        job = job.with_changes(plan_file=str(path))
+        if _plan_digest(job) == digest:
+            return run_job(job).to_dict(), {}
+        run = temporary / "run"
+        result = run_job(job.with_changes(folder=str(run)))
+        kept = [run / name for name in _RETURNED_FILES if result.event in SETTLED and (run / name).is_file()]
+        return result.to_dict(), {path.name: path.read_text(encoding="utf-8") for path in kept}
 
 
-def _plan_file(path: Path, text: str, own: Path) -> Path:
-    """The plan's file, which has the mixers that are Python objects; written anew where it is missing or another."""
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return path
-    copy = own / path.name
-    copy.write_text(text, encoding="utf-8")
-    return copy
-
-
-def _mark(job: Job) -> str:
-    """Tells whether the job's sweep is on this disk: a folder of the same name may be there from another one."""
+def _plan_digest(job: Job) -> str:
+    """Tells whether the job's sweep is on this disk: a folder of the same name may hold another one."""
     path = sweep_of(Path(job.folder)) / PLAN
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def _put(files: Mapping[str, str], folder: Path) -> None:
-    """The files of a run that was trained elsewhere, in place of what an earlier attempt left here."""
-    run_folder.RUN_FOLDER.clear(folder)
+def _write_returned(files: Mapping[str, str], folder: Path) -> None:
+    """Write the files of a run that was trained elsewhere, in place of what an earlier attempt left here."""
+    RUN_FOLDER.clear(folder)
     for name, text in files.items():
         replace_file(folder / name, text.encode())

@@ -1,7 +1,7 @@
-"""A sweep: every row of a plan with every seed, trained by a crew, its results in a folder. The lab's algorithm.
+"""A sweep: every variant of a plan with every seed, trained by an executor, its results in a folder.
 
-In: a plan, images, a folder, a crew. Out: run folders, a journal and the report. What a run came to is on the disk
-before the next thing happens, so a sweep that is killed at any instant goes on where it was.
+In: a plan, a folder, an executor. Out: run folders and a journal. The result of a run is on the disk before anything
+else happens, so a sweep that is killed at any moment can be resumed where it was.
 """
 
 from __future__ import annotations
@@ -10,110 +10,49 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import RunError
-from ..spec.model import AnySpec
 from ..training.interrupt import Interrupts, SweepInterrupted
-from .executors import Crew
-from .folder import SETTLED, SweepFolder, expect_same_plan
-from .job import Job, Outcome
+from .executors import Executor
+from .folder import SETTLED, SweepFolder, SweepPlan, expect_same_plan
+from .job import Job, JobResult
 from .lock import locked
-from .plan import DataFacts, Variant
 from .progress import SweepProgress
 
-ATTEMPTS = 3
-"""How often a run is begun whose process dies."""
-BREATH = 0.5
-"""Seconds between two looks at the runs' progress."""
+MAX_ATTEMPTS = 3
+"""How many times a run is started whose process dies."""
+POLL_SECONDS = 0.5
+"""Between two updates of the progress display."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """Everything that is to be trained, resolved."""
-
-    name: str
-    title: str
-    question: str
-    source: str
-    variants: tuple[Variant, ...]
-    """The rows, the base first."""
-    seeds: tuple[int, ...]
-    facts: DataFacts
-    plan_file: Path
-    notes: tuple[str, ...] = ()
-    """What is odd about the plan, in sentences."""
-    command: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.seeds:
-            raise RunError("seeds: expected at least 1, got 0")
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plan.json has it."""
-        from ..version import __version__
-
-        return {
-            "name": self.name,
-            "title": self.title,
-            "question": self.question,
-            "source": self.source,
-            "base": self.variants[0].name,
-            "variants": [{**row.with_changes(spec=named(row.spec)).to_dict()} for row in self.variants],
-            "seeds": list(self.seeds),
-            "data": {**self.facts.to_dict(), "source": self.variants[0].recipe.data.source},
-            "command": self.command,
-            "version": __version__,
-            "notes": list(self.notes),
-        }
-
-    def jobs(self, folder: SweepFolder) -> list[Job]:
-        """All runs: the whole table with the first seed, then with the next, so that half-way every row is seen."""
-        return [
-            Job(
-                run=f"{row.slug}/seed-{seed}",
-                title=row.name,
-                folder=str(folder.run(row.slug, seed).resolve()),
-                spec=named(row.spec),
-                recipe=row.recipe.with_changes(seed=seed),
-                plan_file=str(self.plan_file),
-                command=self.command,
-            )
-            for seed in self.seeds
-            for row in self.variants
-        ]
+class UnfinishedError(RunError):
+    """A sweep ended without all of its results; those that it has are in its folder."""
 
 
-def named(spec: AnySpec) -> AnySpec:
-    """A model whose mixers that are Python objects are replaced by their names, so that it can be written down."""
-    from ..weights.description import named_mixers  # torch comes with it
-
-    return named_mixers(spec)
-
-
-def carry_out(
-    sweep: Sweep,
+def run_sweep(
+    plan: SweepPlan,
+    plan_file: Path,
     path: Path,
-    hire: Callable[[], Crew],
+    start_executor: Callable[[], Executor],
     *,
     resume: bool = False,
     overwrite: bool = False,
     progress: SweepProgress,
     since: float | None = None,
 ) -> None:
-    """Train what is not trained yet.
+    """Train the runs of a plan that have no result yet.
 
     Args:
-        sweep: what.
+        plan: what to train.
+        plan_file: the Python file that defines mixers that are Python objects.
         path: the sweep's folder.
-        hire: makes the crew, once the folder is known to be free.
-        resume: go on with the sweep in the folder; it may have fewer rows and seeds.
+        start_executor: called once the folder is known to be free and there is a run to train.
+        resume: continue the sweep in the folder; it may have fewer variants and seeds.
         overwrite: remove the sweep in the folder first.
-        progress: told what happens.
-        since: when the work on this sweep began, by ``time.monotonic``; now where left out. Its time is counted from
-            there, imports and looking at the images included.
+        progress: shows what happens.
+        since: when the work on this sweep began, by ``time.monotonic``; now if left out. Its time is counted from
+            there, imports and opening the images included.
 
     Raises:
         RunError: the folder cannot hold this sweep, or a run cannot be trained; finished runs are kept.
@@ -123,136 +62,140 @@ def carry_out(
     folder = SweepFolder(path)
     folder.check(resume=resume, overwrite=overwrite)
     with locked(path, "another sweep is writing here; wait for it, or choose another folder with --out"):
-        plan = sweep.to_dict()
+        to_write = plan
         if resume:
-            sweep, plan = _joined(sweep, plan, folder.read_plan(), path)
-        jobs = sweep.jobs(folder)
-        settled = folder.settled(job.run for job in jobs) if resume else set()
+            stored = folder.read_plan()
+            expect_same_plan(stored, plan, path)
+            plan = plan.with_changes(seeds=tuple(sorted({*stored.seeds, *plan.seeds})))
+            commands = dict.fromkeys([*stored.command.splitlines(), plan.command])
+            to_write = plan.with_changes(command="\n".join(filter(None, commands)))
+        jobs = jobs_of(plan, plan_file, folder)
+        settled = folder.settled(plan) if resume else set()
         waiting = [job for job in jobs if job.run not in settled]
-        with _hired(hire if waiting else None) as crew:  # before anything is written: nobody may be at the address
+        # The executor comes before anything is written or removed: there may be no cluster at its address.
+        with _started(start_executor if waiting else None) as executor:
             if overwrite:
                 folder.clear()
-            folder.write_plan(plan)
+            folder.write_plan(to_write)
             for run in settled:
-                folder.drop_state(run)  # a kill may have come first
-            progress.begins(jobs, settled)
-            if crew is not None:
-                with _session(folder, crew, began):
-                    _Shift(waiting, crew, folder, progress).work()
+                folder.drop_checkpoints(run)  # left by a kill between the run's result and their removal
+            progress.begin(jobs, settled)
+            if executor is not None:
+                with _session(folder, executor, began):
+                    Scheduler(waiting, executor, folder, progress).run()
 
 
-def _joined(sweep: Sweep, now: dict[str, Any], stored: dict[str, Any], path: Path) -> tuple[Sweep, dict[str, Any]]:
-    """What to go on with, as a sweep and as plan.json: the rows of both, which agree where they meet, and all seeds."""
-    expect_same_plan(stored, now, path)
-    seeds = sorted({*stored["seeds"], *now["seeds"]})
-    plan = {**now, "seeds": seeds, "command": _both(stored["command"], now["command"])}
-    return replace(sweep, seeds=tuple(seeds)), plan
-
-
-def _both(first: str, then: str) -> str:
-    """The commands of a sweep, each once."""
-    lines = dict.fromkeys([*first.splitlines(), then])
-    return "\n".join(line for line in lines if line)
+def jobs_of(plan: SweepPlan, plan_file: Path, folder: SweepFolder) -> list[Job]:
+    """A job for every run of the plan, in the plan's order."""
+    return [
+        Job(
+            run=(run := f"{variant.slug}/seed-{seed}"),
+            title=variant.name,
+            folder=str(folder.run(run).resolve()),
+            spec=variant.spec,
+            recipe=variant.recipe.with_changes(seed=seed),
+            plan_file=str(plan_file.resolve()),
+            command=plan.command,
+        )
+        for seed in plan.seeds
+        for variant in plan.variants
+    ]
 
 
 @contextmanager
-def _hired(hire: Callable[[], Crew] | None) -> Iterator[Crew | None]:
-    """The crew, if there is work for one; dismissed in the end."""
-    if hire is None:
-        yield None
-        return
-    crew = hire()
+def _started(start_executor: Callable[[], Executor] | None) -> Iterator[Executor | None]:
+    """The executor, shut down at the end; None where there is none to start."""
+    executor = start_executor() if start_executor else None
     try:
-        yield crew
+        yield executor
     finally:
-        crew.dismiss()
+        if executor is not None:
+            executor.shutdown()
 
 
 @contextmanager
-def _session(folder: SweepFolder, crew: Crew, began: float) -> Iterator[None]:
-    """Begin and end of one sitting in the journal; a killed one has no end."""
-    folder.note("sweep started", workers=crew.size, where=crew.where)
+def _session(folder: SweepFolder, executor: Executor, began: float) -> Iterator[None]:
+    """Log the start and the end of a session; one that is killed has no end."""
+    folder.log("sweep started", workers=executor.size, where=executor.where)
     try:
         yield
     finally:
-        with suppress(RunError):  # where the journal cannot be written any more, that has been told already
-            folder.note("sweep ended", seconds=round(time.monotonic() - began, 3))
+        with suppress(RunError):  # if the journal cannot be written any more, an error about it is under way already
+            folder.log("sweep ended", seconds=time.monotonic() - began)
 
 
-class UnfinishedError(RunError):
-    """A sweep has ended without all of its results; those it has are in its folder."""
+class Scheduler:
+    """Submits jobs and logs their results, until none is left or the sweep has to stop early."""
 
-
-class _Shift:
-    """One sitting: jobs are handed out and outcomes written down until nothing is left or it has to close early."""
-
-    def __init__(self, jobs: Sequence[Job], crew: Crew, folder: SweepFolder, progress: SweepProgress) -> None:
+    def __init__(self, jobs: Sequence[Job], executor: Executor, folder: SweepFolder, progress: SweepProgress) -> None:
         self.waiting = deque(jobs)
         self.jobs = {job.run: job for job in jobs}
-        self.crew, self.folder, self.progress = crew, folder, progress
+        self.executor, self.folder, self.progress = executor, folder, progress
         self.attempts: Counter[str] = Counter()
-        self.failures: list[Outcome] = []
-        self.given_up: list[Outcome] = []
-        self.closing = False
+        self.failed: list[JobResult] = []
+        self.given_up: list[JobResult] = []
+        self.stopping = False
 
-    def work(self) -> None:
-        """Until the last run is settled.
+    def run(self) -> None:
+        """Work until the last run is settled.
 
         Raises:
             RunError: a run failed, or died again and again.
             SweepInterrupted: after a signal.
         """
         with Interrupts() as interrupts:
-            while self.crew.busy or (self.waiting and not self.closing):
+            while self.executor.running or (self.waiting and not self.stopping):
                 if interrupts.received:
-                    self._close()
-                self._hand_out()
-                for outcome in self.crew.outcomes(BREATH):
-                    self._settle(outcome)
-                self.progress.look(self.crew.busy)
-        if self.failures:
-            raise UnfinishedError(f"{_told(self.failures[0])}. Finished runs are kept; mend it and go on with --resume")
+                    self._stop()
+                self._submit()
+                for result in self.executor.results(POLL_SECONDS):
+                    self._settle(result)
+                self.progress.update(self.executor.running)
+        if self.failed:
+            raise UnfinishedError(
+                f"{_describe(self.failed[0])}. Finished runs are kept. Fix the problem and rerun with --resume"
+            )
         if interrupts.received:
             raise SweepInterrupted(interrupts.received)
         if self.given_up:
-            died = any(outcome.event == "died" for outcome in self.given_up)
-            help = "Fewer --workers need less memory at a time" if died else "Mend what was raised"
+            died = any(result.event == "died" for result in self.given_up)
+            advice = "Fewer --workers need less memory at a time" if died else "Fix what was raised"
             raise UnfinishedError(
-                f"{'; '.join(_told(outcome) for outcome in self.given_up)}. All other runs are finished and kept. "
-                f"{help}; --resume tries again"
+                f"{'; '.join(map(_describe, self.given_up))}. All other runs are finished and kept. {advice} and "
+                "rerun with --resume"
             )
 
-    def _hand_out(self) -> None:
-        while self.waiting and not self.closing and len(self.crew.busy) < self.crew.size:
+    def _submit(self) -> None:
+        while self.waiting and not self.stopping and len(self.executor.running) < self.executor.size:
             job = self.waiting.popleft()
             self.attempts[job.run] += 1
-            self.folder.note("started", run=job.run, attempt=self.attempts[job.run])
-            self.crew.begin(job)
+            self.folder.log("started", run=job.run, attempt=self.attempts[job.run])
+            self.executor.submit(job)
 
-    def _settle(self, outcome: Outcome) -> None:
-        told = {"reason": outcome.reason} if outcome.reason else {}
-        self.folder.note(outcome.event, run=outcome.run, seconds=round(outcome.seconds, 3), **told)
-        self.progress.settled(outcome)
-        if outcome.event in SETTLED:
-            self.folder.drop_state(outcome.run)  # now that the journal has it, and not before
-        if outcome.event == "failed":
-            self.failures.append(outcome)
-            self._close()
-        elif outcome.event == "crashed":
-            self.given_up.append(outcome)
-        elif outcome.event in ("died", "stopped") and not self.closing:
-            if self.attempts[outcome.run] < ATTEMPTS:
-                self.waiting.appendleft(self.jobs[outcome.run])  # it goes on from its last saved state
+    def _settle(self, result: JobResult) -> None:
+        self.folder.log(result.event, run=result.run, seconds=result.seconds, reason=result.reason)
+        self.progress.end_run(result)
+        if result.event in SETTLED:
+            self.folder.drop_checkpoints(result.run)  # not before the journal has the result: see ``settled``
+        if result.event == "failed":
+            # An input that one run cannot use, such as a full disk, would fail the others as well.
+            self.failed.append(result)
+            self._stop()
+        elif result.event == "crashed":
+            self.given_up.append(result)
+        elif result.event in ("died", "stopped") and not self.stopping:
+            if self.attempts[result.run] < MAX_ATTEMPTS:
+                self.waiting.appendleft(self.jobs[result.run])  # it continues from its last saved state
             else:
-                self.given_up.append(outcome)
+                self.given_up.append(result)
 
-    def _close(self) -> None:
-        """Nothing more is begun, and whoever is at work saves and stops."""
-        if not self.closing:
-            self.closing = True
-            self.crew.stop()
+    def _stop(self) -> None:
+        """Start no more runs, and let the running ones save and stop."""
+        if not self.stopping:
+            self.stopping = True
+            self.executor.stop()
 
 
-def _told(outcome: Outcome) -> str:
-    often = f", begun {ATTEMPTS} times and given up" if outcome.event == "died" else ""
-    return f"{outcome.run}: {outcome.reason}".rstrip(".") + often
+def _describe(result: JobResult) -> str:
+    attempts = f", started {MAX_ATTEMPTS} times and given up" if result.event == "died" else ""
+    return f"{result.run}: {result.reason}".rstrip(".") + attempts

@@ -18,7 +18,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the reports of runs or sweeps again, from the files in their folders; compare two or more sweeps."""
-    from ..ablation.report.files import is_sweep
+    from ..ablation.folder import is_sweep
 
     if not folders:
         raise InputError("which runs? Give one or more run folders, such as runs/*, or folders of sweeps")

@@ -31,12 +31,12 @@ def again(unbroken: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refused() -> Callable[..., str]:
-    """Carry a plan out that is refused with a message."""
+    """Run a plan that is refused; the message."""
     from metaformer.errors import RunError
 
     def message(plan: Path, out: Path, **choices: Any) -> str:
-        with pytest.raises(RunError) as told:
+        with pytest.raises(RunError) as caught:
             swept(plan, out, **choices)
-        return str(told.value)
+        return str(caught.value)
 
     return message

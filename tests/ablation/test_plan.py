@@ -68,7 +68,7 @@ def test_every_row_is_another_model_that_can_be_built(name: str, side: int) -> N
     assert notes == []
     assert plan.name == name
     assert len({row.slug for row in rows}) == len(rows) > 5
-    assert all(row.run_facts != other.run_facts for i, row in enumerate(rows) for other in rows[:i])
+    assert all(row.configuration != other.configuration for i, row in enumerate(rows) for other in rows[:i])
     for row in rows:
         counted(row.spec)
         least = min(min(grid) for grid in row.spec.grids())
@@ -144,11 +144,11 @@ def test_a_row_that_two_plans_share_is_the_same_run(side: int) -> None:
     shared = {**SAME, "channel LayerNorm": "", "identity": "", "depthwise conv": "", "random matrix": ""}
     for plan in ("hybrids", "mixers"):
         rows = shipped(plan, side)
-        assert next(iter(rows.values())).run_facts == paper["PoolFormer"].run_facts
+        assert next(iter(rows.values())).configuration == paper["PoolFormer"].configuration
         both = [name for name in rows if name in shared]
         assert len(both) >= 3
         for name in both:
-            assert rows[name].run_facts == paper[name].run_facts, name
+            assert rows[name].configuration == paper[name].configuration, name
             assert rows[name].published == paper[name].published, name
 
 
@@ -259,7 +259,7 @@ def test_the_bases_own_change_is_in_every_row() -> None:
         ({"name": "…"}, "name: expected letters"),
         (
             {"model": "poolformer_s24", "spec": find("poolformer_s12").spec},
-            "model: expected a row of the zoo or a spec",
+            "model: expected a model name or a spec",
         ),
         ({"change": Change(name="x", model="poolformer_s24")}, "base.model"),
         ({"change": Change(name="x", recipe={"optimizer": {"lr": 1}})}, "plan's recipe"),
@@ -328,12 +328,12 @@ def test_another_frame_has_the_bases_width_and_images() -> None:
         ({"mixers": {"name": "pooling", 5: 5}}, SpecError, r"row: mixers\[0\]: expected arguments by their names"),
         ({"stage": {5: {"position": True}}}, SpecError, "row: stage: expected a number from 1 to 4, got 5"),
         ({"stages": {"norm": {"knid": "x"}}}, SpecError, r"row: stages\[0\]\.norm\.knid: no such field\. Did you mean"),
-        ({"stages": {"mixer": "pooling"}}, SpecError, r"row: stages\[0\]\.mixer: say it as mixers"),
+        ({"stages": {"mixer": "pooling"}}, SpecError, r"row: stages\[0\]\.mixer: set it with mixers"),
         ({"head": {"nrom": None}}, SpecError, r"row: head\.nrom: no such field\. Did you mean 'norm'\?"),
         ({"network": {"drop_path": 1}}, SpecError, r"row: network\.drop_path: no such field\. Did you mean"),
         ({"network": {5: 1}}, SpecError, r"row: network\.5: no such field"),
         ({"recipe": {"optimizer": {"lrr": 1}}}, RunError, r"row: recipe\.optimizer\.lrr: no such field"),
-        ({"model": "resnet18", "stages": {"mlp": None}}, SpecError, "row: resnet18 is timm's CNN"),
+        ({"model": "resnet18", "stages": {"mlp": None}}, SpecError, "row: resnet18 is a CNN of timm"),
         ({"model": "resnet18", "mixers": "pooling"}, SpecError, "row: mixers: resnet18 is timm's CNN"),
     ],
 )
@@ -355,9 +355,10 @@ def test_a_change_that_cannot_be_made_is_told_with_its_name(
         ({"stage": {"last": {}}}, "stage: expected numbers"),
         ({"stage": {1: None}}, r"stage\.1: expected a mapping of fields"),
         ({"stages": 5}, "stages: expected a mapping of fields, got 5"),
-        ({"recipe": {"seed": 3}}, r"recipe\.seed: every row.*--seeds"),
-        ({"recipe": {"data": {"source": "CIFAR10"}}}, r"recipe\.data: all rows see the same images"),
-        ({"recipe": {"model": {"name": "x"}}}, r"recipe\.model: a row's model is changed by"),
+        ({"recipe": {"task": "detection"}}, r"recipe\.task: all variants learn the same task"),
+        ({"recipe": {"seed": 3}}, r"recipe\.seed: every variant.*--seeds"),
+        ({"recipe": {"data": {"source": "CIFAR10"}}}, r"recipe\.data: all variants see the same images"),
+        ({"recipe": {"model": {"name": "x"}}}, r"recipe\.model: a variant's model is changed by"),
     ],
 )
 def test_a_change_that_no_plan_can_have(fields: dict[str, Any], message: str) -> None:
@@ -387,7 +388,7 @@ def test_only_keeps_the_named_changes_in_the_order_asked_for() -> None:
 
 def test_only_names_the_nearest_change() -> None:
     plan = Plan(name="one", changes=(Change(name="no norm"), Change(name="ReLU")))
-    with pytest.raises(RunError, match=r"--only: 'no nrom' is no change of the plan 'one'. Did you mean 'no norm'\?"):
+    with pytest.raises(RunError, match=r"--only: the plan 'one' has no change 'no nrom'. Did you mean 'no norm'\?"):
         plan.only(["no nrom"])
 
 
@@ -399,7 +400,7 @@ def test_a_change_that_changes_nothing_is_noted() -> None:
         Change(name="its own rate", recipe={"optimizer": {"lr": OptimizerConfig().lr}}),
     )
     _, notes = resolved(Plan(name="one", changes=same))
-    assert [note.split(" leaves the base as it is")[0] for note in notes] == [
+    assert [note.split(" changes nothing")[0] for note in notes] == [
         "'nothing'", "'its own mixer'", "'its own rate'"
     ]  # fmt: skip
 

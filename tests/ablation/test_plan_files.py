@@ -174,7 +174,7 @@ def test_a_plan_is_the_same_in_python_and_in_yaml(name: str, written: Any) -> No
         ("{recipe: {name: shrot}, changes: []}", "recipe.name: 'shrot' is neither"),
         ("{recipe: {optimizer: {epochz: 1}}, changes: []}", "recipe.optimizer.epochz: no such field. Did you"),
         ("{recipe: 5, changes: []}", "recipe: expected a mapping"),
-        ("{recipe: finetune, changes: []}", "recipe.model.pretrained: rows that differ"),
+        ("{recipe: finetune, changes: []}", "recipe.model.pretrained: variants that differ"),
         ("{base: {model: poolfromer_s12}, changes: []}", "base: unknown model 'poolfromer_s12'. Did you mean"),
     ],
 )
@@ -275,7 +275,7 @@ def test_ablate_refuses_an_unknown_row(tmp_path: Path, capfd: pytest.CaptureFixt
     status = main(["ablate", "paper", "--data", "digits", "--only", "identty", "--out", str(tmp_path / "sweep")])
     told = " ".join(capfd.readouterr().err.split())
     assert status == 2
-    assert "--only: 'identty' is no change of the plan 'paper'. Did you mean 'identity'?" in told
+    assert "--only: the plan 'paper' has no change 'identty'. Did you mean 'identity'?" in told
 
 
 # --- documentation ---------------------------------------------------------------------------------------------------

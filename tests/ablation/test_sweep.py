@@ -1,4 +1,4 @@
-"""A sweep trains every row with every seed once, whatever happens on the way, and refuses what would mix results up."""
+"""A sweep trains every variant with every seed once, whatever happens, and refuses what would mix results up."""
 
 import json
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_sweep import events, figures, swept, written_plan
+from tiny_sweep import events, measured, swept, written_plan
 
-from metaformer.ablation.folder import SweepFolder
+from metaformer.ablation.folder import Event, SweepFolder
 from metaformer.ablation.lock import locked
 from metaformer.ablation.report.files import read_sweep
 from metaformer.errors import RunError
@@ -22,6 +22,11 @@ TROUBLE = (
 )
 
 
+def settled(folder: Path) -> set[str]:
+    sweep = SweepFolder(folder)
+    return sweep.settled(sweep.read_plan())
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
@@ -29,7 +34,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_the_folder_holds_ordinary_runs_and_no_states(unbroken: Path) -> None:
     assert {path.name for path in unbroken.iterdir()} == {".lock", "plan.json", "journal.jsonl", "runs"}
     runs = {path.relative_to(unbroken / "runs").as_posix() for path in unbroken.glob("runs/*/*")}
-    assert runs == {f"{row}/seed-{seed}" for row in ("base", "identity", "wide-pool") for seed in (0, 1)}
+    assert runs == {f"{name}/seed-{seed}" for name in ("base", "identity", "wide-pool") for seed in (0, 1)}
     for run in runs:
         names = {path.name for path in (unbroken / "runs" / run).iterdir()}
         assert {"config.json", "metrics.csv", "evaluation.json", "last.safetensors"} <= names
@@ -41,7 +46,7 @@ def test_the_journal_tells_what_happened_the_whole_table_seed_by_seed(unbroken: 
     assert (first["event"], first["workers"], first["where"]) == ("sweep started", 2, "this machine")
     assert last["event"] == "sweep ended"
     assert last["seconds"] > 0
-    runs = [f"{row}/seed-{seed}" for seed in (0, 1) for row in ("base", "identity", "wide-pool")]
+    runs = [f"{name}/seed-{seed}" for seed in (0, 1) for name in ("base", "identity", "wide-pool")]
     assert [(e["run"], e["attempt"]) for e in middle if e["event"] == "started"] == [(run, 1) for run in runs]
     assert sorted(e["run"] for e in middle if e["event"] == "finished") == sorted(runs)
     assert len(middle) == 2 * len(runs)
@@ -50,13 +55,13 @@ def test_the_journal_tells_what_happened_the_whole_table_seed_by_seed(unbroken: 
 
 def test_finished_runs_are_not_run_again(again: Path, tiny_plan: Path) -> None:
     before = files(again)
-    told = swept(tiny_plan, again, resume=True)  # one seed is asked for, the folder's two are kept
-    assert "6 runs, 6 of them done already" in told
+    printed = swept(tiny_plan, again, resume=True)  # one seed is asked for, the folder's two are kept
+    assert "6 runs, 6 of them done already" in printed
     assert json.loads((again / "plan.json").read_text())["seeds"] == [0, 1]
     assert {**files(again), "plan.json": b""} == {**before, "plan.json": b""}
 
 
-def test_rows_and_seeds_are_added_and_one_worker_finds_what_two_find(
+def test_variants_and_seeds_are_added_and_one_worker_finds_what_two_find(
     unbroken: Path, tiny_plan: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -64,16 +69,16 @@ def test_rows_and_seeds_are_added_and_one_worker_finds_what_two_find(
     assert {event["run"] for event in events(out, "finished")} == {"base/seed-0", "identity/seed-0"}
     swept(tiny_plan, out, workers=1, seeds=2, resume=True)
     assert [event["event"] for event in events(out)].count("started") == 6
-    assert figures(out) == figures(unbroken)
+    assert measured(out) == measured(unbroken)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("lr=5e-3", "lr=4e-3", r"'base' was begun with recipe.optimizer.lr = 0.005, now it is 0.004"),
-        ("kernel=5", "kernel=7", r"'wide pool' was begun with spec.stages[0].mixer"),
-        ('mixers="identity"', 'stages={"mlp": None}', r"'identity' was begun with spec.stages[0].m"),
-        ('name="identity"', 'name="nothing"', r"begun with 'identity', which is no row now"),
+        ("lr=5e-3", "lr=4e-3", r"'base' was started with recipe.optimizer.lr = 0.005, now it is 0.004"),
+        ("kernel=5", "kernel=7", r"'wide pool' was started with spec.stages[0].mixer.args.kernel = 5, now it is 7"),
+        ('mixers="identity"', 'stages={"mlp": None}', r"'identity' was started with spec.stages[0].m"),
+        ('name="identity"', 'name="nothing"', r"started with 'identity', which the plan lacks now"),
     ],
 )
 def test_a_changed_plan_is_refused(
@@ -87,14 +92,13 @@ def test_a_changed_plan_is_refused(
     assert files(again) == before
 
 
-def test_a_part_that_a_row_lost_or_gained_is_named(again: Path, tiny_plan: Path, refused: Refused) -> None:
+def test_a_part_that_a_variant_lost_or_gained_is_named(again: Path, tiny_plan: Path, refused: Refused) -> None:
     path = again / "plan.json"
     plan = json.loads(path.read_text())
     plan["variants"][1]["spec"]["stages"][1]["mlp"] = None
     path.write_text(json.dumps(plan))
-    assert "'identity' was begun with spec.stages[1].mlp = None, now it is nothing" in refused(
-        tiny_plan, again, resume=True
-    )
+    message = refused(tiny_plan, again, resume=True)
+    assert "'identity' was started with spec.stages[1].mlp = None, now it is {'ratio': 4.0, " in message
 
 
 def test_other_images_are_refused(again: Path, tiny_plan: Path, tmp_path: Path, refused: Refused) -> None:
@@ -103,9 +107,9 @@ def test_other_images_are_refused(again: Path, tiny_plan: Path, tmp_path: Path, 
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(folder / f"{i}.png")
     data = {"data": {"source": str(tmp_path / "images")}}
-    told = refused(tiny_plan, again, resume=True, changed=data)
-    assert "10 classes, the data has 2" in told
-    assert "--out" in told
+    message = refused(tiny_plan, again, resume=True, changed=data)
+    assert "10 classes, the dataset has 2" in message
+    assert "--out" in message
 
 
 @pytest.mark.parametrize("wrong", [{"seeds": 0}, {"workers": 0}, {"seeds": -1}, {"workers": -2}])
@@ -129,16 +133,20 @@ def test_a_folder_with_something_in_it_is_left_alone(
     again: Path, tiny_plan: Path, tmp_path: Path, refused: Refused
 ) -> None:
     before = files(again)
-    assert "holds a sweep already" in refused(tiny_plan, again)
-    assert "give one of them" in refused(tiny_plan, again, resume=True, overwrite=True)
+    assert "already contains a sweep" in refused(tiny_plan, again)
+    assert "pass one of them" in refused(tiny_plan, again, resume=True, overwrite=True)
     (again / "notes.txt").write_text("mine")
     assert "notes.txt" in refused(tiny_plan, again, overwrite=True)
     (again / "notes.txt").unlink()
     assert files(again) == before
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("mine")
-    assert "holds what is no sweep: thesis.tex" in refused(tiny_plan, tmp_path / "other")
+    assert "contains files that metaformer did not create: thesis.tex" in refused(tiny_plan, tmp_path / "other")
     assert "no sweep to resume" in refused(tiny_plan, tmp_path / "nowhere", resume=True)
+    (again / "plan.json").unlink()
+    assert "its plan.json is missing" in refused(tiny_plan, again, resume=True)
+    assert "its runs are not known and cannot be overwritten" in refused(tiny_plan, again, overwrite=True)
+    assert len(list(again.glob("runs/*/*"))) == 6
 
 
 def test_overwrite_removes_the_sweep_and_nothing_else(again: Path, tiny_plan: Path) -> None:
@@ -153,15 +161,15 @@ def test_overwrite_removes_the_sweep_and_nothing_else(again: Path, tiny_plan: Pa
 
 def test_overwrite_starts_over(again: Path, tiny_plan: Path, unbroken: Path) -> None:
     swept(tiny_plan, again, overwrite=True, only=["identity"])
-    assert figures(again) == {f"{row}/seed-0": figures(unbroken)[f"{row}/seed-0"] for row in ("base", "identity")}
+    assert measured(again) == {f"{name}/seed-0": measured(unbroken)[f"{name}/seed-0"] for name in ("base", "identity")}
     assert {event["run"] for event in events(again, "finished")} == {"base/seed-0", "identity/seed-0"}
 
 
-def test_a_line_cut_by_a_kill_is_dropped(again: Path) -> None:
+def test_a_line_truncated_by_a_kill_is_dropped(again: Path) -> None:
     journal = again / "journal.jsonl"
     whole = journal.read_text()
     journal.write_text(whole + '{"time": 1.0, "event": "fini')
-    SweepFolder(again).note("sweep started", workers=1, where="here")
+    SweepFolder(again).log("sweep started", workers=1, where="here")
     assert journal.read_text().startswith(whole)
     assert [event["event"] for event in events(again)][-2:] == ["sweep ended", "sweep started"]
     assert len(read_sweep(again).sessions) == 2
@@ -169,73 +177,73 @@ def test_a_line_cut_by_a_kill_is_dropped(again: Path) -> None:
 
 @pytest.fixture(scope="module")
 def troubled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A sweep with a worker that dies once, one that always does, and a row that breaks down; how it ended."""
+    """A sweep with a worker that dies once, one that always does, and a variant that diverges; how it ended."""
     folder = tmp_path_factory.mktemp("troubled")
-    with pytest.raises(RunError) as told:
+    with pytest.raises(RunError) as caught:
         swept(written_plan(folder, TROUBLE), folder / "out")
-    return folder / "out", str(told.value)
+    return folder / "out", str(caught.value)
 
 
 def test_a_dying_worker_is_replaced_and_its_run_goes_on(troubled: tuple[Path, str]) -> None:
     folder, _ = troubled
-    told = [(e["event"], e.get("attempt")) for e in events(folder) if e.get("run") == "once/seed-0"]
-    assert told == [("started", 1), ("died", None), ("started", 2), ("finished", None)]
+    found = [(e["event"], e.get("attempt")) for e in events(folder) if e.get("run") == "once/seed-0"]
+    assert found == [("started", 1), ("died", None), ("started", 2), ("finished", None)]
     (death,) = [event for event in events(folder, "died") if event["run"] == "once/seed-0"]
     assert "killed by SIGKILL" in death["reason"]
-    assert figures(folder)["once/seed-0"] == figures(folder)["identity/seed-0"]
+    assert measured(folder)["once/seed-0"] == measured(folder)["identity/seed-0"]
 
 
 def test_a_run_that_always_dies_is_given_up_and_named(troubled: tuple[Path, str]) -> None:
-    folder, told = troubled
+    folder, message = troubled
     assert [event["event"] for event in events(folder) if event.get("run") == "always/seed-0"] == [
         "started",
         "died",
     ] * 3
-    assert "always/seed-0: its process ended with status 7" in told
-    assert "once" not in told
-    assert set(figures(folder)) == {"base/seed-0", "once/seed-0", "identity/seed-0"}
+    assert "always/seed-0: its process ended with status 7" in message
+    assert "once" not in message
+    assert set(measured(folder)) == {"base/seed-0", "once/seed-0", "identity/seed-0"}
 
 
 def test_a_loss_that_is_no_number_is_a_result(troubled: tuple[Path, str]) -> None:
-    folder, told = troubled
-    (event,) = events(folder, "broke down")
+    folder, message = troubled
+    (event,) = events(folder, "diverged")
     assert event["run"] == "void/seed-0"
     assert "loss is nan in epoch 1" in event["reason"]
-    assert "void" not in told
-    assert "void/seed-0" in SweepFolder(folder).settled()
+    assert "void" not in message
+    assert "void/seed-0" in settled(folder)
     (run,) = [run for run in read_sweep(folder).runs if run.key == "void/seed-0"]
-    assert run.state == "broke down"
-    assert run.accuracy == 10.0  # guessing among ten digits
+    assert run.state == "diverged"
+    assert run.value == 10.0  # guessing among ten digits
 
 
-def test_a_full_disk_is_told_and_costs_no_finished_row(unbroken: Path, tmp_path: Path, refused: Refused) -> None:
+def test_a_full_disk_is_reported_and_costs_no_finished_run(unbroken: Path, tmp_path: Path, refused: Refused) -> None:
     """No file of the worker may grow any more in the middle of its second run."""
     plan, out = written_plan(tmp_path, 'Change(name="full", mixers=Full), '), tmp_path / "out"
     (tmp_path / "full").touch()
-    told = refused(plan, out, workers=1)
-    assert "full/seed-0" in told
-    assert "cannot be written (File too large)" in told
-    assert "--resume" in told
-    assert SweepFolder(out).settled() == {"base/seed-0"}
+    message = refused(plan, out, workers=1)
+    assert "full/seed-0" in message
+    assert "cannot be written (File too large)" in message
+    assert "--resume" in message
+    assert settled(out) == {"base/seed-0"}
     (tmp_path / "full").unlink()
     swept(plan, out, resume=True, workers=1)
-    found, expected = figures(out), figures(unbroken)
+    found, expected = measured(out), measured(unbroken)
     assert found == {"base/seed-0": expected["base/seed-0"], "full/seed-0": expected["identity/seed-0"]}
     assert [event["run"] for event in events(out, "started")] == ["base/seed-0", "full/seed-0", "full/seed-0"]
 
 
-def test_a_run_that_ended_untold_is_not_trained_again(
+def test_a_run_whose_end_was_not_logged_is_not_trained_again(
     unbroken: Path, tiny_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     """The journal's disk is full at the moment a run has come to its end: its state must still be there."""
-    out, note = tmp_path / "out", SweepFolder.note
+    out, log = tmp_path / "out", SweepFolder.log
 
-    def full(self: SweepFolder, event: str, **told: Any) -> None:
+    def full(self: SweepFolder, event: Event, **fields: Any) -> None:
         if event in ("finished", "sweep ended"):
             raise RunError("journal.jsonl cannot be written: No space left on device")
-        note(self, event, **told)
+        log(self, event, **fields)
 
-    monkeypatch.setattr(SweepFolder, "note", full)
+    monkeypatch.setattr(SweepFolder, "log", full)
     assert "No space left" in refused(tiny_plan, out, workers=1, only=["identity"])
     monkeypatch.undo()
     run = out / "runs" / "base" / "seed-0"
@@ -244,4 +252,4 @@ def test_a_run_that_ended_untold_is_not_trained_again(
     swept(tiny_plan, out, workers=1, only=["identity"], resume=True)
     assert (run / "evaluation.json").stat().st_mtime_ns == evaluated
     assert not (run / "checkpoint.safetensors").exists()
-    assert figures(out) == {f"{row}/seed-0": figures(unbroken)[f"{row}/seed-0"] for row in ("base", "identity")}
+    assert measured(out) == {f"{name}/seed-0": measured(unbroken)[f"{name}/seed-0"] for name in ("base", "identity")}

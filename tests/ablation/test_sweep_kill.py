@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tiny_sweep import events, figures, swept
+from tiny_sweep import events, measured, swept
 
-from metaformer.ablation.report.files import read_sweep
-from metaformer.ablation.report.results import gathered, results
+from metaformer.ablation.report.results import read_results
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
 
@@ -62,7 +61,7 @@ def offspring(pid: int) -> set[int]:
 
 
 def _parent(process: Path) -> int | None:
-    """Nothing for one that is gone, or dead and not yet buried."""
+    """None for one that is gone, or a zombie."""
     try:
         state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
     except OSError:
@@ -86,8 +85,8 @@ def test_kill_9_in_the_middle_changes_nothing(unbroken: Path, tiny_plan: Path, t
     swept(tiny_plan, out, resume=True, seeds=2)
     second = [event["event"] for event in events(out)].index("sweep started", 1)
     assert not finished & {event["run"] for event in events(out)[second:] if event["event"] == "started"}
-    assert figures(out) == figures(unbroken)
-    assert results(gathered(read_sweep(out))) == results(gathered(read_sweep(unbroken)))
+    assert measured(out) == measured(unbroken)
+    assert read_results(out).to_dict() == read_results(unbroken).to_dict()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -99,13 +98,13 @@ def test_a_request_to_stop_saves_the_runs(
     with ablating(tiny_plan, out, "--seeds", "1") as process:
         assert waited(lambda: bool(at_work(out)), process)
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-        _, told = process.communicate(timeout=PATIENCE)
+        _, printed = process.communicate(timeout=PATIENCE)
         assert process.returncode == status
-    assert told == "stopped: all runs have saved their states; continue with --resume\n"
+    assert printed == "stopped: all runs have saved their states; continue with --resume\n"
     stopped = events(out, "stopped")
     assert stopped
     assert [event["event"] for event in events(out)][-1] == "sweep ended"
     for event in stopped:
         assert (out / "runs" / event["run"] / "checkpoint.safetensors").is_file()
     swept(tiny_plan, out, resume=True)
-    assert figures(out) == {run: found for run, found in figures(unbroken).items() if run.endswith("seed-0")}
+    assert measured(out) == {run: found for run, found in measured(unbroken).items() if run.endswith("seed-0")}

@@ -1,4 +1,4 @@
-"""Tiny sweeps on the digits, and what came of them. In the plan are mixers that get their worker into trouble."""
+"""Tiny sweeps on the digits, and their results. The plan's file has mixers that get their worker into trouble."""
 
 import io
 import json
@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from metaformer.ablation import ablate as lab
+from metaformer.ablation import ablate as ablations
 
 PLAN = '''
-"""A frame of a few thousand weights, and mixers that get a worker into trouble."""
+"""Models of a few thousand weights, and mixers that get a worker into trouble."""
 
 import os
 import resource
@@ -27,7 +27,7 @@ HERE = Path({here!r})
 
 
 class Trouble(nn.Module):
-    """Mixes nothing, and in training sends for trouble before its tenth batch."""
+    """Mixes nothing, and in training calls ``trouble`` before its tenth batch."""
 
     def __init__(self, width):
         super().__init__()
@@ -40,7 +40,7 @@ class Trouble(nn.Module):
         return x
 
     def trouble(self):
-        """Nothing."""
+        pass
 
 
 class Once(Trouble):
@@ -87,20 +87,20 @@ CHANGES = (
 
 
 def written_plan(folder: Path, changes: str = CHANGES, epochs: int = 2) -> Path:
-    """A plan's file, with markers of its troubles beside it."""
+    """A plan's file; its mixers write their markers beside it."""
     path = folder / "tiny.py"
     path.write_text(PLAN.format(here=str(folder), changes=changes, epochs=epochs))
     return path
 
 
 def swept(plan: Path, out: Path, **choices: Any) -> str:
-    """Carry a plan out without a report; what was printed."""
-    told = io.StringIO()
+    """Run a plan without a report; what was printed."""
+    printed = io.StringIO()
     choices = {"workers": 2, "seeds": 1, **choices}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab, "_reported", lambda out, console: out)
-        lab.ablate(str(plan), out, console=Console(file=told, width=200), **choices)
-    return told.getvalue()
+        patch.setattr(ablations, "_report", lambda out, console: out)
+        ablations.ablate(str(plan), out, console=Console(file=printed, width=200), **choices)
+    return printed.getvalue()
 
 
 def events(folder: Path, *kinds: str) -> list[dict[str, Any]]:
@@ -109,8 +109,8 @@ def events(folder: Path, *kinds: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, lines) if not kinds or event["event"] in kinds]
 
 
-def figures(folder: Path) -> dict[str, Any]:
-    """Everything measured in a sweep's runs that came to an end with weights, but the speed."""
+def measured(folder: Path) -> dict[str, Any]:
+    """Everything measured in a sweep's runs that have an evaluation, but the speed."""
     from metaformer.run.report.files import read_run
     from metaformer.training.trainer import TIMING
 

@@ -1,4 +1,4 @@
-"""Learning curves of a sweep: a panel a group with the base in gray, a line a variant with the span of its seeds."""
+"""Learning curves of a sweep: a panel per group with the base in gray, a line per variant, a band over its seeds."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from ...render.axes import accuracy_axis, series_colors
 from ...render.numbers import shorten
 from ...render.style import MUTED, blank, house_style
 from ...run.report.files import Values
+from .formatting import factor, heading
 from .results import SweepResults, SweepRow
 
 _ACROSS = 3
-_LINES = 6  # of a panel; a larger group takes several
+_LINES = 6  # per panel, which has as many colors; a larger group takes several panels
 
 
 @house_style()
 def learning_curves(sweep: SweepResults) -> Figure | None:
-    """Validation top-1 (%) over the epochs, the error on a logarithmic scale; None before the first epoch."""
+    """The validation metric over the epochs, the error of shares on a log scale; None before the first epoch."""
     panels = _panels(sweep)
     if not panels:
         return None
@@ -34,16 +35,16 @@ def learning_curves(sweep: SweepResults) -> Figure | None:
     base = curve_of(sweep.base)
     for axes, (title, rows) in zip(grid.flat, panels, strict=False):
         _panel(axes, title, rows, base, sweep.base.name)
-    everything = [value for row in sweep.rows for value in _values(row).ravel()]
-    accuracy_axis(grid[0, 0], everything)
     for axes in grid[:, 0]:
-        axes.set_ylabel("validation top-1 (%) over epochs")
-    _thin_ticks(grid[0, 0])
+        axes.set_ylabel(f"validation {heading(sweep.metric)} over epochs")
+    if sweep.metric.unit == "share":
+        accuracy_axis(grid[0, 0], [value for row in sweep.rows for value in _values(row).ravel()])
+        _thin_ticks(grid[0, 0])
     return figure
 
 
 def _thin_ticks(axes: Axes) -> None:
-    """Only ticks that stand apart: the scale presses low accuracies together. Highest first."""
+    """Drop ticks that would overlap, from the highest down: the logarithmic scale crowds low accuracies."""
     kept: list[float] = []
     for tick in sorted(axes.yaxis.get_majorticklocs(), reverse=True):
         height = axes.transData.transform((0, tick))[1] / axes.bbox.height
@@ -53,7 +54,7 @@ def _thin_ticks(axes: Axes) -> None:
 
 
 def _panels(sweep: SweepResults) -> list[tuple[str, list[SweepRow]]]:
-    """Title and rows; rows without an epoch are left out, the base stands in every panel."""
+    """Title and rows of each panel, without rows that have no epoch; the base is drawn in every panel."""
     panels = []
     for group, rows in sweep.groups.items():
         drawn = [row for row in rows if row.kind != "base" and curve_of(row) is not None]
@@ -89,7 +90,7 @@ def _line(axes: Axes, curve: tuple[Values, Values, Values, Values], color: str, 
 
 
 def curve_of(row: SweepRow) -> tuple[Values, Values, Values, Values] | None:
-    """Epochs, mean, lowest and highest accuracy of the seeds that reached them; None without an epoch."""
+    """Epochs, mean, lowest and highest value of the seeds that reached them; None without an epoch."""
     values = _values(row)
     reached = np.isfinite(values).any(axis=0)
     if not reached.any():
@@ -101,10 +102,10 @@ def curve_of(row: SweepRow) -> tuple[Values, Values, Values, Values] | None:
 
 
 def _values(row: SweepRow) -> Values:
-    """(seeds, epochs) accuracies in percent, NaN where a seed did not get."""
+    """(seeds, epochs) values, NaN after a seed's last epoch."""
     runs = [files.metrics for files in row.files if len(files.metrics)]
     longest = max((int(run.epochs.max()) for run in runs), default=0)
     values = np.full((max(len(runs), 1), longest), np.nan)
     for line, run in zip(values, runs, strict=False):
-        line[run.epochs.astype(int) - 1] = 100 * run.column("top1")
+        line[run.epochs.astype(int) - 1] = factor(row.metric) * run.column(row.metric.name)
     return values

@@ -1,43 +1,25 @@
-"""A sweep's folder as data: plan.json, journal.jsonl and the run folders in, records out.
+"""A sweep's folder as data: its plan, its journal and its run folders in, records out.
 
-A run that is not there yet, or not finished, is missing and no fault; a file that cannot be read is a ``RunError`` that
-names it. Accuracies are top-1 in percent, S is the number of seeds.
+A run that is not there yet, or not finished, is missing, which is no error. A damaged file of a run is that run's
+problem; a damaged plan or journal is a ``RunError`` that names it. Values are of the task's primary metric, shares in
+percent.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from ...errors import RunError
 from ...render.numbers import known
+from ...run.folder import EVALUATION
 from ...run.report.files import RunFiles, read_run
-
-PLAN = "plan.json"
-JOURNAL = "journal.jsonl"
-FORMAT = 1
-"""The layout of plan.json that is read here."""
-
-
-@dataclass(frozen=True)
-class SweepVariant:
-    """A row of the plan: the base or a change of it."""
-
-    name: str
-    slug: str
-    """Its folder below ``runs``."""
-    group: str
-    about: str
-    """What differs from the base, in a line; may be empty."""
-    published: float | None
-    """Top-1 in print, in percent."""
-    spec: Mapping[str, Any]
-    recipe: Mapping[str, Any]
+from ..folder import PLAN, JournalEvent, SweepFolder, SweepPlan, is_sweep
+from ..plan import Variant
+from .formatting import factor
 
 
 @dataclass(frozen=True)
@@ -47,25 +29,25 @@ class SweepRun:
     variant: str
     seed: int
     key: str
-    """``SLUG/seed-N``, its name in the journal."""
+    """``VARIANT/seed-N``, its name in the journal."""
     files: RunFiles | None
-    """Nothing where it was not begun."""
-    broke_down: str | None
-    """Why training could not go on, as for a loss that is not finite; None for any other run."""
-    accuracy: float | None
-    """Top-1 of the evaluated weights; chance for a run that broke down; None for a run that is not finished."""
-    trouble: str | None = None
-    """Why there is no result, where something went wrong: its process died, its code raised, its files are damaged."""
+    """None if it was not started."""
+    diverged: str | None
+    """Why training could not continue, such as a loss that is not finite; None for any other run."""
+    value: float | None
+    """The metric of the evaluated weights; chance for a run that diverged; None for a run that is not finished."""
+    problem: str | None = None
+    """Why there is no result, if something went wrong: its process died, its code raised, its files are damaged."""
 
     @property
     def finished(self) -> bool:
-        """Whether there is a result, good or bad."""
-        return self.accuracy is not None
+        """Whether there is a result, good or bad: a run that diverged has one."""
+        return self.value is not None or self.diverged is not None
 
     @property
     def state(self) -> str:
-        """``finished``, ``broke down`` or ``not finished``."""
-        return "broke down" if self.broke_down is not None else "finished" if self.finished else "not finished"
+        """``finished``, ``diverged`` or ``not finished``."""
+        return "diverged" if self.diverged is not None else "finished" if self.finished else "not finished"
 
 
 @dataclass(frozen=True)
@@ -75,7 +57,7 @@ class Session:
     workers: int
     where: str
     seconds: float
-    """Wall time; up to the last sign of life where it was killed."""
+    """Wall time; up to the last event if it was killed."""
 
 
 @dataclass(frozen=True)
@@ -83,25 +65,20 @@ class SweepFiles:
     """Everything the report reads of a sweep."""
 
     folder: Path
-    plan: Mapping[str, Any]
-    variants: tuple[SweepVariant, ...]
-    """In the order of the plan."""
-    base: str
-    """The name of the variant that all others are compared with."""
-    seeds: tuple[int, ...]
+    plan: SweepPlan
     runs: tuple[SweepRun, ...]
     """Every planned run, variant by variant, seed by seed."""
-    journal: tuple[Mapping[str, Any], ...]
+    journal: tuple[JournalEvent, ...]
 
     @cached_property
     def of_variant(self) -> Mapping[str, tuple[SweepRun, ...]]:
         """The runs of each variant, in the order of the seeds."""
-        return {v.name: tuple(run for run in self.runs if run.variant == v.name) for v in self.variants}
+        return {v.name: tuple(run for run in self.runs if run.variant == v.name) for v in self.plan.variants}
 
     @property
-    def chance(self) -> float:
-        """The accuracy of guessing, in percent."""
-        return 100 / len(part(self.plan, "data")["classes"])
+    def chance(self) -> float | None:
+        """The metric when guessing; None where it has no such value."""
+        return None if self.plan.chance is None else factor(self.plan.metric) * self.plan.chance
 
     @property
     def done(self) -> int:
@@ -111,149 +88,72 @@ class SweepFiles:
     @cached_property
     def sessions(self) -> tuple[Session, ...]:
         """Each start of the sweep, in order."""
-        starts = [i for i, event in enumerate(self.journal) if event["event"] == "sweep started"]
+        starts = [i for i, event in enumerate(self.journal) if event.event == "sweep started"]
         return tuple(_session(self.journal[i:j]) for i, j in pairwise([*starts, len(self.journal)]))
 
     @property
     def worker_seconds(self) -> float:
-        """What the workers spent on runs that came to an end."""
-        ends = [event for event in self.journal if event["event"] in ("finished", "broke down")]
-        return float(sum(event["seconds"] for event in ends if known(event.get("seconds"))))
+        """What the workers spent on runs that have a result."""
+        return sum(event.seconds or 0.0 for event in self.journal if event.event in ("finished", "diverged"))
 
     @property
     def title(self) -> str:
         """The plan's title, or its name."""
-        return str(self.plan.get("title") or self.plan.get("name") or self.folder.resolve().name)
-
-
-def is_sweep(folder: Path) -> bool:
-    """Whether a sweep wrote this folder."""
-    return (folder / PLAN).is_file()
+        return self.plan.title or self.plan.name
 
 
 def read_sweep(folder: Path | str) -> SweepFiles:
     """Read a sweep's folder.
 
     Raises:
-        RunError: there is no plan in it, or a file is damaged; the message names it.
+        RunError: there is no plan in it, or the plan or the journal is damaged.
     """
     folder = Path(folder)
     if not is_sweep(folder):
         raise RunError(f"{folder}: expected a sweep's folder, with the {PLAN} that `metaformer ablate` writes")
-    plan = _plan(folder / PLAN)
-    variants = tuple(_variant(entry, folder / PLAN) for entry in plan["variants"])
-    _check_names(variants, plan["base"], folder / PLAN)
-    seeds = tuple(int(seed) for seed in plan["seeds"])
-    journal = tuple(_events(folder / JOURNAL))
-    broken, troubles = _last_words(journal, "broke down"), _last_words(journal, "died", "crashed", "failed")
-    chance = 100 / len(plan["data"]["classes"])
-    runs = tuple(_run(folder, variant, seed, broken, troubles, chance) for variant in variants for seed in seeds)
-    return SweepFiles(folder, plan, variants, plan["base"], seeds, runs, journal)
+    sweep = SweepFolder(folder)
+    plan, journal = sweep.read_plan(), tuple(sweep.read_journal())
+    last = {event.run: event for event in journal if event.run is not None}
+    runs = tuple(
+        _read_run(sweep, plan, variant, seed, last.get(f"{variant.slug}/seed-{seed}"))
+        for variant in plan.variants
+        for seed in plan.seeds
+    )
+    return SweepFiles(folder, plan, runs, journal)
 
 
-def _plan(path: Path) -> dict[str, Any]:
-    try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise RunError(f"{path}: not valid JSON ({error}); the file is damaged") from None
-    if not isinstance(plan, dict):
-        raise RunError(f"{path}: expected a mapping, got {type(plan).__name__}")
-    if plan.get("format") != FORMAT:
-        raise RunError(f"{path}: expected format {FORMAT}, got {plan.get('format')!r}; a newer metaformer wrote it")
-    expected = {"variants": list, "seeds": list, "base": str, "data": dict}
-    wrong = [name for name, kind in expected.items() if not isinstance(plan.get(name), kind) or not plan[name]]
-    if not wrong and not isinstance(plan["data"].get("classes"), list):
-        wrong = ["data.classes"]
-    if wrong or not plan["data"]["classes"]:
-        raise RunError(f"{path}: {', '.join(wrong or ['data.classes'])} missing or empty; the file is damaged")
-    return plan
-
-
-def _variant(entry: Any, path: Path) -> SweepVariant:
-    try:
-        published = entry.get("published")
-        return SweepVariant(
-            name=str(entry["name"]),
-            slug=str(entry["slug"]),
-            group=str(entry.get("group") or ""),
-            about=str(entry.get("about") or ""),
-            published=float(published) if known(published) else None,
-            spec=part(entry, "spec"),
-            recipe=part(entry, "recipe"),
-        )
-    except (AttributeError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: a variant without {error}; the file is damaged") from None
-
-
-def _check_names(variants: tuple[SweepVariant, ...], base: str, path: Path) -> None:
-    names = [variant.name for variant in variants]
-    if base not in names:
-        raise RunError(f"{path}: the base {base!r} is none of the variants {', '.join(names)}; the file is damaged")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise RunError(f"{path}: {', '.join(twice)} stands in the plan more than once; the file is damaged")
-
-
-def _events(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The journal's lines. One that is cut, by a kill while it was written, is left out; what follows it is not."""
-    if not path.is_file():
-        return
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if not isinstance(event, dict) or "event" not in event or not known(event.get("time")):
-            raise RunError(f"{path}, line {number}: expected an event with its time; the file is damaged")
-        yield event
-
-
-def _last_words(journal: tuple[Mapping[str, Any], ...], *kinds: str) -> dict[str, str]:
-    """Reason by run, of those whose last event is one of ``kinds``."""
-    last = {str(event["run"]): event for event in journal if event.get("run")}
-    return {run: str(e.get("reason") or "no reason told") for run, e in last.items() if e["event"] in kinds}
-
-
-def _run(
-    folder: Path,
-    variant: SweepVariant,
-    seed: int,
-    broken: Mapping[str, str],
-    troubles: Mapping[str, str],
-    chance: float,
-) -> SweepRun:
+def _read_run(sweep: SweepFolder, plan: SweepPlan, variant: Variant, seed: int, last: JournalEvent | None) -> SweepRun:
+    """A run from its folder and its last event in the journal."""
     key = f"{variant.slug}/seed-{seed}"
-    place = folder / "runs" / key
+    diverged = problem = None
+    if last is not None and last.event == "diverged":
+        diverged = last.reason or "no reason given"
+    if last is not None and last.event in ("died", "crashed", "failed"):
+        problem = last.reason or "no reason given"
+    folder = sweep.run(key)
     try:
-        files = read_run(place) if place.is_dir() else None
-        accuracy = chance if key in broken else _accuracy(files)
+        files = read_run(folder) if folder.is_dir() else None
+        value = plan.chance if diverged is not None else _read_value(files, plan.metric.name)
     except RunError as error:
-        return SweepRun(
-            variant.name, seed, key, None, None, None, f"{error}; `metaformer ablate --resume` trains it again"
-        )
-    lost = troubles.get(key) if accuracy is None else None
-    return SweepRun(variant.name, seed, key, files, broken.get(key), accuracy, lost)
+        advice = "`metaformer ablate --resume` trains it again"
+        return SweepRun(variant.name, seed, key, None, None, None, f"{error}; {advice}")
+    if value is not None:
+        value *= factor(plan.metric)
+    return SweepRun(variant.name, seed, key, files, diverged, value, problem if value is None else None)
 
 
-def _accuracy(files: RunFiles | None) -> float | None:
+def _read_value(files: RunFiles | None, metric: str) -> float | None:
+    """The metric of a run's evaluation; None before it has one."""
     if files is None or files.evaluation is None:
         return None
-    top1 = files.evaluation.metrics.get("top1")
-    if not known(top1):
-        raise RunError(f"{files.folder / 'evaluation.json'}: expected figures with a top1; evaluate the run again")
-    return 100 * top1
+    value = files.evaluation.metrics.get(metric)
+    if not known(value):
+        raise RunError(f"{files.folder / EVALUATION}: expected metrics with a {metric}; evaluate the run again")
+    return value
 
 
-def _session(events: tuple[Mapping[str, Any], ...]) -> Session:
-    first, end = events[0], next((e for e in events if e["event"] == "sweep ended" and known(e.get("seconds"))), None)
-    seconds = end["seconds"] if end else events[-1]["time"] - first["time"]
-    workers = first.get("workers")
-    return Session(int(workers) if known(workers) else 1, str(first.get("where") or ""), float(seconds))
-
-
-def part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A section of a JSON object, empty where it is not there."""
-    section = content.get(name)
-    return section if isinstance(section, Mapping) else {}
+def _session(events: Sequence[JournalEvent]) -> Session:
+    first = events[0]
+    ends = (event.seconds for event in events if event.event == "sweep ended")
+    seconds = next(ends, None)
+    return Session(first.workers or 1, first.where or "", events[-1].time - first.time if seconds is None else seconds)

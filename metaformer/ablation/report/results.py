@@ -1,7 +1,8 @@
-"""What came out of a sweep: its files in; one row a variant with its statistics, the rank correlation and the cost out.
+"""What came out of a sweep: its files in; one row per variant with its statistics, rank correlation and cost out.
 
-A run that broke down counts with the accuracy of guessing, in means, differences and ranks. Accuracies are top-1 in
-percent, differences percentage points.
+A run that diverged counts with the value of guessing, in means, differences and ranks; where the metric has no such
+value, it is counted and listed but has no part in them. Values are of the task's primary metric, shares in percent and
+their differences in percentage points.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from ...metrics import MetricDef
 from ...run.report.files import RunFiles
 from ...run.report.results import training_seconds
-from .files import SweepFiles, SweepRun, SweepVariant, part
+from ...spec.model import AnySpec, StageSpec
+from ..plan import Variant
+from .files import SweepFiles, SweepRun, read_sweep
 from .statistics import Difference, RankCorrelation, Summary, holm, paired, rank_correlation, summary
 
 Kind = Literal["base", "mixer", "without", "other"]
@@ -25,12 +30,13 @@ Kind = Literal["base", "mixer", "without", "other"]
 class SweepRow:
     """One variant over its seeds."""
 
-    variant: SweepVariant
+    variant: Variant
+    metric: MetricDef
     runs: tuple[SweepRun, ...]
     kind: Kind
-    """The base; another token mixer; a part of the architecture taken away; any other change."""
+    """The base; another token mixer; a part of the architecture removed; any other change."""
     without: tuple[str, ...]
-    """The parts taken away."""
+    """The removed parts."""
     summary: Summary
     difference: Difference | None
     """To the base; None for the base itself and where no seed has both."""
@@ -43,28 +49,33 @@ class SweepRow:
         return self.variant.name
 
     @property
-    def accuracies(self) -> dict[int, float]:
-        """By seed, of the runs that have a result."""
-        return {run.seed: run.accuracy for run in self.runs if run.accuracy is not None}
+    def values(self) -> dict[int, float]:
+        """Results by seed."""
+        return {run.seed: run.value for run in self.runs if run.value is not None}
 
     @property
-    def broken(self) -> int:
-        """How many runs broke down."""
-        return sum(run.broke_down is not None for run in self.runs)
+    def diverged(self) -> int:
+        """How many runs diverged."""
+        return sum(run.diverged is not None for run in self.runs)
 
     @property
-    def all_broken(self) -> bool:
-        """Whether every run with a result broke down."""
-        return bool(self.broken) and self.broken == len(self.accuracies)
+    def is_significant(self) -> bool:
+        """Whether the difference to the base is significant after Holm's correction."""
+        return self.difference is not None and self.difference.is_significant
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the mean difference to the base is an improvement."""
+        return self.difference is not None and self.metric.is_better(self.difference.mean, 0.0)
 
     @property
     def notes(self) -> list[str]:
-        """What has to be known beside the numbers."""
-        planned, done = len(self.runs), len(self.accuracies)
-        told = [f"{self.broken} of {done} broke down"] if self.broken else []
-        if done == planned:
-            return told
-        return [*told, f"{done} of {planned} runs" if done else "no result yet"]
+        """What a reader needs to know beside the numbers."""
+        planned, done = len(self.runs), sum(run.finished for run in self.runs)
+        notes = [f"{self.diverged} of {done} diverged"] if self.diverged else []
+        if done < planned:
+            notes.append(f"{done} of {planned} runs" if done else "no result yet")
+        return notes
 
     @cached_property
     def files(self) -> list[RunFiles]:
@@ -87,12 +98,12 @@ class SweepRow:
 
     @property
     def training_speed(self) -> float | None:
-        """Training images a second: the median over epochs and seeds."""
+        """Training images per second: the median over epochs and seeds."""
         return self._median("samples_per_second")
 
     @property
     def inference_speed(self) -> float | None:
-        """Evaluated images a second, likewise; None where that was not recorded."""
+        """Evaluated images per second, likewise; None where that was not recorded."""
         return self._median("evaluation_samples_per_second")
 
     def _median(self, column: str) -> float | None:
@@ -106,7 +117,7 @@ class Cost:
     """What a sweep took, in seconds."""
 
     worker: float
-    """Of all workers together, on runs that came to an end."""
+    """Of all workers together, on runs that have a result."""
     wall: float
     """From start to end, all sessions together."""
     epochs: float
@@ -116,7 +127,7 @@ class Cost:
 
     @property
     def overhead(self) -> float | None:
-        """The share of the workers' time that went into no epoch; None without a journal."""
+        """The share of the workers' time that was spent outside epochs; None without a journal."""
         return 1 - self.epochs / self.offered if self.offered > 0 else None
 
 
@@ -128,18 +139,23 @@ class SweepResults:
     rows: tuple[SweepRow, ...]
     """In the order of the plan."""
     ranks: RankCorrelation | None
-    """Between mean accuracies and those in print, of the variants that have both; None with too few."""
+    """Between measured means and published numbers, of the variants that have both; None with too few."""
     cost: Cost
 
     @property
+    def metric(self) -> MetricDef:
+        """The primary metric, by which the variants are compared."""
+        return self.files.plan.metric
+
+    @property
     def base(self) -> SweepRow:
-        """The row all others are compared with."""
-        return next(row for row in self.rows if row.name == self.files.base)
+        """The row that all others are compared with."""
+        return next(row for row in self.rows if row.name == self.files.plan.base)
 
     @property
     def changes(self) -> list[SweepRow]:
         """All rows but the base."""
-        return [row for row in self.rows if row.name != self.files.base]
+        return [row for row in self.rows if row.name != self.files.plan.base]
 
     @property
     def groups(self) -> dict[str, list[SweepRow]]:
@@ -150,67 +166,94 @@ class SweepResults:
         return groups
 
     @property
-    def compared_with_print(self) -> list[SweepRow]:
+    def with_published(self) -> list[SweepRow]:
         """Rows that have a result and a published number."""
         return [row for row in self.rows if row.summary.mean is not None and row.variant.published is not None]
+
+    @property
+    def has_published(self) -> bool:
+        """Whether any variant has a published number."""
+        return any(row.variant.published is not None for row in self.rows)
 
     @property
     def done(self) -> tuple[int, int]:
         """Runs with a result, and planned ones."""
         return self.files.done, len(self.files.runs)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that depends on no clock: two sweeps with the same outcome give the same, digit for digit."""
+        files = self.files
+        return {
+            "metric": self.metric.to_dict(),
+            "unit": "percent; differences in percentage points" if self.metric.unit == "share" else self.metric.unit,
+            "base": files.plan.base,
+            "seeds": list(files.plan.seeds),
+            "classes": len(files.plan.data.classes),
+            "chance": files.chance,
+            "runs": {"finished": self.done[0], "planned": self.done[1]},
+            "variants": [_row_to_dict(row) for row in self.rows],
+            "rank_correlation_with_published": _to_dict(self.ranks),
+        }
 
-def gathered(files: SweepFiles) -> SweepResults:
+
+def read_results(folder: Path | str) -> SweepResults:
+    """The results of the sweep in a folder.
+
+    Raises:
+        RunError: this is no sweep's folder, or its plan or journal is damaged.
+    """
+    return compute_results(read_sweep(folder))
+
+
+def compute_results(files: SweepFiles) -> SweepResults:
     """Every row's statistics, over the seeds that are there."""
-    accuracies = {name: _accuracies(runs) for name, runs in files.of_variant.items()}
-    others = {name: values for name, values in accuracies.items() if name != files.base}
-    found = {name: paired(values, accuracies[files.base]) for name, values in others.items()}
+    values = {
+        name: {run.seed: run.value for run in runs if run.value is not None} for name, runs in files.of_variant.items()
+    }
+    base = values[files.plan.base]
+    found = {name: paired(own, base) for name, own in values.items() if name != files.plan.base}
     differences = holm({name: difference for name, difference in found.items() if difference is not None})
-    rows = tuple(_row(files, variant, accuracies[variant.name], differences) for variant in files.variants)
+    rows = tuple(_row(files, variant, values[variant.name], differences) for variant in files.plan.variants)
     return SweepResults(files, rows, _ranks(rows), _cost(files))
 
 
-def _accuracies(runs: Sequence[SweepRun]) -> dict[int, float]:
-    return {run.seed: run.accuracy for run in runs if run.accuracy is not None}
-
-
 def _row(
-    files: SweepFiles, variant: SweepVariant, accuracies: Mapping[int, float], differences: Mapping[str, Difference]
+    files: SweepFiles, variant: Variant, values: Mapping[int, float], differences: Mapping[str, Difference]
 ) -> SweepRow:
-    base = next(other for other in files.variants if other.name == files.base)
+    base = next(other for other in files.plan.variants if other.name == files.plan.base)
     is_base = variant.name == base.name
     without = () if is_base else parts_missing(variant.spec, base.spec)
-    kind: Kind = "base" if is_base else "without" if without else "mixer" if _mixers_differ(variant, base) else "other"
-    in_print = None
+    differs = variant.spec.mixers != base.spec.mixers
+    kind: Kind = "base" if is_base else "without" if without else "mixer" if differs else "other"
+    published = None
     if not is_base and variant.published is not None and base.published is not None:
-        in_print = variant.published - base.published
+        published = variant.published - base.published
     return SweepRow(
         variant=variant,
+        metric=files.plan.metric,
         runs=files.of_variant[variant.name],
         kind=kind,
         without=without,
-        summary=summary(list(accuracies.values())),
+        summary=summary(list(values.values())),
         difference=differences.get(variant.name),
-        published_difference=in_print,
+        published_difference=published,
     )
 
 
-def parts_missing(spec: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, ...]:
-    """Parts that every stage of the base has and some stage of the other model has not."""
-    checks = {
-        "norm": lambda stage: (stage.get("norm") or {}).get("kind", "none") != "none",
-        "residual connections": lambda stage: (stage.get("residual") or {}).get("on", True),
-        "channel MLP": lambda stage: stage.get("mlp") is not None,
-    }
-    stages, of_base = spec.get("stages") or (), base.get("stages") or ()
-    return tuple(name for name, has in checks.items() if all(map(has, of_base)) and not all(map(has, stages)))
+def parts_missing(spec: AnySpec, base: AnySpec) -> tuple[str, ...]:
+    """Parts that every stage of the base has and some stage of the other model lacks."""
 
+    def parts(stage: StageSpec) -> dict[str, bool]:
+        return {
+            "norm": stage.norm.kind != "none",
+            "residual connections": stage.residual.on,
+            "channel MLP": stage.mlp is not None,
+        }
 
-def _mixers_differ(variant: SweepVariant, base: SweepVariant) -> bool:
-    def mixers(spec: Mapping[str, Any]) -> list[Any]:
-        return [stage.get("mixer") for stage in spec.get("stages") or ()]
-
-    return mixers(variant.spec) != mixers(base.spec)
+    # A CNN of timm has no stages that a plan could change.
+    ours, theirs = ([parts(stage) for stage in getattr(one, "stages", ())] for one in (spec, base))
+    names = theirs[0] if theirs else ()
+    return tuple(n for n in names if all(stage[n] for stage in theirs) and not all(stage[n] for stage in ours))
 
 
 def _ranks(rows: Sequence[SweepRow]) -> RankCorrelation | None:
@@ -229,39 +272,24 @@ def _cost(files: SweepFiles) -> Cost:
     )
 
 
-def results(sweep: SweepResults) -> dict[str, Any]:
-    """Everything that depends on no clock: two sweeps with the same outcome give the same, digit for digit."""
-    files = sweep.files
-    return {
-        "unit": "top-1 in percent; differences in percentage points",
-        "base": files.base,
-        "seeds": list(files.seeds),
-        "classes": len(part(files.plan, "data")["classes"]),
-        "chance": files.chance,
-        "runs": {"finished": sweep.done[0], "planned": sweep.done[1]},
-        "variants": [_row_results(row) for row in sweep.rows],
-        "rank_correlation_with_published": _plain(sweep.ranks),
-    }
-
-
-def _row_results(row: SweepRow) -> dict[str, Any]:
+def _row_to_dict(row: SweepRow) -> dict[str, Any]:
     return {
         "name": row.name,
         "group": row.variant.group,
         "parameters": row.parameters,
         "macs": row.macs,
-        "accuracies": {str(seed): accuracy for seed, accuracy in row.accuracies.items()},
-        "broke_down": [run.seed for run in row.runs if run.broke_down is not None],
+        "values": {str(seed): value for seed, value in row.values.items()},
+        "diverged": [run.seed for run in row.runs if run.diverged is not None],
         "mean": row.summary.mean,
         "deviation": row.summary.deviation,
-        "difference": _plain(row.difference),
+        "difference": _to_dict(row.difference),
         "published": row.variant.published,
         "published_difference": row.published_difference,
     }
 
 
-def _plain(record: Difference | RankCorrelation | None) -> dict[str, Any] | None:
-    """As JSON gives it back: lists, not tuples."""
+def _to_dict(record: Difference | RankCorrelation | None) -> dict[str, Any] | None:
+    """As JSON reads it back: lists, not tuples."""
     if record is None:
         return None
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(record).items()}

@@ -1,6 +1,6 @@
-"""What the seeds say: means, paired differences with intervals and tests, and rank correlation with print.
+"""Statistics over seeds: means, paired differences with intervals and tests, and rank correlation.
 
-Numbers in, numbers out; any unit. What cannot be computed (one seed, no spread) is None, never NaN.
+Numbers in, numbers out, in any unit. What cannot be computed (one seed, no spread) is None, never NaN.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
-_ALL_ORDERS_UP_TO = 8  # 8! = 40,320 orders are tried one by one, more are sampled
-_SAMPLED_ORDERS = 99_999
+_ALL_ORDERS_UP_TO = 8  # 8! = 40,320 orders are all tried; beyond that they are sampled
+_SAMPLED_ORDERS = 99_999  # with the measured order itself 100,000, so that p is a multiple of 1e-5
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Summary:
 
     number: int
     mean: float | None
-    """Nothing without values."""
+    """None without values."""
     deviation: float | None
     """Standard deviation with n − 1; None below two values."""
 
@@ -44,6 +44,16 @@ class Difference:
     """Two-sided paired t-test; None likewise."""
     p_holm: float | None = None
     """The same after Holm's correction over all variants that were tested."""
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the difference is significant after the correction."""
+        return self.p_holm is not None and self.p_holm < SIGNIFICANCE
+
+    @property
+    def is_significant_alone(self) -> bool:
+        """Whether it would be significant if no other variant had been tested."""
+        return self.p is not None and self.p < SIGNIFICANCE
 
 
 @dataclass(frozen=True)
@@ -70,14 +80,14 @@ def summary(values: Sequence[float]) -> Summary:
 def _deviation(values: Sequence[float]) -> float:
     mean = fsum(values) / len(values)
     deviation = sqrt(fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    # Equal values may miss their mean by a rounding; that is no spread.
+    # Equal values may differ from their mean by a rounding error, which is no spread.
     return 0.0 if isclose(max(values), min(values), rel_tol=1e-12, abs_tol=1e-9) else deviation
 
 
 def paired(values: Mapping[int, float], base: Mapping[int, float]) -> Difference | None:
-    """The difference over the seeds that both have, or None where there is none; ``p_holm`` is left to ``holm``.
+    """The difference over the seeds that both have, or None if they share none; ``holm`` adds ``p_holm``.
 
-    A difference that is the same on every seed has no spread to hold it against: it gets no interval and no test.
+    A difference that is the same on every seed has no spread, so it gets no interval and no test.
     """
     differences = [values[seed] - base[seed] for seed in values if seed in base]
     if not differences:
@@ -87,9 +97,9 @@ def paired(values: Mapping[int, float], base: Mapping[int, float]) -> Difference
     if deviation == 0:
         return Difference(number, mean)
     error = deviation / sqrt(number)
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, number - 1)) * error
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, number - 1)) * error
     p = 2 * float(stats.t.sf(abs(mean) / error, number - 1))
-    return Difference(number, mean, (mean - reach, mean + reach), p)
+    return Difference(number, mean, (mean - half, mean + half), p)
 
 
 def holm(differences: Mapping[str, Difference]) -> dict[str, Difference]:
@@ -97,7 +107,7 @@ def holm(differences: Mapping[str, Difference]) -> dict[str, Difference]:
     tested = sorted((d.p, name) for name, d in differences.items() if d.p is not None)
     corrected, highest = dict(differences), 0.0
     for rank, (p, name) in enumerate(tested):
-        highest = max(highest, min(1.0, (len(tested) - rank) * p))
+        highest = max(highest, min(1.0, (len(tested) - rank) * p))  # a larger p never gets a smaller correction
         corrected[name] = replace(differences[name], p_holm=highest)
     return corrected
 
@@ -125,14 +135,14 @@ def _standard_ranks(values: Sequence[float]) -> NDArray[np.float64]:
 def _fisher_interval(rho: float, number: int) -> tuple[float, float] | None:
     if number < 4 or isclose(abs(rho), 1.0, abs_tol=1e-12):
         return None
-    reach = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * sqrt((1 + rho**2 / 2) / (number - 3))
+    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * sqrt((1 + rho**2 / 2) / (number - 3))
     center = np.arctanh(rho)
-    return float(np.tanh(center - reach)), float(np.tanh(center + reach))
+    return float(np.tanh(center - half)), float(np.tanh(center + half))
 
 
 def _permutation_p(a: NDArray[np.float64], b: NDArray[np.float64], rho: float) -> float:
-    """The share of orders that agree at least as well; a sampled one counts the order found among them."""
-    least = abs(rho) - 1e-12
+    """The share of orders that agree at least as well; if orders are sampled, the measured one is counted too."""
+    least = abs(rho) - 1e-12  # orders that agree equally well must count, whatever their sums round to
     if len(a) <= _ALL_ORDERS_UP_TO:
         orders = np.array(list(permutations(b)))
         return float(np.mean(np.abs(orders @ a) >= least))

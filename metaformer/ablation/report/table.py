@@ -1,6 +1,6 @@
-"""The table of a sweep, a row a variant: as CSV, JSON and Markdown in its folder, and for the terminal.
+"""The table of a sweep, one row per variant: as CSV, JSON and Markdown in its folder, and for the terminal.
 
-CSV and JSON have every digit; Markdown and the terminal are rounded for people.
+CSV and JSON have all digits; Markdown and the terminal are rounded.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,12 +15,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from ...metrics import MetricDef
 from ...render.numbers import DASH, count, short
 from ...zoo.tables.model_table import markdown_line
-from .files import SweepRun, part
-from .formatting import accuracy, correlation, interval, points, probability
-from .results import SweepResults, SweepRow, results
-from .statistics import SIGNIFICANCE
+from .files import SweepRun
+from .formatting import column, correlation, digits_of, heading, interval, mean_text, points, probability, unit
+from .results import SweepResults, SweepRow
 
 
 def write_tables(sweep: SweepResults) -> None:
@@ -33,56 +32,57 @@ def write_tables(sweep: SweepResults) -> None:
 
 # Exact.
 
-_EXACT: dict[str, Callable[[SweepRow], Any]] = {
-    "variant": lambda row: row.name,
-    "group": lambda row: row.variant.group,
-    "parameters": lambda row: row.parameters,
-    "macs": lambda row: row.macs,
-    "training_images_per_second": lambda row: row.training_speed,
-    "inference_images_per_second": lambda row: row.inference_speed,
-    "runs": lambda row: row.summary.number,
-    "broke_down": lambda row: row.broken,
-    "top1_percent": lambda row: row.summary.mean,
-    "top1_deviation": lambda row: row.summary.deviation,
-    "difference": lambda row: _of(row, "mean"),
-    "difference_low": lambda row: (_of(row, "interval") or (None, None))[0],
-    "difference_high": lambda row: (_of(row, "interval") or (None, None))[1],
-    "p": lambda row: _of(row, "p"),
-    "p_holm": lambda row: _of(row, "p_holm"),
-    "published_percent": lambda row: row.variant.published,
-    "published_difference": lambda row: row.published_difference,
-    "notes": lambda row: "; ".join(row.notes),
-}
 
-
-def _of(row: SweepRow, name: str) -> Any:
-    return getattr(row.difference, name, None)
+def exact(row: SweepRow) -> dict[str, Any]:
+    """A row with all digits, by the columns of table.csv."""
+    difference = row.difference
+    low, high = (difference and difference.interval) or (None, None)
+    return {
+        "variant": row.name,
+        "group": row.variant.group,
+        "parameters": row.parameters,
+        "macs": row.macs,
+        "training_samples_per_second": row.training_speed,
+        "inference_samples_per_second": row.inference_speed,
+        "runs": row.summary.number,
+        "diverged": row.diverged,
+        column(row.metric): row.summary.mean,
+        f"{row.metric.name}_deviation": row.summary.deviation,
+        "difference": difference and difference.mean,
+        "difference_low": low,
+        "difference_high": high,
+        "p": difference and difference.p,
+        "p_holm": difference and difference.p_holm,
+        "published_percent" if row.metric.unit == "share" else "published": row.variant.published,
+        "published_difference": row.published_difference,
+        "notes": "; ".join(row.notes),
+    }
 
 
 def sweep_csv(sweep: SweepResults) -> str:
-    """A header and a line a variant; what is not known is empty. Differences are percentage points."""
+    """A header and a line per variant; unknown values are empty. Differences of shares are percentage points."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_EXACT)
-    writer.writerows([read(row) for read in _EXACT.values()] for row in sweep.rows)
+    writer = csv.DictWriter(text, list(exact(sweep.base)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(exact(row) for row in sweep.rows)
     return text.getvalue()
 
 
 def sweep_json(sweep: SweepResults) -> str:
-    """``results``, which no clock changes; then speeds, cost, the setting and every run."""
+    """``results``, which depends on no clock; then speeds, cost, the setting and every run."""
     document = {
-        "format": 1,
-        "results": results(sweep),
+        "format": 2,
+        "results": sweep.to_dict(),
         "speed": {
             row.name: {
-                "training_images_per_second": row.training_speed,
-                "inference_images_per_second": row.inference_speed,
+                "training_samples_per_second": row.training_speed,
+                "inference_samples_per_second": row.inference_speed,
             }
             for row in sweep.rows
         },
         "cost": _cost(sweep),
         "setting": setting(sweep),
-        "runs": [_run(run) for run in sweep.files.runs],
+        "runs": [_run(run, sweep.metric) for run in sweep.files.runs],
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
@@ -96,19 +96,19 @@ def _cost(sweep: SweepResults) -> dict[str, Any]:
 
 
 def setting(sweep: SweepResults) -> dict[str, Any]:
-    """What the sweep was made of: the plan's own words, the base's recipe, machines and commits of the runs."""
-    files = sweep.files
-    told = {name: files.plan.get(name) for name in ("name", "title", "question", "source", "command", "version")}
-    machines, commits = seen(sweep, "machine"), seen(sweep, "commit")
-    recipe = dict(sweep.base.variant.recipe)
-    return told | {
-        "data": dict(part(files.plan, "data")), "notes": list(files.plan.get("notes") or ()), "recipe": recipe,
-        "machines": machines, "commits": commits, "versions": seen(sweep, "version"),
-    }  # fmt: skip
+    """What the sweep was made of: the plan's texts and data, the base's recipe, machines and commits of the runs."""
+    plan = sweep.files.plan.to_dict()
+    return {
+        **{name: plan[name] for name in ("name", "title", "question", "source", "command", "version", "data", "notes")},
+        "recipe": sweep.base.variant.recipe.to_dict(),
+        "machines": distinct(sweep, "machine"),
+        "commits": distinct(sweep, "commit"),
+        "versions": distinct(sweep, "version"),
+    }
 
 
-def seen(sweep: SweepResults, name: str) -> list[Any]:
-    """The different values that the runs' config.json have under a name, in the order of the runs."""
+def distinct(sweep: SweepResults, name: str) -> list[Any]:
+    """The different values of a field in the runs' config.json, in the order of the runs."""
     found: list[Any] = []
     for run in sweep.files.runs:
         config = run.files.config if run.files is not None else None
@@ -118,92 +118,82 @@ def seen(sweep: SweepResults, name: str) -> list[Any]:
     return found
 
 
-def _run(run: SweepRun) -> dict[str, Any]:
-    told = {"variant": run.variant, "seed": run.seed, "folder": f"runs/{run.key}", "state": run.state}
-    return told | {"top1_percent": run.accuracy, "reason": run.broke_down}
+def _run(run: SweepRun, metric: MetricDef) -> dict[str, Any]:
+    return {
+        "variant": run.variant, "seed": run.seed, "folder": f"runs/{run.key}", "state": run.state,
+        column(metric): run.value, "reason": run.diverged,
+    }  # fmt: skip
 
 
 # Rounded.
 
-HEADS: Mapping[str, bool] = {
-    "variant": False, "parameters": True, "MACs": True, "train img/s": True, "infer img/s": True,
-    "top-1 % ± sd": True, "difference [95 %]": True, "p (Holm)": True, "paper": True, "paper's diff.": True,
-    "notes": False,
-}  # fmt: skip
-"""Columns for people, and whether they are numbers."""
+TEXT_HEADS = ("variant", "notes")
+"""The columns of ``cells`` that are not numbers."""
 
 
-def cells(row: SweepRow) -> list[str]:
-    """A row under ``HEADS``."""
-    published = row.variant.published
-    return [
-        row.name,
-        short(row.parameters),
-        short(row.macs),
-        count(row.training_speed),
-        count(row.inference_speed),
-        accuracy(row),
-        difference(row),
-        probability(_of(row, "p_holm")),
-        DASH if published is None else f"{published:.1f}",
-        points(row.published_difference, 1),
-        ", ".join(row.notes),
-    ]
-
-
-def difference(row: SweepRow) -> str:
-    """``−0.56 [−1.21 to +0.09]``; ``base`` for the base."""
-    if row.kind == "base":
-        return "base"
-    within = interval(row.difference)
-    return f"{points(_of(row, 'mean'))}{f' [{within}]' if within else ''}"
+def cells(row: SweepRow) -> dict[str, str]:
+    """A row for people, by the heads of its columns."""
+    published, difference = row.variant.published, row.difference
+    digits, rough = digits_of(row.metric), digits_of(row.metric, rough=True)
+    within = interval(difference, digits)
+    mean = points(difference.mean if difference else None, digits)
+    return {
+        "variant": row.name,
+        "parameters": short(row.parameters),
+        "MACs": short(row.macs),
+        "train samples/s": count(row.training_speed),
+        "infer samples/s": count(row.inference_speed),
+        f"{heading(row.metric)} ± sd": mean_text(row.summary, digits),
+        "difference [95 %]": "base" if row.kind == "base" else f"{mean}{f' [{within}]' if within else ''}",
+        "p (Holm)": probability(difference.p_holm if difference else None),
+        "published": DASH if published is None else f"{published:.{rough}f}",
+        "published diff.": points(row.published_difference, rough),
+        "notes": ", ".join(row.notes),
+    }
 
 
 def footnotes(sweep: SweepResults) -> list[str]:
     """How the table's numbers come about, as far as it has such numbers."""
-    seeds = len(sweep.files.seeds)
-    said = ["One seed: no deviation, no interval, no test."]
+    seeds = len(sweep.files.plan.seeds)
+    sentences = ["One seed: no deviation, no interval, no test."]
     if seeds > 1:
-        said = [
+        sentences = [
             f"Mean ± standard deviation over {seeds} seeds; differences are paired by seed, with their 95 % interval.",
             "p is that of a two-sided paired t-test, corrected by Holm's method over all variants.",
         ]
-    if any(row.broken for row in sweep.rows):
-        said.append(
-            f"A run that broke down counts as chance ({sweep.files.chance:g} %) in means, differences and ranks."
-        )
+    if any(row.diverged for row in sweep.rows):
+        sentences.append(f"A run that diverged {counts_as(sweep)}.")
     if sweep.ranks is not None:
-        said.append(f"Spearman's ρ with the published accuracies: {correlation(sweep.ranks)}.")
-    return said
+        sentences.append(f"Spearman's ρ with the published numbers: {correlation(sweep.ranks)}.")
+    return sentences
 
 
-def is_sure(row: SweepRow) -> bool:
-    """Whether the difference to the base holds after Holm's correction."""
-    p = _of(row, "p_holm")
-    return p is not None and p < SIGNIFICANCE
+def counts_as(sweep: SweepResults) -> str:
+    """How a run that diverged counts, as the end of a sentence."""
+    chance = sweep.files.chance
+    if chance is None:
+        return "has no part in means, differences and ranks"
+    return f"counts as chance ({chance:g}{unit(sweep.metric)}) in means, differences and ranks"
 
 
 def sweep_markdown(sweep: SweepResults) -> str:
-    """A Markdown table with its footnotes; differences that hold after the correction are bold."""
-    heads = [head for head in HEADS if head != "notes" or _has_notes(sweep)]
-    lines = [markdown_line(heads), markdown_line("---:" if HEADS[head] else "---" for head in heads)]
+    """A Markdown table with its footnotes; differences that are significant after the correction are bold."""
+    has_notes = any(row.notes for row in sweep.rows)
+    heads = [head for head in cells(sweep.base) if head != "notes" or has_notes]
+    lines = [markdown_line(heads), markdown_line("---" if head in TEXT_HEADS else "---:" for head in heads)]
     for row in sweep.rows:
-        shown = dict(zip(HEADS, cells(row), strict=True))
-        shown["variant"] = f"**{row.name}**" if row.kind == "base" else row.name
-        if is_sure(row):
-            shown["difference [95 %]"] = f"**{shown['difference [95 %]']}**"
-        lines.append(markdown_line(shown[head] for head in heads))
+        texts = cells(row)
+        texts["variant"] = f"**{row.name}**" if row.kind == "base" else row.name
+        if row.is_significant:
+            texts["difference [95 %]"] = f"**{texts['difference [95 %]']}**"
+        lines.append(markdown_line(texts[head] for head in heads))
     done, planned = sweep.done
     unfinished = [f"**Not finished: {done} of {planned} runs.**"] if done < planned else []
     return "\n".join([*lines, "", *unfinished, *footnotes(sweep)]) + "\n"
 
 
-def _has_notes(sweep: SweepResults) -> bool:
-    return any(row.notes for row in sweep.rows)
-
-
 def terminal_table(sweep: SweepResults) -> Table:
-    """A rich table of what fits a terminal: groups separated, sure differences bold, failures red."""
+    """A rich table of what fits a terminal: groups separated, significant differences bold, diverged runs red."""
     done, planned = sweep.done
     title = sweep.files.title + (f" ({done} of {planned} runs)" if done < planned else "")
     table = Table(
@@ -212,7 +202,8 @@ def terminal_table(sweep: SweepResults) -> Table:
         caption=Text(" ".join(footnotes(sweep))), caption_justify="left", caption_style="dim",
     )  # fmt: skip
     table.add_column("variant")
-    for head in ("MACs", "train img/s", "top-1 % ± sd", "difference ± 95 %", "p (Holm)", "paper"):
+    value = f"{heading(sweep.metric)} ± sd"
+    for head in ("MACs", "train samples/s", value, "difference ± 95 %", "p (Holm)", "published"):
         table.add_column(head, justify="right", no_wrap=" " not in head)
     for rows in sweep.groups.values():
         for row in rows:
@@ -222,13 +213,16 @@ def terminal_table(sweep: SweepResults) -> Table:
 
 
 def _terminal_row(row: SweepRow) -> list[Text]:
-    """Text, not markup: a name may hold square brackets. The interval is symmetric, so its half says it all."""
-    exact = dict(zip(HEADS, cells(row), strict=True))
+    """Text, not markup, because a name may have square brackets. Half of the symmetric interval stands after ±."""
+    texts, digits = cells(row), digits_of(row.metric)
     name = Text(row.name, style="bold" if row.kind == "base" else "")
-    name.append("".join(f"\n{note}" for note in row.notes), style="red" if row.broken else "dim")
-    within = _of(row, "interval")
-    text = "base" if row.kind == "base" else points(_of(row, "mean"))
-    text += f" ± {(within[1] - within[0]) / 2:.2f}" if within else ""
-    shown = [exact["MACs"], exact["train img/s"], exact["top-1 % ± sd"], text, exact["p (Holm)"], exact["paper"]]
-    styles = ["", "", "bold" if row.kind == "base" else "", "bold" if is_sure(row) else "", "", ""]
+    name.append("".join(f"\n{note}" for note in row.notes), style="red" if row.diverged else "dim")
+    difference = row.difference
+    text = "base" if row.kind == "base" else points(difference.mean if difference else None, digits)
+    if difference is not None and difference.interval is not None:
+        low, high = difference.interval
+        text += f" ± {(high - low) / 2:.{digits}f}"
+    value = texts[f"{heading(row.metric)} ± sd"]
+    shown = [texts["MACs"], texts["train samples/s"], value, text, texts["p (Holm)"], texts["published"]]
+    styles = ["", "", "bold" if row.kind == "base" else "", "bold" if row.is_significant else "", "", ""]
     return [name, *(Text(cell.replace(" ", "\u00a0"), style) for cell, style in zip(shown, styles, strict=True))]
