@@ -1,4 +1,4 @@
-"""Axes and colors that several kinds of figures share."""
+"""Axes and colors that several figures share."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from .style import SERIES, tick_text
 
 
 def series_colors(number: int) -> list[str]:
-    """One color a run, in the palette's order."""
+    """A color for each series, in the palette's order; it repeats after eight."""
     return [SERIES[i % len(SERIES)] for i in range(number)]
 
 
-# Half an error in a thousand images: beyond it the scale says nothing more.
+# In percent: half an error in a thousand images. It keeps the logarithm finite at 100 % accuracy.
 _LEAST_ERROR = 0.05
-_ACCURACIES = (0, 20, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.9)
+_TICKS = (0, 20, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.9)
 
 
 def accuracy_axis(axes: Axes, accuracies: Sequence[float]) -> None:
-    """A y axis in percent whose steps shrink with the error."""
+    """Make the y axis logarithmic in the error (100 - accuracy, in percent), so that 98 and 99 % stay apart."""
+    # a scale of our own: matplotlib's logit has no end at 0 and 100 %, where runs do end
     axes.set_yscale(
         "function",
         functions=(
@@ -31,10 +32,11 @@ def accuracy_axis(axes: Axes, accuracies: Sequence[float]) -> None:
             lambda step: 100 + _LEAST_ERROR - 10 ** -np.asarray(step, dtype=float),
         ),
     )
-    seen = [value for value in accuracies if known(value)] or [0.0, 90.0]
-    low, high = max(0.0, min(seen) - 0.25 * (100 - min(seen))), max(seen)
+    finite = [value for value in accuracies if known(value)] or [0.0, 90.0]
+    # margins as shares of the error, which are equal lengths on this scale
+    low, high = max(0.0, min(finite) - 0.25 * (100 - min(finite))), max(finite)
     high = 100 - 0.7 * (100 - high) if high < 99.9 else 100
     axes.set_ylim(0 if low < 5 else min(low, high - 1), high)
-    inside = [tick for tick in _ACCURACIES if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
+    inside = [tick for tick in _TICKS if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
     axes.yaxis.set_major_locator(FixedLocator(inside) if len(inside) > 2 else MaxNLocator(5))
     tick_text(axes.yaxis, lambda value: f"{value:.4g}")

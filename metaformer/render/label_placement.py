@@ -1,4 +1,4 @@
-"""Free places for labels in a figure: boxes in points of type, and the nearest offset where a label meets nothing."""
+"""Free places for labels in a figure: boxes in points, and the first offset where a label overlaps no other box."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Box:
-    """An upright rectangle."""
+    """An axis-aligned rectangle."""
 
     left: float
     bottom: float
     right: float
     top: float
 
-    def meets(self, other: Box) -> bool:
+    def overlaps(self, other: Box) -> bool:
         """Whether the two overlap."""
         return (
             self.left < other.right and other.left < self.right and self.bottom < other.top and other.bottom < self.top
         )
 
-    def holds(self, other: Box) -> bool:
+    def contains(self, other: Box) -> bool:
         """Whether the other lies inside."""
         return (
             self.left <= other.left
@@ -32,20 +32,21 @@ class Box:
 
 
 def free_place(
-    spot: tuple[float, float],
+    point: tuple[float, float],
     size: tuple[float, float],
     offsets: Iterable[tuple[float, float]],
     frame: Box,
-    taken: Sequence[Box],
+    occupied: Sequence[Box],
 ) -> tuple[float, float, Box] | None:
-    """The first offset where a label of ``size`` at ``spot`` stays in the frame and meets nothing, with its box.
+    """The first offset at which a label of ``size`` for ``point`` is inside the frame and free, with its box.
 
-    A label right of its spot (``dx > 0``) begins there, one left of it ends there, one above or below is centered.
+    A label to the right of its point (``dx > 0``) starts at the offset, one to the left ends there, one above or below
+    is centered. None where no offset is free.
     """
-    (x, y), (width, height) = spot, size
+    (x, y), (width, height) = point, size
     for dx, dy in offsets:
         left = x + dx - (width if dx < 0 else width / 2 if dx == 0 else 0)
         box = Box(left, y + dy - height / 2, left + width, y + dy + height / 2)
-        if frame.holds(box) and not any(box.meets(other) for other in taken):
+        if frame.contains(box) and not any(box.overlaps(other) for other in occupied):
             return dx, dy, box
     return None

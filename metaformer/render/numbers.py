@@ -1,4 +1,4 @@
-"""Numbers as people read them: shares, counts, durations. A value that is not there becomes a dash."""
+"""Numbers formatted for people: shares, counts, durations. A missing value becomes a dash."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from math import isfinite
 from os.path import commonprefix
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from ..metrics import MetricDef
 
@@ -24,7 +24,7 @@ def percent(share: object, digits: int = 2) -> str:
 
 
 def count(value: object) -> str:
-    """A whole number with thousands marked: ``1,797``."""
+    """A whole number with a thousands separator: ``1,797``."""
     return f"{value:,.0f}" if known(value) else DASH
 
 
@@ -33,7 +33,7 @@ def short(value: object) -> str:
     if not known(value):
         return DASH
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= 0.9995 * size:
+        if abs(value) >= 0.9995 * size:  # rounds up to the unit: 999,600 is 1.00 M and not 1000 k
             scaled = value / size
             return f"{scaled:.{2 if abs(scaled) < 99.95 else 0}f} {unit}"
     return f"{value:g}"
@@ -44,7 +44,7 @@ def compact(value: float) -> str:
     if abs(value) >= 1000:
         text = short(value)
         return re.sub(r"\.?0+ ", " ", text) if "." in text else text
-    return f"{value:g}".replace("e-0", "e-")
+    return f"{value:g}".replace("e-0", "e-")  # Python writes at least two digits of an exponent
 
 
 def number(value: object) -> str:
@@ -63,7 +63,7 @@ def duration(seconds: object) -> str:
     """``8.4 s``, ``3 min 12 s``, ``2 h 05 min``."""
     if not known(seconds):
         return DASH
-    if seconds < 9.95:
+    if seconds < 9.95:  # above, one decimal would round to 10.0
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
@@ -75,32 +75,33 @@ def duration(seconds: object) -> str:
 
 
 def capital(word: str) -> str:
-    """With a capital in front, unless it has its own spelling (``mIoU``)."""
+    """The word with a capital first letter, unless it has a spelling of its own (``mIoU``)."""
     return f"{word[:1].upper()}{word[1:]}" if word.islower() or "-" in word or " " in word else word
 
 
 def shorten(text: object, width: int) -> str:
-    """At most ``width`` characters on one line; the middle of a long name gives way, for its ends tell it apart."""
+    """At most ``width`` characters on one line, with an ellipsis in the middle."""
     line = " ".join(str(text).split())
     if len(line) <= width:
         return line
-    tail = (width - 1) // 3
+    tail = (width - 1) // 3  # similar names differ at their ends, more often at the start
     return f"{line[: width - 1 - tail]}…{line[len(line) - tail :]}"
 
 
-def shorten_all(texts: Sequence[str], width: int) -> list[str]:
-    """Each text at most ``width`` characters; where that makes some alike, what all have in common is cut first."""
-    cut = [shorten(text, width) for text in texts]
-    if len(set(cut)) == len(set(texts)):
-        return cut
-    head = len(commonprefix(list(texts)))  # noqa: RUF071 of letters, not of folders
-    tail = len(commonprefix([text[head:][::-1] for text in texts]))  # noqa: RUF071 likewise
-    mark = ("…" if head > 1 else "", "…" if tail > 1 else "")
-    return [shorten(f"{mark[0]}{text[head : len(text) - tail]}{mark[1]}", width) for text in texts]
+def shorten_all(names: Sequence[str], width: int) -> list[str]:
+    """Each name at most ``width`` characters; where that makes some equal, the common start and end are removed."""
+    short = [shorten(name, width) for name in names]
+    if len(set(short)) == len(set(names)):
+        return short
+    head = len(commonprefix(list(names)))  # noqa: RUF071 of letters, not of folders
+    tail = len(commonprefix([name[head:][::-1] for name in names]))  # noqa: RUF071 likewise
+    # an ellipsis in place of a single letter would save nothing
+    before, after = "…" if head > 1 else "", "…" if tail > 1 else ""
+    return [shorten(f"{before}{name[head : len(name) - tail]}{after}", width) for name in names]
 
 
-def plain(value: Any) -> str:
-    """A setting as text: lists with commas, a dash for nothing, yes and no."""
+def plain(value: object) -> str:
+    """A setting as a string: lists with commas, a dash for None, yes and no."""
     if value is None or value == "":
         return DASH
     if isinstance(value, bool):

@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from metaformer.render.annotate import (
-    MANY,
+    COLORS,
     class_color,
     colored,
     draw_detections,
     draw_label_map,
     hexadecimal,
-    ink,
     shrunk,
+    text_color,
     with_legend,
 )
 
@@ -29,13 +29,13 @@ def test_colors_of_classes_all_differ_clearly() -> None:
     colors = np.array([class_color(label) for label in range(150)], dtype=float)
     apart = np.linalg.norm(colors[:, None] - colors[None], axis=2)[~np.eye(150, dtype=bool)]
     assert apart.min() > 15
-    assert class_color(3) == class_color(3 + MANY)
+    assert class_color(3) == class_color(3 + COLORS)
     assert hexadecimal((0, 114, 178)) == "#0072b2"
 
 
 def test_names_are_black_on_light_plates_and_white_on_dark_ones() -> None:
-    assert ink((250, 240, 120)) == (0, 0, 0)
-    assert ink((20, 20, 120)) == (255, 255, 255)
+    assert text_color((250, 240, 120)) == (0, 0, 0)
+    assert text_color((20, 20, 120)) == (255, 255, 255)
 
 
 def test_a_box_is_drawn_where_it_is_in_the_color_of_its_class() -> None:
