@@ -1,33 +1,33 @@
-"""What a person got wrong, said so that they can mend it: what was expected, what came, what to do.
+"""Errors that people can fix: the message says what was expected, what was given, and what to do.
 
-Everything raised as an ``InputError`` is somebody's input (a name, a file, a folder, a number), never a fault of
+Everything raised as an ``InputError`` is about somebody's input (a name, a file, a folder, a number), never a bug of
 this library. The command line prints it and exits with status 2; in Python it is an ordinary ``ValueError``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """Something a person gave cannot be used; the message says why and what to do."""
+    """An input that cannot be used; the message says why and what to do."""
 
 
 class SpecError(InputError):
-    """A model description that cannot be built; the message names the field."""
+    """A model description that cannot be built; the message has the field."""
 
 
 class WeightsError(InputError):
-    """A checkpoint that is cut, unsafe, of another model, or cannot be found."""
+    """A checkpoint that is truncated, unsafe, missing or of another model."""
 
 
 class DataError(InputError):
-    """A data set that cannot be read as it stands; the message names the path."""
+    """A dataset that cannot be used as it is; the message has the path."""
 
 
 class RunError(InputError):
-    """A training run that cannot start or continue: its folder, its disk, its loss."""
+    """A training run that cannot start or continue: its recipe, its folder, its disk, its loss."""
 
 
 class DivergedError(RunError):
@@ -35,11 +35,16 @@ class DivergedError(RunError):
 
 
 class MissingExtraError(InputError, ImportError):
-    """An optional dependency is not installed; the message names the extra that brings it."""
+    """An optional dependency is not installed; the message has the extra that installs it."""
+
+
+def either(words: Sequence[str]) -> str:
+    """``a``, ``a or b``, ``a, b or c``."""
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
 
 
 def did_you_mean(word: str, choices: Iterable[str], limit: int = 3) -> str:
-    """A sentence that names the choices nearest to ``word``, or all of them when they are few.
+    """A sentence with the choices nearest to ``word``, else with all of them if they are few; '' if they are many.
 
     >>> did_you_mean("poling", ["pooling", "attention"])
     "Did you mean 'pooling'?"
@@ -48,7 +53,7 @@ def did_you_mean(word: str, choices: Iterable[str], limit: int = 3) -> str:
     lower = {choice.lower(): choice for choice in known}
     near = [lower[found] for found in get_close_matches(word.lower(), lower, n=limit, cutoff=0.6)]
     if near:
-        return f"Did you mean {' or '.join(repr(name) for name in near)}?"
+        return f"Did you mean {either([repr(name) for name in near])}?"
     if len(known) <= 24:
         return f"Choose from: {', '.join(known)}."
     return ""

@@ -31,17 +31,17 @@ class ModelConfig(_RecipeRecord):
     weights: str | None = None
     """Start from this run folder, checkpoint file or hub id."""
     mixers: tuple[str, ...] | None = None
-    """Token mixers, one for all stages or one per stage, such as ``pooling(kernel=5)`` [default: the model's]."""
+    """Token mixers, one for all stages or one per stage, such as ``pooling(kernel=5)``. [default: the model's]"""
     img_size: int | None = None
-    """Side of the square input in pixels [default: the model's]."""
+    """Side of the square input in pixels. [default: the model's]"""
     stem_stride: int | None = None
-    """Stride of the first convolution: 4 as published, 1 or 2 for small images [default: the model's]."""
+    """Stride of the first convolution: 4 as published, 1 or 2 for small images. [default: the model's]"""
     in_chans: int | None = None
-    """Input channels [default: those of the data]."""
+    """Input channels. [default: those of the data]"""
     drop_path_rate: float | None = None
-    """Stochastic depth rate of the last block [default: 0]."""
+    """Stochastic depth rate of the last block. [default: 0]"""
     drop_rate: float | None = None
-    """Dropout rate before the classifier layer [default: 0]."""
+    """Dropout rate before the classifier layer. [default: 0]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +93,9 @@ class Augmentation(_RecipeRecord):
     hflip: float = 0.5
     """Probability of a horizontal flip."""
     auto_augment: str | None = None
-    """timm's AutoAugment policy, such as ``rand-m9-mstd0.5-inc1`` [default: off]."""
+    """timm's AutoAugment policy, such as ``rand-m9-mstd0.5-inc1``. [default: off]"""
     color_jitter: float | None = None
-    """Color jitter factor; timm ignores it with an AutoAugment policy [default: off]."""
+    """Color jitter factor; timm ignores it with an AutoAugment policy. [default: off]"""
     interpolation: Literal["random", "bicubic", "bilinear"] = "random"
     """Interpolation of training crops; ``random`` picks bilinear or bicubic."""
     erase: float = 0.0
@@ -109,7 +109,7 @@ class Augmentation(_RecipeRecord):
     mix_switch: float = 0.5
     """Probability of CutMix rather than mixup where both are on."""
     crop: float | None = None
-    """Evaluation: center crop as a fraction of the resized image [default: the model's]."""
+    """Evaluation: center crop as a fraction of the resized image. [default: the model's]"""
 
     def check(self) -> None:
         """Probabilities and alphas are in range."""
@@ -142,17 +142,17 @@ class OptimizerConfig(_RecipeRecord):
     lr: float = 1e-3
     """Peak learning rate, for a batch of ``lr_batch`` images."""
     lr_batch: int | None = None
-    """Scale the learning rate by ``batch_size / lr_batch`` [default: use ``lr`` as it is]."""
+    """Scale the learning rate by ``batch_size / lr_batch``. [default: use ``lr`` as it is]"""
     weight_decay: float = 0.05
     """Weight decay of matrices and kernels; biases and other one-dimensional tensors have none."""
     decay_everything: bool = False
     """Decay those as well, as the recipes of detection and segmentation do."""
     betas: tuple[float, float] | None = None
-    """Adam's betas [default: the optimizer's]."""
+    """Adam's betas. [default: the optimizer's]"""
     eps: float | None = None
-    """Adam's epsilon [default: the optimizer's]."""
+    """Adam's epsilon. [default: the optimizer's]"""
     layer_decay: float | None = None
-    """Layer-wise learning rate decay for fine-tuning: the factor per layer below the head [default: off]."""
+    """Layer-wise learning rate decay for fine-tuning: the factor per layer below the head. [default: off]"""
     updates: int | None = None
     """Number of weight updates in place of ``epochs``; the last epoch is shortened."""
     schedule: Literal["cosine", "constant", "step", "poly"] = "cosine"
@@ -172,11 +172,11 @@ class OptimizerConfig(_RecipeRecord):
     cooldown_epochs: int = 0
     """Epochs at ``min_lr`` after ``epochs``."""
     clip_grad: float | None = None
-    """Clip the gradient's norm to this value [default: off]."""
+    """Clip the gradient's norm to this value. [default: off]"""
     label_smoothing: float = 0.0
     """Label smoothing."""
     ema_decay: float | None = None
-    """Decay of an exponential moving average of the weights, evaluated beside them [default: off]."""
+    """Decay of an exponential moving average of the weights, evaluated beside them. [default: off]"""
 
     def check(self) -> None:
         """Counts and rates are in range."""
@@ -223,18 +223,18 @@ class Dense(_RecipeRecord):
     """Detection and segmentation: the system and its image sizes."""
 
     system: Literal["retinanet", "mask_rcnn", "semantic_fpn"] | None = None
-    """Detector or segmenter on the backbone [default: semantic_fpn for segmentation; for detection mask_rcnn if the
-    objects have masks, else retinanet]."""
+    """Detector or segmenter on the backbone. [default: semantic_fpn for segmentation; for detection mask_rcnn if the
+    objects have masks, else retinanet]"""
     short_side: int | None = None
-    """Resize images to this short side in pixels [default: 800 for detection, 512 for segmentation]."""
+    """Resize images to this short side in pixels. [default: 800 for detection, 512 for segmentation]"""
     long_side: int | None = None
-    """Maximum long side in pixels [default: 1333 or 2048 for those short sides, else in proportion]."""
+    """Maximum long side in pixels. [default: 1333 or 2048 for those short sides, else in proportion]"""
     square: bool = False
     """Resize images to squares of the short side, for mixers with a fixed grid."""
     scale: tuple[float, float] = (1.0, 1.0)
     """Training images: range of a random factor on the size."""
     crop: int | None = None
-    """Segmentation: side of the square training crop [default: the short side]."""
+    """Segmentation: side of the square training crop. [default: the short side]"""
     class_share: float = 0.75
     """Segmentation: redraw a crop, up to ten times, in which one class has more than this share of the pixels."""
     photometric: bool = False
@@ -264,10 +264,9 @@ class Machine(_RecipeRecord):
     grad_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     lean_blocks: bool = False
-    """Blocks of pooling and group norm keep only what their gradients need: less memory in the same time. Measured on
-    CPUs; Triton kernels for GPUs are in contrib/triton, not in the wheel."""
+    """Blocks of pooling and group norm keep only what their gradients need: less memory in the same time on CPUs."""
     threads: int | None = None
-    """CPU threads [default: PyTorch's choice]."""
+    """CPU threads. [default: PyTorch's choice]"""
 
 
 @dataclass(frozen=True, kw_only=True)

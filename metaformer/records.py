@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from .errors import InputError, did_you_mean
+from .errors import InputError, did_you_mean, either
 
 
 class _RecordType(type):
@@ -184,11 +184,7 @@ _MANY = {int: "integers", float: "numbers", str: "strings"}
 
 def _describe(annotation: Any) -> str:
     """An annotation in words, such as ``a list of strings or null``."""
-    return _either([words for option in _options(annotation) for words in _describe_option(option)])
-
-
-def _either(words: list[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+    return either([words for option in _options(annotation) for words in _describe_option(option)])
 
 
 def _describe_option(option: Any) -> list[str]:

@@ -19,9 +19,9 @@ from PIL import Image
 
 from metaformer.cli.app import app, main
 from metaformer.cli.flags import ALIASES, leaves, nested
-from metaformer.cli.train import _usual_folder
+from metaformer.cli.train import default_folder
 from metaformer.errors import InputError
-from metaformer.inference.predictor import expanded
+from metaformer.inference.inputs import expand
 from metaformer.recipe import OptimizerConfig, Recipe
 from metaformer.run.recipes import assemble_recipe, named_recipe, shipped_recipes
 from metaformer.zoo.catalogue import CATALOGUE, find
@@ -71,7 +71,7 @@ def test_train_resume_eval_predict_report(run: Path, images: Path, capsys: pytes
 
     status, out, _ = said(capsys, "train", "--resume", "--out", str(run))
     assert status == 0
-    assert "finished already" in out
+    assert "already finished" in out
 
     status, out, _ = said(capsys, "eval", str(run), "--json")
     assert status == 0
@@ -102,7 +102,7 @@ def test_a_full_disk_behind_the_answer_is_told() -> None:
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (
         2,
-        "error: what was to be printed cannot be written: No space left on device\n",
+        "error: cannot write the output: No space left on device\n",
     )
 
 
@@ -127,66 +127,7 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, images: Path) -> No
     assert (folder / "checkpoint.safetensors").exists()
 
 
-# ---- mistakes: a clear message, status 2 ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["trian"], 'Did you mean "train"?'),
-        (["train", "--modl", "x"], "Did you mean --model?"),
-        (["train", "--optimizer.epoch", "3"], "Did you mean --optimizer.epochs?"),
-        (["train", "--epochs", "many"], "unable to convert"),
-        (["train", "--epochs", "0"], "optimizer.epochs: expected at least 1, got 0"),
-        (["train", "--model", "poolformer_s13"], "Did you mean 'poolformer_s"),
-        (["train", "--mixers", "poling"], "Did you mean 'pooling'?"),
-        (["train", "--mixers", "pooling", "identity"], "expected 1 or 4 mixers"),
-        (["train", "--mixers", "pooling(kernel=oops)"], "name=value"),
-        (["train", "--data", "no/such/folder"], "there is no folder"),
-        (["report", "."], "expected a run folder, with the config.json and metrics.csv that a run writes"),
-        (["train", "--data", "digitss"], "Did you mean 'digits'?"),
-        (["train", "--recipe", "imagenet/polformer"], "Did you mean 'imagenet/poolformer'"),
-        (["train", "--config", "no.yaml"], "cannot read no.yaml"),
-        (["train", "--optimizer.name", "adamm", "--model", "poolformer_s12"], "Did you mean 'adam"),
-        (["train", "--resume", "--overwrite"], "give one of them"),
-        (["eval", "no/such/run", "--data", "digits"], "no such file"),
-        (["eval"], "which images?"),
-        (["predict"], "which images?"),
-        (["predict", "nowhere.jpg"], "no such file or folder"),
-        (["predict", "--top", "0", "x.jpg"], "--top: expected at least 1"),
-        (["models", "polformer_s12"], "Did you mean 'poolformer_s12'"),
-        (["models", "--family", "Caformr"], "Did you mean 'CAFormer'"),
-        (["models", "--plot", "figure.svg"], "give --compare with it"),
-        (["models", "--compare", "--plot", "figure.pdf"], "ends in .svg or .png"),
-        (["models", "--compare", "--plot", ".."], "is a folder"),
-        (["models", "caformer_*", "--compare"], "none of these models stands in the paper's ImageNet table"),
-        (["report"], "which runs?"),
-        (["report", "nowhere"], "expected a run folder"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_mistakes_are_told_not_thrown(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    status, out, error = said(capsys, *words)
-    assert status == 2
-    assert message in error
-    assert "Traceback" not in out + error
-    assert list(tmp_path.iterdir()) == [], "a mistake leaves nothing behind"
-
-
-def test_folders_that_are_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "empty").mkdir()
-    status, _, error = said(capsys, "train", "--data", str(tmp_path / "empty"))
-    assert status == 2
-    assert "has no images" in error
-    painted(tmp_path / "gap")
-    (tmp_path / "gap" / "nothing").mkdir()
-    status, _, error = said(capsys, "train", "--data", str(tmp_path / "gap"))
-    assert status == 2
-    assert "'nothing'" in error
-    assert "without images" in error
+# ---- bad inputs and full disks ---------------------------------------------------------------------------------------
 
 
 def test_bad_images_are_refused_by_name_or_skipped_and_counted(
@@ -215,36 +156,7 @@ def test_bad_images_are_refused_by_name_or_skipped_and_counted(
     status, out, error = said(capsys, *asked, "--on-bad-image", "skip")
     assert status == 0
     assert len(json.loads(out)) == 6
-    assert "2 files left out" in error
-
-
-def test_checkpoints_that_are_none(run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good = (run / "best.safetensors").read_bytes()
-    (tmp_path / "cut.safetensors").write_bytes(good[: len(good) // 3])
-    (tmp_path / "text.pth").write_text("no weights at all")
-    data = ["--data", str(images)]
-    for source, message in {"cut.safetensors": "cut", "text.pth": "text.pth"}.items():
-        status, _, error = said(capsys, "eval", str(tmp_path / source), *data, "--model", "poolformer_s12")
-        assert status == 2, source
-        assert message in error
-    status, _, error = said(capsys, "eval", str(run), *data, "--model", "caformer_s18")
-    assert status == 2
-    assert "weights of poolformer_s12, expected caformer_s18" in error
-    status, _, error = said(
-        capsys,
-        "train",
-        *data,
-        "--weights",
-        str(run),
-        "--model",
-        "convformer_s18",
-        "--out",
-        str(tmp_path / "new"),
-        *SMALL,
-    )
-    assert status == 2
-    assert "does not fit convformer_s18" in error
-    assert not (tmp_path / "new").exists()
+    assert "2 files skipped" in error
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(
@@ -264,7 +176,6 @@ def test_a_full_disk_keeps_the_state_before(
     tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from metaformer.training.checkpoint import read_tree
-    from metaformer.weights import safetensors_io as files
 
     states = 0
     sync = os.fsync
@@ -279,23 +190,13 @@ def test_a_full_disk_keeps_the_state_before(
 
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("which file is flushed can only be told through /proc")
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     status, _, error = said(
         capsys, "train", "--data", str(images), "--out", str(tmp_path / "run"), *ONCE, "--machine.save-steps", "1",
     )  # fmt: skip
     assert status == 2
     assert "No space left" in error
-    assert read_tree(tmp_path / "run" / "checkpoint.safetensors")["position"]["update"] == 1
-
-
-def test_an_existing_run_names_both_cures(run: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, _, error = said(capsys, "train", "--data", str(images), "--out", str(run), *ONCE)
-    assert status == 2
-    assert "--resume" in error
-    assert "--overwrite" in error
-    status, _, error = said(capsys, "train", "--resume", "--out", str(run), "--lr", "0.5")
-    assert status == 2
-    assert "optimizer.lr" in error
+    assert read_tree(tmp_path / "run" / "checkpoint.safetensors")["state"]["update"] == 1
 
 
 # ---- recipes, YAML and flags ---------------------------------------------------------------------------------------
@@ -328,7 +229,7 @@ def example(annotation: Any) -> tuple[list[str], Any]:
 
 @pytest.mark.parametrize("field", list(leaves(Recipe)), ids=lambda field: field.path)
 def test_every_field_of_a_recipe_is_a_flag_with_help(field: Any) -> None:
-    assert field.help.endswith((".", ")")), f"{field.path} has no sentence under it"
+    assert field.help.endswith((".", ")", "]")), f"{field.path} has no sentence under it"
     words, value = example(field.annotation)
     expected = nested({field.parameter: value})
     assert given(field.dotted, *words) == expected
@@ -378,51 +279,10 @@ def test_every_recipe_survives_yaml(tmp_path: Path) -> None:
         assert assemble_recipe(None, config=path) == recipe
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("optimizer: {batch_sise: 3}", "optimizer.batch_sise: no such field. Did you mean 'batch_size'?"),
-        ("optimizer: adamw", "optimizer: expected a mapping"),
-        ("optimizer: {epochs: [1}", "not valid YAML"),
-        ("- a\n- b", "expected fields"),
-        ("optimizer: {epochs: three}", "optimizer.epochs: expected an integer, got 'three'"),
-        ("model: {mixers: pooling}", "model.mixers"),
-    ],
-)
-def test_yaml_mistakes_name_the_file_and_the_field(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text(text)
-    with pytest.raises(InputError) as caught:
-        assemble_recipe(None, config=path)
-    assert str(path) in str(caught.value)
-    assert message in str(caught.value)
-
-
-def test_recipe_files_say_what_they_lack(tmp_path: Path) -> None:
-    empty = tmp_path / "empty.py"
-    empty.write_text('"""Nothing."""\n')
-    with pytest.raises(InputError, match="found none"):
-        named_recipe(str(empty))
-    asks = tmp_path / "asks.py"
-    asks.write_text(
-        "from metaformer.recipe import ModelConfig, Recipe\n"
-        "def recipe(model):\n    return Recipe(model=ModelConfig(name=model))\n"
-    )
-    with pytest.raises(InputError, match="add --model"):
-        named_recipe(str(asks))
-    assert (
-        assemble_recipe(None, recipe=str(asks), overrides={"model": {"name": "caformer_s18"}}).model.name
-        == "caformer_s18"
-    )
-    asks.write_text("def recipe(model='x'):\n    return 3\n")
-    with pytest.raises(InputError, match="got 3"):
-        named_recipe(str(asks))
-
-
-def test_the_usual_folder_names_model_and_data() -> None:
-    folder = _usual_folder(assemble_recipe(None, overrides={"data": {"source": "some/where/cats/"}}))
+def test_the_default_folder_names_model_and_data() -> None:
+    folder = default_folder(assemble_recipe(None, overrides={"data": {"source": "some/where/cats/"}}))
     assert folder == Path("runs/poolformer_s12-cats")
-    assert _usual_folder(Recipe(optimizer=OptimizerConfig())) == Path("runs/poolformer_s12-digits")
+    assert default_folder(Recipe(optimizer=OptimizerConfig())) == Path("runs/poolformer_s12-digits")
 
 
 # ---- models, files, help -------------------------------------------------------------------------------------------
@@ -475,14 +335,14 @@ def test_models_compares_what_is_counted_with_what_is_in_print(
 
 
 def test_files_folders_and_patterns_become_images(images: Path) -> None:
-    files = expanded([str(images / "light" / "1.png"), str(images), str(images / "*" / "2.png")])
+    files = expand([str(images / "light" / "1.png"), str(images), str(images / "*" / "2.png")])
     assert [f"{f.parent.name}/{f.name}" for f in files] == [
         "light/1.png", "dark/0.png", "dark/1.png", "dark/2.png", "light/0.png", "light/2.png",
     ]  # fmt: skip
     with pytest.raises(InputError, match=r"Did you mean 'light'\?"):
-        expanded([str(images / "lihgt")])
+        expand([str(images / "lihgt")])
     with pytest.raises(InputError, match="no image matches"):
-        expanded([str(images / "*.bmp")])
+        expand([str(images / "*.bmp")])
 
 
 def test_help_imports_nothing_heavy() -> None:

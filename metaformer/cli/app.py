@@ -1,7 +1,7 @@
-"""``metaformer``: words on a command line in, an exit status out.
+"""``metaformer``: a command line in, an exit status out.
 
-0 is done, 2 is a person's mistake with a message that says how to mend it, 130 and 143 are a stop by Ctrl-C and
-SIGTERM. Anything else is a fault of this library and keeps its traceback. No torch here.
+0 means done; 2 a mistake in the input, with a message that says how to fix it; 130 and 143 a stop by Ctrl-C or SIGTERM.
+Anything else is a bug in this library and keeps its traceback. No torch here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,89 +28,94 @@ from .bench import bench
 from .data import data
 from .evaluate import evaluate
 from .export import export
-from .flags import command_line
+from .flags import command_line, with_current_flags
 from .models import models
 from .predict import predict
 from .report import report
 from .train import train
 
-MISTAKE = 2
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says when a disk, a quota or a file takes no more."""
-BROKEN_PIPE = 141  # what a shell reports of a process that wrote to a closed pipe
+INPUT_ERROR = 2
+BROKEN_PIPE = 141
+"""What a shell reports for a process that wrote to a closed pipe: 128 + SIGPIPE."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a full disk, a full quota and a file that is too large."""
+
+
+def _paragraphs(command: Callable[..., object]) -> str:
+    """A command's docstring with a line per paragraph, which the terminal wraps at its own width."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n"))
+
 
 app = App(
     name="metaformer",
-    help="One MetaFormer skeleton with the token mixer as an argument: train it, ask it, compare it.",
+    help="One MetaFormer skeleton with the token mixer as an argument: train, run and compare models.",
     version=__version__,
     version_flags=["--version"],
     help_format="plaintext",
     result_action="return_value",
 )
-app.command(train)
-app.command(ablate)
-app.command(bench)
-app.command(evaluate, name="eval")
-app.command(predict)
-app.command(models)
-app.command(report)
-app.command(export)
+for command in (train, evaluate, predict, export, report, models, ablate, bench):
+    app.command(command, name="eval" if command is evaluate else None, help=_paragraphs(command))
 app.command(data)
 app.register_install_completion_command()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; gives back the exit status."""
+    """Run one command and return the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     command_line.set(shlex.join(["metaformer", *words]))
-    with _told_on_stderr():
-        return _status(words)
+    with _warnings_as_messages():
+        words, former = with_current_flags(words)
+        if former:
+            names = ", ".join(f"{old} is now {new}" for old, new in former.items())
+            _message("warning", "bold yellow", f"{names}; old names are still accepted")
+        return _exit_status(words)
 
 
-def _status(words: list[str]) -> int:
+def _exit_status(words: Sequence[str]) -> int:
     try:
         app(words, exit_on_error=False, print_error=True)
         sys.stdout.flush()
     except CycloptsError:
-        return MISTAKE
+        return INPUT_ERROR
     except InputError as error:
-        _say("error", "bold red", str(error))
-        return MISTAKE
+        _message("error", "bold red", str(error))
+        return INPUT_ERROR
     except RunInterrupted as stop:
-        if int(os.environ.get("RANK", 0)) == 0:
-            told = str(stop).removeprefix("stopped ")
-            _say("stopped", "bold yellow", f"{told}\nmetaformer train --resume --out {stop.checkpoint.parent}")
+        if int(os.environ.get("RANK", 0)) == 0:  # one message for all processes of a torchrun
+            reason = str(stop).removeprefix("stopped ")
+            _message("stopped", "bold yellow", f"{reason}\nmetaformer train --resume --out {stop.checkpoint.parent}")
         return stop.exit_status
     except SweepInterrupted as stop:
-        _say("stopped", "bold yellow", str(stop))
+        _message("stopped", "bold yellow", str(stop))
         return stop.exit_status
     except KeyboardInterrupt:
-        _say("stopped", "bold yellow", "by Ctrl-C")
+        _message("stopped", "bold yellow", "by Ctrl-C")
         return 130
     except BrokenPipeError:
-        # the reader has left, as `head` does; whatever is still buffered has nowhere to go
+        # The reader has closed the pipe, as `head` does. Python would fail again when it flushes the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
-        _say("error", "bold red", f"what was to be printed cannot be written: {error.strerror}")
+        _message("error", "bold red", f"cannot write the output: {error.strerror}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return MISTAKE
+        return INPUT_ERROR
     return 0
 
 
-def _say(word: str, style: str, message: str) -> None:
-    """One message on standard error, wrapped by nothing but the terminal, so that paths can be copied."""
+def _message(word: str, style: str, message: str) -> None:
+    """Print to standard error, wrapped by the terminal only, so that paths can be copied."""
     text = Text.assemble((f"{word}: ", style), message)
     Console(stderr=True, highlight=False).print(text, soft_wrap=True)
 
 
 @contextmanager
-def _told_on_stderr() -> Iterator[None]:
-    """The library's warnings and what it logs as worth knowing, as messages instead of source lines."""
+def _warnings_as_messages() -> Iterator[None]:
+    """Print this library's warnings and log records without source lines."""
     logger = logging.getLogger("metaformer")
-    handler = _Notes()
+    handler = _DimLines()
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -118,21 +123,23 @@ def _told_on_stderr() -> Iterator[None]:
         with warnings.catch_warnings():
             show = warnings.showwarning
 
-            def told(message: Warning | str, category: type[Warning], filename: str, line: int, *rest: Any) -> None:
+            def show_warning(
+                message: Warning | str, category: type[Warning], filename: str, line: int, *rest: Any
+            ) -> None:
                 if "metaformer" in filename or category.__module__.startswith("metaformer"):
-                    _say("warning", "bold yellow", str(message))
+                    _message("warning", "bold yellow", str(message))
                 else:
                     show(message, category, filename, line, *rest)
 
-            warnings.showwarning = told  # type: ignore[assignment]
+            warnings.showwarning = show_warning  # type: ignore[assignment]
             yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
 
 
-class _Notes(logging.Handler):
-    """Log records as dim lines."""
+class _DimLines(logging.Handler):
+    """Prints log records as dim lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         Console(stderr=True, highlight=False).print(Text(record.getMessage(), style="dim"), soft_wrap=True)

@@ -1,10 +1,10 @@
-"""``metaformer data check``: what is in a data set, and what is broken in it; torch is imported inside."""
+"""``metaformer data check``: count what is in a dataset and find its problems. torch is imported inside the command."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.console import Console
@@ -14,13 +14,14 @@ from rich.text import Text
 
 from ..errors import DataError
 from ..recipe import DataConfig
-from .flags import nested, option, switch, with_flags
+from ..tasks.task import TASKS
+from .flags import AsJson, nested, option, with_flags
 
 if TYPE_CHECKING:
     from ..data.inspection import PartSummary
     from ..tasks.inspection import Inspection
 
-data = App(name="data", help="Look at data sets.", help_format="plaintext", result_action="return_value")
+data = App(name="data", help="Check datasets.", help_format="plaintext", result_action="return_value")
 
 _WIDTH = 16  # of a bar, in characters
 
@@ -28,67 +29,65 @@ _WIDTH = 16  # of a bar, in characters
 @data.command
 @with_flags(DataConfig, "data.", "Data", without=("data.source",))
 def check(
-    folder: Annotated[str, Parameter(help="A folder, 'digits' or the name of a torchvision data set.")],
+    folder: Annotated[str, Parameter(help="Dataset: a folder, 'digits' or the name of a torchvision dataset.")],
     *,
     task: Annotated[
-        Literal["classification", "detection", "segmentation"] | None,
-        option("What it is to be used for [default: what its layout says].", show_default=False),
+        str | None, option(f"Task to check it for. [choices: {', '.join(TASKS)}] [default: by its layout]")
     ] = None,
-    as_json: Annotated[bool, switch("Print one JSON document.", "--json")] = False,
+    as_json: AsJson = False,
     **flags: Any,
 ) -> None:
-    """Count what is in a data set and name everything that is broken in it.
+    """Check a dataset: count its images and classes, and list every problem.
 
-    Its images, their sizes, a histogram of its classes, objects and their areas, ignored pixels. The exit status is 2
-    where something is broken, unless it is to be left out (--on-bad-image skip).
+    Prints image sizes, a histogram of the classes, and for labeled objects or pixels their number and areas. The exit
+    status is 2 if there are problems, unless --on-bad-image skip is given.
     """
     from ..tasks.inspection import inspect_data
 
-    choice = DataConfig.from_dict({**nested(flags).get("data", {}), "source": folder}, "data")
-    told = Console(stderr=True)
-    with told.status("looking at it") as status:  # drawn on terminals only
+    config = DataConfig.from_dict({**nested(flags).get("data", {}), "source": folder}, "data")
+    with Console(stderr=True).status("Scanning dataset") as status:  # visible on terminals only
 
         def progress(doing: str, done: int, total: int) -> None:
-            status.update(f"{doing}: {done} of {total}")
+            status.update(f"Scanning dataset: {doing}, {done} of {total}")
 
-        found = inspect_data(choice, task, progress)
+        found = inspect_data(config, task, progress)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     else:
-        _print(found)
-    if found.bad and choice.on_bad_image == "refuse":
-        faults = "fault" if len(found.bad) == 1 else "faults"
+        _print(found, config)
+    if found.bad and config.on_bad_image == "refuse":
+        problems = "1 problem" if len(found.bad) == 1 else f"{len(found.bad)} problems"
         raise DataError(
-            f"{len(found.bad)} {faults} in {folder}, named above. Repair or remove them, or leave them out with "
+            f"{problems} in {folder}, listed above. Fix or remove these files, or skip them with "
             "--data.on-bad-image skip"
         )
 
 
-def _print(found: Inspection) -> None:
+def _print(found: Inspection, config: DataConfig) -> None:
     console = Console(highlight=False)
     masks = " with masks" if found.has_masks else ""
     classes = "1 class" if len(found.classes) == 1 else f"{len(found.classes)} classes"
-    console.print(f"[bold]{found.task}{masks}[/], {classes}", end="")
-    console.print(" (val is held out here)" if found.held_out_here else "")
+    held_out = f" (val: {config.val_fraction:.0%} of each class, held out)" if found.held_out_here else ""
+    console.print(f"[bold]{found.task}{masks}[/], {classes}{held_out}")
     console.print(_parts(found))
     console.print(_histogram(found))
     for note in sorted({part.note for part in found.parts if part.note}):
-        console.print(note)
+        console.print(note, soft_wrap=True)
     for part in found.parts:
         absent = [name for name, count in zip(found.classes, part.counts, strict=True) if count == 0]
         if absent:
-            shown = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
-            console.print(f"not in {part.name}: {shown}", style="yellow", markup=False)
+            names = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
+            console.print(f"not in {part.name}: {names}", style="yellow", markup=False)
     if not found.bad:
-        console.print("nothing is broken", style="green")
+        console.print("No problems found", style="green")
         return
-    console.print(f"broken: {len(found.bad)}", style="bold red")
-    for fault in found.bad:
-        console.print(f"  {fault.path}: {fault.reason}", markup=False, soft_wrap=True)
+    console.print(f"problems: {len(found.bad)}", style="bold red")
+    for bad in found.bad:
+        console.print(f"  {bad.path}: {bad.reason}", markup=False, soft_wrap=True)
 
 
 def _parts(found: Inspection) -> Table:
-    """A column for each part."""
+    """A column for each split."""
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for part in found.parts:
@@ -99,7 +98,7 @@ def _parts(found: Inspection) -> Table:
 
 
 def _rows(parts: Sequence[PartSummary]) -> list[tuple[str, list[str]]]:
-    """What is known of every part, a row each."""
+    """Name and cells of each row."""
     from ..render.numbers import count
 
     rows = [("images", [count(part.images) for part in parts])]
@@ -114,7 +113,7 @@ def _size(size: tuple[int, int] | None) -> str:
 
 
 def _histogram(found: Inspection) -> Table:
-    """The classes with bars of their counts in the training part, the commonest first."""
+    """The classes with their counts and bars in each split, the most frequent first."""
     from ..render.numbers import count, short
     from ..tasks.task import task_named
 

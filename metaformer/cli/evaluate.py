@@ -1,4 +1,4 @@
-"""``metaformer eval``: measure a trained model on a dataset. torch is imported inside the command."""
+"""``metaformer eval``: evaluate a trained model on a dataset. torch is imported inside the command."""
 
 from __future__ import annotations
 
@@ -10,35 +10,29 @@ from rich.console import Console
 from rich.table import Table
 
 from ..recipe import DataConfig
-from .flags import Device, at_least_one, data_of, nested, option, switch, with_flags
+from .flags import AsJson, BatchSize, Device, ModelName, Weights, data_config, nested, option, with_flags
 
 
 @with_flags(DataConfig, "data.", "Data", defaults=False)
 def evaluate(
-    weights: Annotated[str | None, option("A run's folder, a weights file or a hub id.")] = None,
+    weights: Weights = None,
     *,
-    model: Annotated[str | None, option("A row of the zoo: for published weights and files of others.")] = None,
+    model: ModelName = None,
     part: Annotated[
         Literal["val", "train", "all"] | None,
-        option(
-            "Which images: the held-out ones, the others, all [default: val; all of a folder without a val/ that is "
-            "not the run's own].",
-            show_default=False,
-        ),
+        option("Split to evaluate on. [default: val; all for a dataset without a validation split]"),
     ] = None,
-    batch_size: Annotated[int, option("Images at a time.")] = 64,
-    device: Annotated[Device, option("Where to compute.")] = "auto",
-    out: Annotated[Path | None, option("Folder for evaluation.json and images; nothing is written else.")] = None,
-    as_json: Annotated[bool, switch("Print one JSON document.", "--json")] = False,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    out: Annotated[Path | None, option("Folder for evaluation.json and plots. [default: none are written]")] = None,
+    as_json: AsJson = False,
     **flags: Any,
 ) -> None:
-    """Measure a trained model on images; on those of its run where none are named."""
+    """Evaluate a trained model, on the dataset of its run unless --data names another."""
     from ..run import evaluate as evaluation
 
-    choice = data_of(weights, nested(flags).get("data", {}))
-    result = evaluation.evaluate(
-        weights, choice, model=model, part=part, batch_size=at_least_one(batch_size), device=device
-    )
+    data = data_config(weights, nested(flags).get("data", {}))
+    result = evaluation.evaluate(weights, data, model=model, part=part, batch_size=batch_size, device=device)
     if out is not None:
         evaluation.write_report(result, out)
     if as_json:
@@ -48,7 +42,6 @@ def evaluate(
     from ..tasks.task import task_named
 
     defined = {metric.name: metric for metric in task_named(result.task).metrics}
-
     table = Table(show_header=False, box=None)
     for name, value in result.metrics.items():
         table.add_row(defined[name].label, metric_text(defined[name], value))

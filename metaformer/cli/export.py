@@ -1,83 +1,74 @@
-"""``metaformer export``: a trained model to files for an engine, checked before it is called done; torch is imported
-inside."""
+"""``metaformer export``: export a trained model for an inference engine. torch is imported inside the command."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from ..recipe import DataConfig
-from .flags import data_of, nested, option, switch, with_flags
+from .flags import AsJson, ModelName, data_config, nested, option, switch, with_flags
+
+if TYPE_CHECKING:
+    from ..deploy.export import Export
 
 
 @with_flags(DataConfig, "data.", "Data", defaults=False)
 def export(
     *,
-    weights: Annotated[str | None, option("A run's folder, a weights file, a hub id or a published model.")] = None,
-    out: Annotated[Path, option("Folder to write; it appears once its answers are those of the original.")],
+    weights: Annotated[str | None, option("Run folder, weights file, hub id or model name.")] = None,
+    out: Annotated[Path, option("Output folder, created once the exported model's outputs are checked.")],
     format: Annotated[
         Literal["onnx", "openvino", "torch", "aot", "safetensors"],
-        option("onnx, OpenVINO's IR, a torch.export program, AOTInductor's machine code, or the plain weights."),
+        option("ONNX, OpenVINO IR, a torch.export program, an AOTInductor package or plain weights."),
     ] = "onnx",
     precision: Annotated[
         Literal["fp32", "bf16", "int8"],
-        option("int8 is fitted to training images of --data, or of the run.", "--precision"),
+        option("int8 is calibrated on training images of --data or of the run.", "--precision"),
     ] = "fp32",
-    model: Annotated[str | None, option("A row of the zoo: for published weights and files of others.")] = None,
+    model: ModelName = None,
     size: Annotated[
-        tuple[int, int] | None, option("Height and width of a classifier's images.", negative=(), show_default=False)
+        tuple[int, int] | None,
+        option("Height and width of a classifier's images.", negative=(), show_default=False),
     ] = None,
     overwrite: Annotated[bool, switch("Replace the export in the folder.")] = False,
-    as_json: Annotated[bool, switch("Print one JSON document.", "--json")] = False,
+    as_json: AsJson = False,
     **flags: Any,
 ) -> None:
-    """Write a trained model for an engine.
+    """Export a trained model for an inference engine.
 
-    What was written is read from the disk again and compared with the original on images of --data, or on those the
-    run was judged on; with labels its figures stand before and after.
+    The exported model is read back and compared with the original on images of --data or of the run's evaluation. If
+    they are labeled, the metrics before and after are printed.
     """
-    from ..deploy import export as exporting
+    from ..deploy.export import export as export_model
 
-    result = exporting.export(
+    result = export_model(
         weights,
         out,
         format=format,
         precision=precision,
         name=model,
-        data=data_of(weights, nested(flags).get("data", {})),
+        data=data_config(weights, nested(flags).get("data", {})),
         size=size,
         overwrite=overwrite,
     )
     if as_json:
-        print(json.dumps(_plain(result)))
+        print(json.dumps(asdict(result) | {"folder": str(result.folder)}))
     else:
         _print(result)
 
 
-def _plain(result: Any) -> dict[str, Any]:
-    return {
-        "folder": str(result.folder),
-        "format": result.format,
-        "precision": result.precision,
-        "difference": result.difference,
-        "images": result.images,
-        "before": dict(result.before),
-        "after": dict(result.after),
-        "notes": list(result.notes),
-    }
-
-
-def _print(result: Any) -> None:
+def _print(result: Export) -> None:
     from ..render.numbers import metric_text
 
     console = Console(highlight=False)
     console.print(
-        f"[bold]{result.format} {result.precision}[/], largest difference {result.difference:.1e} of the largest value "
-        f"({result.images} images)"
+        f"[bold]{result.format} {result.precision}[/], largest difference {result.difference:.1e} of the largest "
+        f"output ({result.images} images)"
     )
     if result.before:
         from ..tasks.task import task_named

@@ -1,7 +1,7 @@
-"""The records of a recipe as typed flags: every field under its dotted name, the everyday ones under a short one too.
+"""The fields of a recipe as typed flags: each has a dotted flag, the common ones a short flag too.
 
-In: a record class such as ``Recipe``. Out: keyword parameters for a cyclopts command, which is then called with the
-flags that were given and nothing else, so that what a person did not say never overrides a recipe or a YAML file.
+``with_flags`` adds a keyword parameter to a cyclopts command for every field of a record such as ``Recipe``. The
+command is called with the flags that were given and no others, so that defaults never override a recipe or a YAML file.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Optional, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
-from ..errors import DataError, InputError
-from ..recipe import DataConfig
+from ..errors import DataError
+from ..recipe import DataConfig, Recipe
+
+Command = TypeVar("Command", bound=Callable[..., object])
 
 command_line: ContextVar[str] = ContextVar("command_line", default="")
-"""What was typed, kept in a run's config.json."""
+"""The command as typed, for a run's config.json."""
 
 OPTIONS = Group("Options", sort_key=0)
 COMMON = Group("Common", sort_key=1)
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
 
 ALIASES = {
     "data.source": "--data",
@@ -48,7 +49,7 @@ ALIASES = {
     "seed": "--seed",
     "task": "--task",
 }
-"""Short names of the fields that are set most often; the dotted names always work too."""
+"""Short flags of the fields that are set most often; the dotted flags work too."""
 
 
 def option(help: str, *names: str, group: Group = OPTIONS, **settings: Any) -> Parameter:
@@ -61,9 +62,18 @@ def switch(help: str, *names: str) -> Parameter:
     return option(help, *names, negative=(), show_default=False)
 
 
+Weights: TypeAlias = Annotated[str | None, option("Run folder, weights file or hub id.")]
+ModelName: TypeAlias = Annotated[
+    str | None, option("Model name, for published weights and third-party checkpoints; see metaformer models.")
+]
+BatchSize: TypeAlias = Annotated[int, option("Images per batch.", validator=Number(gte=1))]
+Device: TypeAlias = Annotated[Literal["auto", "cpu", "cuda", "mps"], option("Device to compute on.")]
+AsJson: TypeAlias = Annotated[bool, switch("Print the result as JSON.", "--json")]
+
+
 @dataclass(frozen=True)
 class Field:
-    """One leaf of a record."""
+    """One field of a record or of a record in it."""
 
     path: str
     """Dotted, such as ``optimizer.batch_size``."""
@@ -75,7 +85,7 @@ class Field:
 
     @property
     def parameter(self) -> str:
-        """The keyword under which a command gets it."""
+        """Name of the command's keyword parameter."""
         return self.path.replace(".", "__")
 
     @property
@@ -85,8 +95,8 @@ class Field:
 
 
 def leaves(record: type, prefix: str = "", group: str = "Run") -> Iterator[Field]:
-    """Every field of a record and of the records in it, in the order they are written."""
-    hints, sentences = get_type_hints(record), field_sentences(record)
+    """Every field of a record and of the records in it, in the order of the source."""
+    hints, sentences = get_type_hints(record), field_docstrings(record)
     for field in fields(record):
         path, annotation = f"{prefix}{field.name}", hints[field.name]
         if is_dataclass(annotation):
@@ -97,25 +107,22 @@ def leaves(record: type, prefix: str = "", group: str = "Run") -> Iterator[Field
 
 
 @cache
-def field_sentences(record: type) -> dict[str, str]:
+def field_docstrings(record: type) -> dict[str, str]:
     """The docstring under each field, read from the source: Python itself does not keep it."""
     body = _classes(inspect.getfile(record))[record.__name__]
     found = {}
     for line, below in pairwise(body):
-        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and _is_text(below):
-            found[line.target.id] = inspect.cleandoc(below.value.value)  # type: ignore[attr-defined]
+        match line, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(sentence))):
+                found[name] = inspect.cleandoc(sentence)
     return found
 
 
 @cache
 def _classes(file: str) -> dict[str, list[ast.stmt]]:
-    """The body of every class in a source file, parsed once for all of them: ``--help`` waits for this."""
+    """The body of every class in a source file. Parsed once per file, since ``--help`` waits for it."""
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
     return {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def with_flags(
@@ -126,35 +133,47 @@ def with_flags(
     defaults: bool = True,
     without: Sequence[str] = (),
     taken: Sequence[str] = (),
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate a command ``f(..., **flags)`` so that every leaf of ``record`` is one of its flags.
+    choices: Mapping[str, Sequence[str]] | None = None,
+) -> Callable[[Command], Command]:
+    """Decorate a command ``f(..., **flags)`` so that every field of ``record`` is one of its flags.
 
-    ``prefix`` stands in front of the fields' names, ``group`` is the panel of those that are in no inner record.
-    ``defaults`` off keeps the record's defaults out of the help, where something else stands in for what is not given.
-    ``without`` leaves fields out by their dotted names, ``taken`` are short names that the command has for itself.
+    Args:
+        record: a record class.
+        prefix: put before the fields' names, such as ``data.``.
+        group: panel of the fields that are in no inner record.
+        defaults: whether the help has the record's defaults; off where a run or a plan has other ones.
+        without: dotted names of fields that get no flag.
+        taken: short flags that the command has itself.
+        choices: values that the help lists, by dotted name.
     """
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(command: Command) -> Command:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        shown = [field for field in leaves(record, prefix, group) if field.path not in without]
-        parameters = [*own, *(_parameter(field, defaults, taken) for field in shown)]
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        used = [field for field in leaves(record, prefix, group) if field.path not in without]
+        # Panels in the order of the record, behind the command's own.
+        panels = {title: Group(title, sort_key=2 + i) for i, title in enumerate(dict.fromkeys(f.group for f in used))}
+        shown = choices or {}
+        flags = [_parameter(field, panels[field.group], defaults, taken, shown.get(field.path, ())) for field in used]
+        command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
         return command
 
     return decorate
 
 
-def _parameter(field: Field, defaults: bool, taken: Sequence[str]) -> inspect.Parameter:
+def _parameter(
+    field: Field, panel: Group, defaults: bool, taken: Sequence[str], choices: Sequence[str]
+) -> inspect.Parameter:
     alias = ALIASES.get(field.path)
     alias = None if alias in taken else alias
-    several = get_origin(_without_none(field.annotation)) is tuple
+    is_list = get_origin(_without_none(field.annotation)) is tuple
+    listed = f" [choices: {', '.join(choices)}]" if choices else ""
     shown = Parameter(
         name=_names(field.dotted, alias),
-        help=" ".join(field.help.replace("``", "").split()),
-        group=COMMON if alias else Group(field.group, sort_key=2),
-        show_default=defaults and _shown(field.default),
-        consume_multiple=several,
+        help=" ".join(field.help.replace("``", "").split()) + listed,
+        group=COMMON if alias else panel,
+        show_default=defaults and _default_text(field.default),
+        consume_multiple=is_list,
         negative=None if field.annotation is bool else (),
     )
     annotation: Any = Annotated[Optional[field.annotation], shown]  # noqa: UP045 - built from a value
@@ -162,8 +181,8 @@ def _parameter(field: Field, defaults: bool, taken: Sequence[str]) -> inspect.Pa
 
 
 def _names(dotted: str, alias: str | None) -> tuple[str, ...]:
-    """The short name first, except where the dotted one goes on from it: cyclopts tries them in this order and would
-    read ``--data.source`` as something below ``--data``."""
+    """The short flag first, unless it is the start of the dotted one: cyclopts matches the names in this order and
+    would read ``--data.source`` as a field of ``--data``."""
     if alias is None or alias == dotted:
         return (dotted,)
     return (dotted, alias) if dotted.startswith(f"{alias}.") else (alias, dotted)
@@ -174,16 +193,17 @@ def _without_none(annotation: Any) -> Any:
     return kept[0] if len(kept) == 1 and type(None) in get_args(annotation) else annotation
 
 
-def _shown(default: Any) -> Any:
-    """What ``--help`` says of a default; None where it is nothing."""
-    if default is None or default is MISSING:
+def _default_text(default: Any) -> Any:
+    """The default as ``--help`` prints it; False leaves it out."""
+    if default is None or default is MISSING or default is False or default == ():
         return False
-    text = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    values = default if isinstance(default, tuple) else (default,)
+    text = " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
     return lambda _: text
 
 
 def nested(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"optimization__lr": 0.1}`` as ``{"optimizer": {"lr": 0.1}}``."""
+    """``{"optimizer__lr": 0.1}`` as ``{"optimizer": {"lr": 0.1}}``."""
     tree: dict[str, Any] = {}
     for name, value in flags.items():
         *branches, leaf = name.split("__")
@@ -194,27 +214,43 @@ def nested(flags: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def at_least_one(batch_size: int) -> int:
-    """``--batch-size``, checked."""
-    if batch_size < 1:
-        raise DataError(f"--batch-size: expected at least 1, got {batch_size}")
-    return batch_size
+def with_current_flags(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Words of a command line with the present names of flags, and the former names in them with the present ones.
+
+    A flag is renamed with its field: see ``Record.renamed``.
+    """
+    current, former = [], {}
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--") and "." in flag:
+            tree = Recipe.with_current_names(nested({flag[2:].replace("-", "_").replace(".", "__"): None}))
+            renamed = "--" + _path(tree).replace("_", "-")
+            if renamed != flag.replace("_", "-"):
+                former[flag] = flag = renamed
+        current.append(flag + equals + value)
+    return current, former
 
 
-def data_of(weights: str | None, said: dict[str, Any]) -> DataConfig | None:
-    """The run's own choice of images with what was said over it; None where nothing was said."""
-    if not said:
+def _path(tree: Mapping[str, Any]) -> str:
+    """The dotted name of the only field in a nested mapping."""
+    ((name, inner),) = tree.items()
+    return f"{name}.{_path(inner)}" if isinstance(inner, Mapping) else name
+
+
+def data_config(weights: str | None, fields: Mapping[str, Any]) -> DataConfig | None:
+    """The data of the run that ``weights`` belong to, updated with the data flags; None where no flag was given."""
+    if not fields:
         return None
     from ..run.data import data_of_run
 
     own = data_of_run(weights)
-    if own is None and "source" not in said:
-        raise DataError("which images? Give --data a folder or the name of a data set")
-    return (own or DataConfig()).updated(said, "data")
+    if own is None and "source" not in fields:
+        raise DataError("no data given; pass --data with a folder or the name of a dataset")
+    return (own or DataConfig()).updated(fields, "data")
 
 
-def _or_none(read: Any) -> Any:
-    try:
-        return read()
-    except InputError:
-        return None
+def dataset_name(source: str) -> str:
+    """A dataset's name in a folder's name: ``photos/cats/`` as ``cats``, ``hub:x`` as ``hub-x``."""
+    source = source.rstrip("/")
+    name = Path(source).expanduser().resolve().name if "/" in source or source.startswith(".") else source
+    return name.replace(":", "-")

@@ -1,15 +1,19 @@
-"""``metaformer models``: list the models of the zoo. torch is not needed."""
+"""``metaformer models``: list the models, compare them with the paper. Only the comparison imports torch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 
 from ..errors import InputError, did_you_mean
 from .flags import option, switch
+
+if TYPE_CHECKING:
+    from ..zoo.row import Row
 
 
 def models(
@@ -18,15 +22,14 @@ def models(
     family: Annotated[str | None, option("Only this family, such as CAFormer.")] = None,
     pretrained: Annotated[bool, switch("Only models with published weights.")] = False,
     compare: Annotated[
-        bool,
-        switch("The paper's ImageNet table: counted here beside printed."),
+        bool, switch("Print the paper's ImageNet table, with parameters and MACs as published and as counted.")
     ] = False,
     plot: Annotated[
-        Path | None, option("With --compare: accuracy over cost as .svg or .png; both without a suffix.")
+        Path | None, option("With --compare: plot accuracy over MACs to an .svg or .png file, or to both.")
     ] = None,
-    format: Annotated[Literal["table", "csv", "json", "markdown"], option("How to print it.")] = "table",
+    format: Annotated[Literal["table", "csv", "json", "markdown"], option("Output format.")] = "table",
 ) -> None:
-    """List the published models: exact parameters, multiply-adds, published ImageNet-1K top-1."""
+    """List the models with their parameters, MACs and published ImageNet-1K top-1 accuracy."""
     from ..zoo.catalogue import CATALOGUE, list_models
     from ..zoo.tables import model_table as zoo_table
 
@@ -37,7 +40,7 @@ def models(
         _compare([CATALOGUE[name] for name in names], plot, format)
         return
     if plot is not None:
-        raise InputError("--plot draws the paper's comparison: give --compare with it")
+        raise InputError("--plot needs --compare")
     rows = [_zoo_row(CATALOGUE[name]) for name in names]
     if format == "table":
         Console().print(zoo_table.zoo_table(rows))
@@ -46,64 +49,53 @@ def models(
     print(write(rows).rstrip("\n"))
 
 
-def _compare(rows: list[Any], plot: Path | None, format: str) -> None:
-    """The first paper's ImageNet table of these rows, and its figure where asked for."""
+def _compare(rows: Sequence[Row], plot: Path | None, format: str) -> None:
+    """Print the ImageNet table of the first paper for these models, and plot it."""
+    from rich.progress import track
+
     from ..zoo.tables import imagenet_table as table
 
     rows = table.in_paper_order(rows)
     if not rows:
         raise InputError(
-            "none of these models stands in the paper's ImageNet table; `metaformer models --compare` "
-            "shows those that do"
+            "none of these models is in the paper's ImageNet table; `metaformer models --compare` lists those that are"
         )
     files = _plot_files(plot) if plot is not None else []
-    lines = _counted_with_a_bar(rows)
+    errors = Console(stderr=True, highlight=False)
+    # Each model is built without storage and its operations are counted, which takes seconds.
+    counted = track(
+        table.counted(rows), "counting", len(rows), console=errors, transient=True, disable=not errors.is_terminal
+    )
+    lines = list(counted)
     if format == "table":
         Console(highlight=False).print(table.comparison_table(lines))
     else:
-        ways = {"csv": table.comparison_csv, "json": table.comparison_json, "markdown": table.comparison_markdown}
-        print(ways[format](lines).rstrip("\n"))
-    if files:
-        _draw(lines, files)
-
-
-def _draw(lines: list[Any], files: list[Path]) -> None:
-    from ..zoo.tables.imagenet_plot import write_plot
-
+        write = {"csv": table.comparison_csv, "json": table.comparison_json, "markdown": table.comparison_markdown}
+        print(write[format](lines).rstrip("\n"))
     for file in files:
+        from ..zoo.tables.imagenet_plot import write_plot
+
         try:
             write_plot(lines, file)
         except OSError as error:
-            raise InputError(f"--plot: {file} cannot be written: {error.strerror}") from None
-        Console(stderr=True, highlight=False).print(f"plot  {file}", markup=False, soft_wrap=True)
+            raise InputError(f"--plot: cannot write {file}: {error.strerror}") from None
+        errors.print(f"plot  {file}", markup=False, soft_wrap=True)
 
 
 def _plot_files(plot: Path) -> list[Path]:
-    """Which images to write; a folder that is not there is made before anything is counted."""
+    """The files to write. Their folder is created now, so that a wrong path is reported before anything is counted."""
     if plot.suffix not in ("", ".svg", ".png"):
-        raise InputError(f"--plot: expected a file that ends in .svg or .png, or neither for both, got {plot}")
+        raise InputError(f"--plot: expected a file that ends in .svg or .png, or in neither for both, got {plot}")
     if plot.is_dir():
         raise InputError(f"--plot: {plot} is a folder; name a file in it, such as {plot / 'comparison'}")
-    files = [plot] if plot.suffix else [plot.with_suffix(".svg"), plot.with_suffix(".png")]
     try:
         plot.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--plot: {plot.parent} cannot be made: {error.strerror}") from None
-    return files
+        raise InputError(f"--plot: cannot create {plot.parent}: {error.strerror}") from None
+    return [plot] if plot.suffix else [plot.with_suffix(".svg"), plot.with_suffix(".png")]
 
 
-def _counted_with_a_bar(rows: list[Any]) -> list[Any]:
-    """Every row's model is built without storage and counted, which takes seconds; a terminal sees how far it is."""
-    from rich.progress import track
-
-    from ..zoo.tables.imagenet_table import counted
-
-    told = Console(stderr=True)
-    lines = counted(rows)
-    return list(track(lines, "counting", total=len(rows), console=told, transient=True, disable=not told.is_terminal))
-
-
-def _zoo_row(row: Any) -> dict[str, Any]:
+def _zoo_row(row: Row) -> dict[str, Any]:
     return {
         "name": row.name,
         "family": row.family,

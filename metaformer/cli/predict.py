@@ -7,50 +7,44 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 from rich.progress import Progress
 
-from ..errors import DataError
-from .flags import Device, at_least_one, option, switch
+from .flags import AsJson, BatchSize, Device, ModelName, Weights, option
 
 
 def predict(
-    *images: Annotated[str, Parameter(help="Files, folders and patterns such as 'photos/*.jpg'.")],
-    weights: Annotated[str | None, option("A run's folder, a weights file or a hub id.")] = None,
-    model: Annotated[str | None, option("A row of the zoo: for published weights and files of others.")] = None,
-    top: Annotated[int, option("Classes for each image.")] = 5,
-    out: Annotated[
-        Path, option("Folder for the drawings and results of a detector or a segmenter; classifiers write none.")
-    ] = Path("predictions"),
-    score: Annotated[float, option("Least score of an object that a detector shows.")] = 0.5,
-    batch_size: Annotated[int, option("Images at a time.")] = 32,
-    device: Annotated[Device, option("Where to compute.")] = "auto",
+    *images: Annotated[str, Parameter(help="Image files, folders and patterns such as 'photos/*.jpg'.")],
+    weights: Weights = None,
+    model: ModelName = None,
+    top: Annotated[int, option("Classifiers: number of classes to print per image.", validator=Number(gte=1))] = 5,
+    score: Annotated[float, option("Detectors: minimum score of an object.", validator=Number(gte=0, lte=1))] = 0.5,
+    out: Annotated[Path, option("Folder for the drawings and results of detectors and segmenters.")] = Path(
+        "predictions"
+    ),
+    batch_size: BatchSize = 32,
+    device: Device = "auto",
     on_bad_image: Annotated[
-        Literal["refuse", "skip"], option("Stop at a file that is no image, or leave it out.")
+        Literal["refuse", "skip"], option("On a corrupt or truncated image file: stop and name it, or skip it.")
     ] = "refuse",
-    as_json: Annotated[bool, switch("Print one JSON document.", "--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what is in images.
+    """Run inference on images.
 
-    A classifier names the likeliest classes of each, with bars. A detector draws its boxes and masks on each and writes
-    COCO's results.json, a segmenter its label maps as PNG, both into --out.
+    Classifiers print the most likely classes of each image. Detectors draw boxes and masks on the images and write
+    results.json in COCO's format, segmenters write label maps as PNG, both to --out.
     """
     from ..inference.inputs import expand
     from ..inference.predictor import Predictor
     from ..run.predictions import expect_free, write_predictions
     from ..tasks.task import Result
 
-    if top < 1:
-        raise DataError(f"--top: expected at least 1, got {top}")
-    if not 0 <= score <= 1:
-        raise DataError(f"--score: expected a number from 0 to 1, got {score}")
     files = expand(images)  # a wrong path is reported before weights are read or downloaded
     predictor: Predictor[Result] = Predictor(weights, model=model, device=device)
     if predictor.task.draws:
         expect_free(out, files)
-    results = predictor.stream(
-        files, top=top, score=score, batch_size=at_least_one(batch_size), on_bad_image=on_bad_image
-    )
+    results = predictor.stream(files, top=top, score=score, batch_size=batch_size, on_bad_image=on_bad_image)
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     documents = []
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
@@ -67,6 +61,6 @@ def predict(
     if as_json:
         print(json.dumps(documents, indent=2, ensure_ascii=False))
     if predictor.skipped:
-        errors.print(f"{len(predictor.skipped)} files left out:", style="yellow")
+        errors.print(f"{len(predictor.skipped)} files skipped:", style="yellow")
         for bad in predictor.skipped:
             errors.print(f"  {bad.name}: {bad.reason}", markup=False, soft_wrap=True)

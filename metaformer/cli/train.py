@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 
 from ..recipe import Recipe
 from ..run.recipes import assemble_recipe
-from .flags import command_line, nested, option, switch, with_flags
+from ..tasks.task import TASKS
+from .flags import command_line, dataset_name, nested, option, switch, with_flags
+
+if TYPE_CHECKING:
+    from ..run.train import RunResult
 
 
-@with_flags(Recipe)
+@with_flags(Recipe, choices={"task": tuple(TASKS)})
 def train(
     *,
-    out: Annotated[Path | None, option("Folder of the run [default: runs/MODEL-DATA].")] = None,
-    recipe: Annotated[str | None, option("A shipped recipe, such as imagenet/poolformer, or a file.")] = None,
-    config: Annotated[Path | None, option("A YAML file with any of the fields below.")] = None,
-    resume: Annotated[bool, switch("Go on with the run in the folder, exactly.")] = False,
-    overwrite: Annotated[bool, switch("Remove the run in the folder first.")] = False,
+    out: Annotated[Path | None, option("Run folder. [default: runs/MODEL-DATA]")] = None,
+    recipe: Annotated[str | None, option("Recipe file or name of a shipped recipe, such as finetune.")] = None,
+    config: Annotated[Path | None, option("YAML file with any of the fields below, or a run's config.json.")] = None,
+    resume: Annotated[bool, switch("Continue the run in the folder from its newest checkpoint.")] = False,
+    overwrite: Annotated[bool, switch("Remove the run in the folder and start over.")] = False,
     **flags: Any,
 ) -> None:
     """Train a classifier on a folder of images; with --task, a detector or a segmenter.
 
-    A recipe file sets the start, a YAML file goes over it, flags go over both. Every field has a dotted flag; the
-    everyday ones have a short one too.
+    The recipe is updated from the YAML file, then from the flags. Every field of a recipe has a dotted flag, the common
+    ones a short flag too.
     """
     from ..run.config import RunConfig, is_run
 
-    said = nested(flags)
-    if resume and out is not None and is_run(out):
-        chosen = assemble_recipe(RunConfig.read(out).recipe, recipe=recipe, config=config, overrides=said)
-    else:
-        chosen = assemble_recipe(None, recipe=recipe, config=config, overrides=said)
-    folder = out or _usual_folder(chosen)
+    assemble = partial(assemble_recipe, recipe=recipe, config=config, overrides=nested(flags))
+    chosen = assemble(RunConfig.read(out).recipe if resume and out is not None and is_run(out) else None)
+    folder = out or default_folder(chosen)
     if resume and out is None and is_run(folder):
-        chosen = assemble_recipe(RunConfig.read(folder).recipe, recipe=recipe, config=config, overrides=said)
-    _expect_model(chosen.model.name)
+        chosen = assemble(RunConfig.read(folder).recipe)
+
+    from ..zoo.catalogue import find
+
+    find(chosen.model.name)  # an unknown model is refused before torch is imported and data is opened
 
     from ..run import train as run
 
@@ -46,29 +51,19 @@ def train(
         _print_result(result)
 
 
-def _usual_folder(recipe: Recipe) -> Path:
-    source = recipe.data.source.rstrip("/")
-    data = Path(source).expanduser().resolve().name if "/" in source or source.startswith(".") else source
-    return Path("runs") / f"{recipe.model.name}-{data.replace(':', '-')}"
+def default_folder(recipe: Recipe) -> Path:
+    """``runs/MODEL-DATA``."""
+    return Path("runs") / f"{recipe.model.name}-{dataset_name(recipe.data.source)}"
 
 
-def _expect_model(name: str) -> None:
-    """Refuse an unknown model before anything slow happens."""
-    from ..zoo.catalogue import find
-
-    find(name)
-
-
-def _print_result(result: Any) -> None:
+def _print_result(result: RunResult) -> None:
     from ..render.numbers import duration, metric_text
 
     console = Console(highlight=False)
     if result.was_finished:
-        console.print("this run was finished already; there is nothing left to train")
+        console.print("This run is already finished; there is nothing left to train.")
     time = f", {duration(result.seconds)}" if result.seconds else ""
-    console.print(
-        f"[bold]best {result.primary.label} {metric_text(result.primary, result.best)}[/] (epoch {result.best_epoch}), "
-        f"last {metric_text(result.primary, result.last.get(result.primary.name))}{time}"
-    )
+    best, last = (metric_text(result.primary, value) for value in (result.best, result.last.get(result.primary.name)))
+    console.print(f"[bold]best {result.primary.label} {best}[/] (epoch {result.best_epoch}), last {last}{time}")
     console.print(f"report   {result.report}", markup=False, soft_wrap=True)
     console.print(f"predict  metaformer predict --weights {result.folder} IMAGES", markup=False, soft_wrap=True)

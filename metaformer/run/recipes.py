@@ -212,5 +212,7 @@ def _line_of(error: BaseException, path: Path) -> str:
     """``line 12: ``, if the error passed through the file."""
     if isinstance(error, SyntaxError):
         return ""  # its own message has the line
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    file = path.resolve()  # Python keeps absolute paths, a user may name the file by a relative one
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == file]
     return f"line {lines[-1]}: " if lines else ""
