@@ -1,4 +1,4 @@
-"""Tiny image folders, made on the spot."""
+"""Tiny image folders, written for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images kept in memory: what they are judged on is the image path's to the bit, how they are varied is its law."""
+"""Cached images: the same evaluation batches as without the cache, and augmentation by the same distribution."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ def by_image(batch: Batch) -> Tensor:
         Preprocessing(size=(20, 28), mean=(0.4,), std=(0.3,)),
     ],
 )
-def test_evaluation_batches_are_the_image_paths_to_the_bit(pixels: Preprocessing, channels: int) -> None:
+def test_evaluation_batches_are_the_same_bits_with_and_without_the_cache(pixels: Preprocessing, channels: int) -> None:
     ways = [list(eval_loader(arrays(), pixels, channels, cache).batches(0)) for cache in (True, False)]
     assert equal(*ways)
     assert ways[0][0].inputs.stride() == ways[1][0].inputs.stride()
 
 
-def test_images_of_any_size_are_kept_at_the_inputs(write_folder: Callable[..., Path]) -> None:
+def test_images_of_any_size_are_cached_at_the_input_size(write_folder: Callable[..., Path]) -> None:
     sets = open_labeled(DataConfig(source=str(write_folder({"train/a": 5, "train/b": 4, "val/a": 1, "val/b": 1}))))
     pixels = Preprocessing(size=(8, 8), crop=0.8)
     ways = [list(eval_loader(sets.train, pixels, 3, cache, 4, rank=1, world=2).batches(0)) for cache in (True, False)]
@@ -92,7 +92,7 @@ def test_images_of_any_size_are_kept_at_the_inputs(write_folder: Callable[..., P
 
 
 @pytest.mark.parametrize("crop", [None, 0.8])
-def test_training_without_variation_is_the_image_paths_to_the_bit(crop: float | None) -> None:
+def test_training_batches_without_augmentation_are_the_same_bits_with_and_without_the_cache(crop: float | None) -> None:
     plain = Augmentation(policy="none", crop=crop, erase=0.5, color_jitter=0.4)
     ways = [list(train_loader(arrays(), PIXELS, plain, cache).batches(2)) for cache in (True, False)]
     assert equal(*ways)
@@ -111,7 +111,7 @@ def shifted_and_flipped(image: Tensor) -> Tensor:
     return torch.stack(cuts + [cut.flip(2) for cut in cuts])
 
 
-def test_every_varied_image_is_a_shift_or_flip_of_its_own_and_all_come_equally_often() -> None:
+def test_every_image_is_shifted_or_flipped_and_all_variants_are_equally_frequent() -> None:
     images = arrays(12)
     plain = by_image(whole(training(images, Augmentation(policy="none"))))
     variants = [shifted_and_flipped(image) for image in plain]
@@ -130,7 +130,7 @@ def test_every_varied_image_is_a_shift_or_flip_of_its_own_and_all_come_equally_o
 
 
 @pytest.mark.parametrize(("flip", "rate"), [(0.0, 0.0), (0.2, 0.2), (1.0, 1.0)])
-def test_flips_come_at_their_rate(flip: float, rate: float) -> None:
+def test_flips_have_the_given_probability(flip: float, rate: float) -> None:
     ramp = np.broadcast_to(np.arange(1, 25, dtype=np.uint8), (2000, 16, 24)).copy()
     images = ArrayDataset(ramp, list(range(2000)), "ramp", list(range(2000)))
     middle = whole(training(images, Augmentation(policy="small", hflip=flip), batch_size=500)).inputs[:, 0, 8, 8:16]
@@ -138,13 +138,13 @@ def test_flips_come_at_their_rate(flip: float, rate: float) -> None:
     assert abs(flipped - rate) <= 4 * (rate * (1 - rate) / 2000) ** 0.5
 
 
-def test_erasing_follows_timms_law() -> None:
-    """Against the image path: how often, how large, how flat, what noise."""
+def test_erasing_has_the_distribution_of_timms() -> None:
+    """Against images that are loaded one at a time: how often, how large, how flat, what noise."""
     gray = np.full((3000, 16, 24), 128, np.uint8)
     dataset = ArrayDataset(gray, list(range(3000)), "gray", list(range(3000)))
     pixels = PIXELS.with_changes(mean=(128 / 255,), std=(0.5,))
     erasing = Augmentation(policy="small", hflip=0.0, erase=0.4)
-    told = []
+    statistics = []
     for cache in (True, False):
         loader = train_loader(dataset, pixels, erasing, cache, batch_size=1000)
         images = torch.cat([batch.inputs for batch in loader.batches(0)])[:, 0]
@@ -154,7 +154,7 @@ def test_erasing_follows_timms_law() -> None:
         rows, columns = changed.any(2).sum(1).double()[erased], changed.any(1).sum(1).double()[erased]
         assert torch.equal(changed.sum((1, 2))[erased].double(), rows * columns)  # one rectangle
         noise = inner[changed].double()
-        told.append(
+        statistics.append(
             [
                 erased.double().mean(),
                 rows.mean() / 12,
@@ -164,7 +164,7 @@ def test_erasing_follows_timms_law() -> None:
                 noise.pow(4).mean(),
             ]
         )
-    (rate, *ours), (their_rate, *theirs) = ([float(value) for value in row] for row in told)
+    (rate, *ours), (their_rate, *theirs) = ([float(value) for value in row] for row in statistics)
     assert abs(rate - their_rate) < 4 * (2 * 0.24 / 3000) ** 0.5
     assert ours == pytest.approx(theirs, abs=0.03, rel=0.05)
 
@@ -173,7 +173,7 @@ ERASED = Augmentation(policy="small", hflip=0.5, erase=0.6)
 
 
 @pytest.mark.parametrize("augmentation", [SHIFTED, ERASED, Augmentation(policy="none")])
-def test_an_epoch_taken_up_at_a_batch_is_its_tail(augmentation: Augmentation) -> None:
+def test_an_epoch_resumed_at_a_batch_is_its_tail(augmentation: Augmentation) -> None:
     unbroken = list(training(arrays(), augmentation).batches(4))
     reader = training(arrays(), augmentation)
     for start in (3, 1, 0, 2):
@@ -191,7 +191,7 @@ def test_processes_together_see_what_one_sees(world: int) -> None:
         assert equal([joined], [expected])
 
 
-def test_the_seed_decides_and_epochs_differ() -> None:
+def test_batches_depend_on_the_seed_and_the_epoch() -> None:
     first = by_image(whole(training(arrays(), ERASED)))
     assert torch.equal(by_image(whole(training(arrays(), ERASED))), first)
     others = [
@@ -208,13 +208,13 @@ def _order_of_the_image_path() -> Tensor:
     return torch.cat([batch.targets for batch in loader.batches(0)])
 
 
-def test_an_images_draws_do_not_depend_on_the_batch_it_is_in() -> None:
+def test_the_draws_for_an_image_do_not_depend_on_its_batch() -> None:
     sizes = [by_image(whole(training(arrays(), batch_size=size))) for size in (4, 11, 22)]
     assert torch.equal(sizes[0], sizes[1])
     assert torch.equal(sizes[0], sizes[2])
 
 
-def test_global_generators_go_on_as_if_nothing_had_been_read() -> None:
+def test_global_generators_are_left_as_they_were() -> None:
     def draws() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))
 
@@ -228,7 +228,7 @@ def test_global_generators_go_on_as_if_nothing_had_been_read() -> None:
     assert [draws() for _ in reader.batches(0)] == expected
 
 
-def test_images_are_read_once_a_process_and_forgotten_with_their_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_read_once_a_process_and_freed_with_their_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     load = ArrayDataset.load
     monkeypatch.setattr(ArrayDataset, "load", lambda self, index: read.append(index) or load(self, index))
@@ -246,10 +246,10 @@ def test_images_are_read_once_a_process_and_forgotten_with_their_set(monkeypatch
     assert pixels() is None
 
 
-def test_reading_tells_how_far_it_is() -> None:
-    told: list[tuple[str, int, int]] = []
-    CachedImages.of(arrays(300), PIXELS, 1, progress=lambda *step: told.append(step))
-    assert [step[1:] for step in told] == [(256, 300), (300, 300)]
+def test_reading_reports_progress() -> None:
+    calls: list[tuple[str, int, int]] = []
+    CachedImages.of(arrays(300), PIXELS, 1, progress=lambda *step: calls.append(step))
+    assert [step[1:] for step in calls] == [(256, 300), (300, 300)]
 
 
 def folder_of(root: Path, **choice: object) -> LabeledImageFiles:
@@ -258,7 +258,7 @@ def folder_of(root: Path, **choice: object) -> LabeledImageFiles:
     return sets.train
 
 
-def test_broken_images_are_refused_or_replaced_as_on_the_image_path(write_folder: Callable[..., Path]) -> None:
+def test_bad_images_are_refused_or_replaced_as_without_the_cache(write_folder: Callable[..., Path]) -> None:
     root = write_folder({"train/a": 4, "train/b": 4, "val/a": 1, "val/b": 1})
     bad = root / "train" / "b" / "001.png"
     bad.write_bytes(truncated("PNG"))
@@ -272,9 +272,9 @@ def test_broken_images_are_refused_or_replaced_as_on_the_image_path(write_folder
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             ways.append([list(loader.batches(epoch)) for epoch in range(2)])
-        (told,) = [warning for warning in caught if warning.category is BadImageWarning]
-        assert str(told.message).startswith(str(bad))
-        assert told.filename == __file__
+        (warned,) = [warning for warning in caught if warning.category is BadImageWarning]
+        assert str(warned.message).startswith(str(bad))
+        assert warned.filename == __file__
     assert equal(ways[0][0], ways[1][0])
     assert equal(ways[0][1], ways[1][1])
 
@@ -291,7 +291,7 @@ def test_broken_images_are_refused_or_replaced_as_on_the_image_path(write_folder
         ({"policy": "small", "color_jitter": 0.4}, False),
     ],
 )
-def test_what_is_kept_follows_from_the_policy(changes: dict[str, object], kept: bool) -> None:
+def test_whether_images_are_cached_depends_on_the_policy(changes: dict[str, object], kept: bool) -> None:
     augmentation = Augmentation(**changes)
     asked = {name: DataConfig(memory=name) for name in ("auto", "always", "never")}
     assert cache_images(asked["auto"], augmentation, 1000, (32, 32), 3) is kept
@@ -303,7 +303,7 @@ def test_what_is_kept_follows_from_the_policy(changes: dict[str, object], kept: 
             cache_images(asked["always"], augmentation, 1000, (32, 32), 3)
 
 
-def test_what_is_kept_unasked_has_a_limit() -> None:
+def test_auto_caches_up_to_a_limit() -> None:
     most = CACHE_LIMIT // (3 * 32 * 32)
     assert cache_images(DataConfig(), SHIFTED, most, (32, 32), 3) is True
     assert cache_images(DataConfig(), SHIFTED, most + 1, (32, 32), 3) is False

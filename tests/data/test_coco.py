@@ -1,4 +1,4 @@
-"""COCO's layout is opened, its masks are filled as COCO's own tools fill them, and what cannot be right is named."""
+"""COCO's layout is read, masks are those of COCO's own tools, and faults are named."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def choice(root: Path, **changes: Any) -> DataConfig:
     return DataConfig(source=str(root), **changes)
 
 
-def test_a_set_is_opened_with_its_labels_in_the_order_of_their_ids(tmp_path: Path) -> None:
+def test_labels_are_in_the_order_of_the_category_ids(tmp_path: Path) -> None:
     sets = open_coco(choice(coco_set(tmp_path)))
     assert (len(sets.train), len(sets.val), sets.classes) == (3, 2, ("cat", "ball"))
     assert sets.has_masks
@@ -42,13 +42,13 @@ def test_a_set_is_opened_with_its_labels_in_the_order_of_their_ids(tmp_path: Pat
     assert torch.equal(objects["masks"], torch.stack([expected, expected]))
 
 
-def test_an_image_without_objects_stays_with_empty_tensors(tmp_path: Path) -> None:
+def test_an_image_without_objects_has_empty_tensors(tmp_path: Path) -> None:
     _, objects = open_coco(choice(coco_set(tmp_path))).train.load(2)
     shapes = {name: tuple(value.shape) for name, value in objects.items()}
     assert shapes == {"boxes": (0, 4), "labels": (0,), "image_id": (), "masks": (0, 16, 20)}
 
 
-def test_the_ground_truth_speaks_of_indices_and_labels_and_the_ids_lead_back(tmp_path: Path) -> None:
+def test_the_ground_truth_has_indices_and_labels_in_place_of_ids(tmp_path: Path) -> None:
     content = document()
     runs = {"size": [16, 20], "counts": [0, 32, 288]}
     content["annotations"].append(annotation(500, 10, iscrowd=1, segmentation=runs, bbox=[0, 0, 2, 16], area=32))
@@ -71,7 +71,7 @@ def test_the_ground_truth_speaks_of_indices_and_labels_and_the_ids_lead_back(tmp
     assert "segmentation" not in train.boxes_only().ground_truth()["annotations"][0]
 
 
-def test_an_area_that_is_not_given_is_that_of_the_mask_or_of_the_box(tmp_path: Path) -> None:
+def test_a_missing_area_is_that_of_the_mask_or_the_box(tmp_path: Path) -> None:
     content = document()
     del content["annotations"][0]["area"]
     content["annotations"][0]["segmentation"] = square(2, 3, 4)
@@ -82,7 +82,7 @@ def test_an_area_that_is_not_given_is_that_of_the_mask_or_of_the_box(tmp_path: P
 
 
 @pytest.mark.parametrize("folder", ["images/", ""])
-def test_images_lie_in_images_or_beside_it(tmp_path: Path, folder: str) -> None:
+def test_images_are_found_in_images_or_beside_it(tmp_path: Path, folder: str) -> None:
     for split, content in (("train", document()), ("val", document(2, 50))):
         write_part(tmp_path, split, content, folder)
     sets = open_coco(choice(tmp_path))
@@ -103,7 +103,7 @@ def test_without_a_validation_part_images_are_held_out(tmp_path: Path) -> None:
         assert len(sets.val.objects(index)["labels"]) == expected
 
 
-def test_masks_of_some_objects_only_make_a_set_of_boxes_and_that_is_told(
+def test_masks_of_some_objects_only_are_not_used_and_a_warning_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = document()
@@ -178,8 +178,8 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], None], str, str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_refused_with_its_file_and_id_or_left_out(tmp_path: Path, fault: str) -> None:
-    change, file, told = FAULTS[fault]
+def test_a_fault_is_refused_with_its_file_and_id_or_skipped(tmp_path: Path, fault: str) -> None:
+    change, file, reason = FAULTS[fault]
     content = document(4)
     root = coco_set(tmp_path, json.loads(json.dumps(content)))
     change(content)
@@ -189,13 +189,13 @@ def test_a_fault_is_refused_with_its_file_and_id_or_left_out(tmp_path: Path, fau
     message = str(raised.value)
     assert message.startswith("1 fault in ")
     assert file in message
-    assert told in message
+    assert reason in message
     assert "--data.on-bad-image skip" in message
 
     sets = open_coco(choice(root, on_bad_image="skip"))
     (left_out,) = sets.skipped
     assert file in left_out.path
-    assert told in left_out.reason
+    assert reason in left_out.reason
     of_an_image = left_out.reason.startswith("image")
     assert isinstance(sets.train, CocoDataset)
     images = len(content["images"]) - of_an_image
@@ -218,7 +218,7 @@ def test_an_image_that_cannot_be_decoded_is_named_with_its_id(tmp_path: Path) ->
         open_coco(choice(root, verify="none")).val.load(1)
 
 
-def test_an_image_of_another_size_that_nobody_looked_at_is_met_when_it_is_read(tmp_path: Path) -> None:
+def test_an_unverified_image_of_another_size_is_found_when_it_is_loaded(tmp_path: Path) -> None:
     root = coco_set(tmp_path)
     noise(1, 17, 20).save(root / "images" / "train2017" / "10.png")
     with pytest.raises(UnreadableImage, match=r"10\.png.*for 20 × 16 pixels, the image has 20 × 17"):
@@ -237,7 +237,7 @@ def test_many_faults_are_counted_first_and_listed_in_part(tmp_path: Path) -> Non
     assert "metaformer data check" in lines[21]
 
 
-def test_rounding_over_the_edge_is_no_fault_and_is_cut_off(tmp_path: Path) -> None:
+def test_boxes_that_are_rounded_over_the_edge_are_clipped(tmp_path: Path) -> None:
     content = document()
     content["annotations"][0]["bbox"] = [-0.4, 2, 20.9, 14.5]
     train = open_coco(choice(coco_set(tmp_path, content))).train
@@ -263,13 +263,13 @@ WHOLE: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 
 @pytest.mark.parametrize("case", WHOLE)
 @pytest.mark.parametrize("skip", ["refuse", "skip"])
-def test_a_file_that_cannot_be_right_as_a_whole_is_refused(tmp_path: Path, case: str, skip: str) -> None:
-    change, told = WHOLE[case]
+def test_a_file_that_cannot_be_used_as_a_whole_is_refused(tmp_path: Path, case: str, skip: str) -> None:
+    change, message = WHOLE[case]
     content = document()
     change(content)
     coco_set(tmp_path)
     (tmp_path / "annotations" / "instances_train2017.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"instances_train2017\.json.*" + told):
+    with pytest.raises(DataError, match=r"instances_train2017\.json.*" + message):
         open_coco(choice(tmp_path, on_bad_image=skip))
 
 
@@ -283,7 +283,7 @@ def test_the_parts_share_their_categories(tmp_path: Path) -> None:
         open_coco(choice(coco_set(tmp_path / "other", val=other)))
 
 
-def test_a_folder_that_is_none_is_refused_with_what_was_expected(tmp_path: Path) -> None:
+def test_a_folder_in_another_layout_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is no folder.*COCO's layout"):
         open_coco(choice(tmp_path / "absent"))
     with pytest.raises(DataError, match=r"has no annotations/instances_train\*\.json"):
@@ -299,7 +299,7 @@ def test_a_folder_that_is_none_is_refused_with_what_was_expected(tmp_path: Path)
         open_coco(choice(tmp_path))
 
 
-def test_masks_are_filled_as_cocos_own_tools_fill_them() -> None:
+def test_masks_are_those_of_cocos_own_tools() -> None:
     coco_mask = pytest.importorskip("pycocotools.mask")
     rng = np.random.RandomState(0)
     for case in range(20):
@@ -319,7 +319,7 @@ COUNTS = {"penn-fudan": (100, 249, 30, 71, 1), "bccd": (205, 2804, 87, 1137, 3),
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_the_real_sets_are_without_fault(shared_data: Path, name: str) -> None:
+def test_the_real_datasets_have_no_fault(shared_data: Path, name: str) -> None:
     train, train_objects, val, val_objects, classes = COUNTS[name]
     sets = open_coco(choice(shared_data / name, verify="header"))
     assert (len(sets.train), len(sets.val), len(sets.classes)) == (train, val, classes)
@@ -329,7 +329,7 @@ def test_the_real_sets_are_without_fault(shared_data: Path, name: str) -> None:
         assert sum(len(images.boxes_only().objects(i)["labels"]) for i in range(len(images))) == expected
 
 
-def test_the_real_ones_gaps_and_images_without_objects(shared_data: Path) -> None:
+def test_the_real_datasets_have_gaps_and_images_without_objects(shared_data: Path) -> None:
     sets = open_coco(choice(shared_data / "coco128", verify="none"))
     assert sets.held_out_here
     assert isinstance(sets.train, CocoDataset)
@@ -349,7 +349,7 @@ def test_masks_of_real_objects_fill_their_boxes(shared_data: Path) -> None:
             assert box.tolist() == [int(side) for side in around]
 
 
-def test_a_gray_image_comes_in_color(tmp_path: Path) -> None:
+def test_a_gray_image_is_loaded_in_color(tmp_path: Path) -> None:
     root = coco_set(tmp_path)
     Image.new("L", (20, 16), 90).save(root / "images" / "train2017" / "10.png")
     image, _ = open_coco(choice(root)).train.load(0)

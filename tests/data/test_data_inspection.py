@@ -1,4 +1,4 @@
-"""``metaformer data check`` counts what is in a data set, names what is broken, and says so by its exit status."""
+"""``metaformer data check`` counts what is in a dataset, lists faults, and has an exit status for them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def crowded(root: Path) -> Path:
     return coco_set(root, content)
 
 
-def test_a_detection_set_in_figures(tmp_path: Path) -> None:
+def test_a_detection_dataset_is_counted(tmp_path: Path) -> None:
     found = inspect_data(DataConfig(source=str(crowded(tmp_path))))
     assert (found.task, found.classes, found.has_masks) == ("detection", ("cat", "ball", "ghost"), True)
     train, val = found.parts
@@ -49,7 +49,7 @@ def test_a_detection_set_in_figures(tmp_path: Path) -> None:
     assert not found.bad
 
 
-def test_a_segmentation_set_in_figures(tmp_path: Path) -> None:
+def test_a_segmentation_dataset_is_counted(tmp_path: Path) -> None:
     root = label_map_set(tmp_path)
     for i in range(3):
         stored = Image.new("L", (20, 16), 1)
@@ -63,7 +63,7 @@ def test_a_segmentation_set_in_figures(tmp_path: Path) -> None:
     assert train.median == (16, 20)
 
 
-def test_a_classification_set_in_figures(tmp_path: Path) -> None:
+def test_a_classification_dataset_is_counted(tmp_path: Path) -> None:
     found = inspect_data(DataConfig(source=str(class_folders(tmp_path))))
     train, val = found.parts
     assert (found.task, found.classes) == ("classification", ("cat", "dog"))
@@ -71,7 +71,7 @@ def test_a_classification_set_in_figures(tmp_path: Path) -> None:
     assert (train.smallest, train.median, train.largest) == ((12, 10), (13, 10), (15, 10))
 
 
-def test_the_task_is_guessed_from_the_layout(tmp_path: Path) -> None:
+def test_the_task_is_recognized_by_the_layout(tmp_path: Path) -> None:
     roots = [crowded(tmp_path / "a"), label_map_set(tmp_path / "b"), class_folders(tmp_path / "c")]
     guessed = [recognized_task(DataConfig(source=str(root))).name for root in roots]
     assert guessed == ["detection", "segmentation", "classification"]
@@ -79,15 +79,15 @@ def test_the_task_is_guessed_from_the_layout(tmp_path: Path) -> None:
         inspect_data(DataConfig(source=str(roots[0])), "segmentation")
 
 
-def test_it_prints_figures_and_bars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_prints_counts_and_bars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(crowded(tmp_path))]) == 0
-    said = capsys.readouterr().out
-    assert "detection with masks, 3 classes" in said
-    assert "nothing is broken" in said
-    assert "not in train: ghost" in said
-    bars = {line.split()[0]: line.count("━") for line in said.splitlines() if line.split()[:1] in (["cat"], ["ball"])}
+    output = capsys.readouterr().out
+    assert "detection with masks, 3 classes" in output
+    assert "nothing is broken" in output
+    assert "not in train: ghost" in output
+    bars = {line.split()[0]: line.count("━") for line in output.splitlines() if line.split()[:1] in (["cat"], ["ball"])}
     assert bars["cat"] > bars["ball"] > 0
-    assert "20 × 16" in said
+    assert "20 × 16" in output
 
 
 def spoiled(root: Path) -> Path:
@@ -99,17 +99,17 @@ def spoiled(root: Path) -> Path:
     return root
 
 
-def test_what_is_broken_is_named_and_ends_with_status_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_are_listed_and_the_exit_status_is_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = spoiled(tmp_path)
     coco = json.loads((root / "annotations" / "instances_val2017.json").read_text())
     coco["annotations"].append(annotation(600, 51))
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(coco))
     assert main(["data", "check", str(root)]) == 2
-    said = capsys.readouterr()
-    assert "broken: 2" in said.out
-    assert f"{root / 'images/train2017/11.png'}: annotation 500 of image 11: its box [2, 2, 0, 0]" in said.out
-    assert f"{root / 'images/val2017/50.png'}: image 50:" in said.out
-    assert "2 faults in" in said.err
+    output = capsys.readouterr()
+    assert "broken: 2" in output.out
+    assert f"{root / 'images/train2017/11.png'}: annotation 500 of image 11: its box [2, 2, 0, 0]" in output.out
+    assert f"{root / 'images/val2017/50.png'}: image 50:" in output.out
+    assert "2 faults in" in output.err
 
     assert main(["data", "check", str(root), "--on-bad-image", "skip", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -117,13 +117,13 @@ def test_what_is_broken_is_named_and_ends_with_status_two(tmp_path: Path, capsys
     assert [part["images"] for part in found["parts"]] == [3, 1]
 
 
-def test_a_set_of_which_nothing_is_left_still_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dataset_without_a_usable_image_lists_its_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(spoiled(tmp_path)), "--on-bad-image", "skip"]) == 2
-    told = capsys.readouterr().err
-    assert "50.png: image 50:" in told.replace("\n", "")
+    output = capsys.readouterr().err
+    assert "50.png: image 50:" in output.replace("\n", "")
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(tmp_path / "absent")]) == 2
     assert "there is no folder" in capsys.readouterr().err
     assert main(["data", "check", str(tmp_path), "--task", "detection"]) == 2

@@ -1,4 +1,4 @@
-"""What all datasets share: two parts joined into one, parts that cannot be right, and images without labels."""
+"""What all datasets share: two parts joined into one, parts that are refused, and images without labels."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_two_parts_with_objects_are_one_with_other_image_ids(tmp_path: Path, one
     assert json.dumps(truths[0]["categories"]) == json.dumps(truths[1]["categories"])
 
 
-def test_parts_that_cannot_be_right_are_refused() -> None:
+def test_empty_parts_and_impossible_labels_are_refused() -> None:
     with pytest.raises(DataError, match="the validation part has no image"):
         Splits(arrays([0, 1]), arrays([]), ("a", "b"))
     with pytest.raises(DataError, match="the training part has labels from 0 to 2; expected 0 to 1 for 2 classes"):

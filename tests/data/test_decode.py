@@ -1,4 +1,4 @@
-"""Images of every kind become upright L or RGB; broken ones are refused by name, or skipped and counted."""
+"""Images of every kind become upright L or RGB; corrupt ones are refused by name, or skipped and counted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_says_its_path_and_why(tmp_path: Path, name: str) -> None:
+def test_the_error_of_a_corrupt_file_has_its_path_and_the_reason(tmp_path: Path, name: str) -> None:
     content, reason = BROKEN[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UnreadableImage, match=reason) as raised:
@@ -50,7 +50,7 @@ def test_a_broken_file_says_its_path_and_why(tmp_path: Path, name: str) -> None:
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
 
 
-def test_a_missing_file_says_so(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImage, match="No such file"):
         read_image(tmp_path / "absent.png")
 
@@ -64,7 +64,7 @@ def spoiled(write_folder: Write) -> Path:
     return root
 
 
-def test_refusing_names_the_files_and_says_what_to_do(write_folder: Write) -> None:
+def test_refusing_lists_the_files_and_what_to_do(write_folder: Write) -> None:
     root = spoiled(write_folder)
     with pytest.raises(DataError) as raised:
         open_labeled(DataConfig(source=str(root)))
@@ -76,7 +76,7 @@ def test_refusing_names_the_files_and_says_what_to_do(write_folder: Write) -> No
     assert "--data.on-bad-image skip" in message
 
 
-def test_skipping_leaves_them_out_and_counts_them(write_folder: Write) -> None:
+def test_skipping_leaves_files_out_and_lists_them(write_folder: Write) -> None:
     root = spoiled(write_folder)
     sets = open_labeled(DataConfig(source=str(root), on_bad_image="skip"))
     assert (len(sets.train), len(sets.val)) == (7, 4)
@@ -86,14 +86,14 @@ def test_skipping_leaves_them_out_and_counts_them(write_folder: Write) -> None:
         assert all(images.load(i).input.mode == "RGB" for i in range(len(images)))
 
 
-def test_a_header_shows_a_text_but_not_a_cut(write_folder: Write) -> None:
+def test_headers_alone_do_not_show_truncated_files(write_folder: Write) -> None:
     root = spoiled(write_folder)
     sets = open_labeled(DataConfig(source=str(root), on_bad_image="skip", verify="header"))
     assert {Path(bad.path).name for bad in sets.skipped} == {"text.jpg", "empty.jpeg", "stray.png"}
     assert sets.native_size is None
 
 
-def test_a_class_whose_images_are_all_broken_is_named(write_folder: Write) -> None:
+def test_a_class_without_a_readable_image_is_named(write_folder: Write) -> None:
     root = write_folder({"a": 3, "b": 1})
     (root / "b" / "000.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"'b' in .*no readable image is left"):
@@ -107,7 +107,7 @@ def loader(root: Path, workers: int, **choice: object) -> Loader:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_met_later_a_broken_image_is_refused_by_its_path(write_folder: Write, workers: int) -> None:
+def test_an_image_that_is_unreadable_during_training_is_refused_by_its_path(write_folder: Write, workers: int) -> None:
     root = write_folder({"train/a": 4, "train/b": 4, "val/a": 1, "val/b": 1})
     bad = root / "train" / "b" / "001.png"
     bad.write_bytes(truncated("PNG"))
@@ -122,7 +122,9 @@ def test_met_later_a_broken_image_is_refused_by_its_path(write_folder: Write, wo
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_met_later_it_is_replaced_by_the_next_good_one_and_named_once(write_folder: Write, workers: int) -> None:
+def test_an_image_that_is_unreadable_during_training_is_replaced_with_one_warning(
+    write_folder: Write, workers: int
+) -> None:
     root = write_folder({"train/a": 4, "train/b": 4, "val/a": 1, "val/b": 1})
     good = [batch.inputs for batch in loader(root, 0).batches(0)]
     for name in ("002.png", "003.png"):
@@ -135,12 +137,12 @@ def test_met_later_it_is_replaced_by_the_next_good_one_and_named_once(write_fold
     first = epochs[0][0]
     assert torch.equal(first.inputs, torch.cat([good[0][:2], good[1][:1], good[1][:1]]))
     assert first.targets.tolist() == [0, 0, 1, 1]
-    told = [str(w.message) for w in caught if w.category is BadImageWarning]
-    assert len(told) == 2
-    assert "002.png" in told[0]
+    warned = [str(w.message) for w in caught if w.category is BadImageWarning]
+    assert len(warned) == 2
+    assert "002.png" in warned[0]
 
 
-def test_a_set_without_a_readable_image_ends_with_words(write_folder: Write) -> None:
+def test_a_dataset_without_a_readable_image_is_refused(write_folder: Write) -> None:
     root = write_folder({"train/a": 1, "train/b": 1, "val/a": 1, "val/b": 1})
     for path in (root / "train").rglob("*.png"):
         path.write_bytes(b"")
@@ -148,7 +150,7 @@ def test_a_set_without_a_readable_image_ends_with_words(write_folder: Write) -> 
         list(loader(root, 0, verify="none", on_bad_image="skip").batches(0))
 
 
-def test_gray_palette_cmyk_and_deep_images_become_what_a_person_sees() -> None:
+def test_gray_palette_cmyk_and_deep_images_become_eight_bits() -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     gray = Image.fromarray(ramp)
     assert np.array_equal(as_mode(gray, "RGB"), np.stack([ramp] * 3, -1))
@@ -160,13 +162,13 @@ def test_gray_palette_cmyk_and_deep_images_become_what_a_person_sees() -> None:
     assert as_mode(Image.new("1", (2, 2), 1), "RGB").getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_transparent_parts_lie_on_white() -> None:
+def test_transparent_parts_become_white() -> None:
     for mode, color in (("RGBA", (10, 20, 30, 0)), ("LA", (10, 0))):
         assert as_mode(Image.new(mode, (2, 2), color), "RGB").getpixel((0, 0)) == (255, 255, 255)
     assert as_mode(Image.new("RGBA", (2, 2), (10, 20, 30, 255)), "RGB").getpixel((0, 0)) == (10, 20, 30)
 
 
-def test_exif_orientation_is_honoured_in_pixels_and_in_size(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied_to_pixels_and_size(tmp_path: Path) -> None:
     upright = noise(5, height=6, width=9)
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera lay on its side: show it turned by 90 degrees clockwise

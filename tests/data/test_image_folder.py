@@ -1,4 +1,4 @@
-"""Folders of images: what is read, how it is split, and what is said when the folder is not a data set."""
+"""Folders of images: what is read, how it is split, and the message for a folder that is not a dataset."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_train_and_val_with_a_folder_per_class(write_folder: Write, val: str) ->
     assert names(sets.val)[0] == str(root / val / "cat" / "000.png")
 
 
-def test_val_goes_before_test_and_imagenet_names_are_just_names(write_folder: Write) -> None:
+def test_val_is_preferred_to_test_and_imagenet_ids_are_class_names(write_folder: Write) -> None:
     part = {"n01440764": 1, "n01443537": 1}
     root = write_folder({f"{split}/{name}": 1 for split in ("train", "test", "val") for name in part})
     sets = opened(root)
@@ -57,7 +57,7 @@ def test_one_folder_is_split_within_each_class(write_folder: Write) -> None:
     assert names(opened(root, split_seed=1).val) != val
 
 
-def test_only_train_is_split_and_so_is_train_beside_a_flat_test(write_folder: Write) -> None:
+def test_train_alone_or_beside_a_flat_test_folder_is_split(write_folder: Write) -> None:
     root = write_folder({"train/a": 5, "train/b": 5, "test": 3})
     assert len(opened(root).val) == 2
     assert len(opened(write_folder({"train/a": 5, "train/b": 5}, name="other")).val) == 2
@@ -67,14 +67,14 @@ def test_a_class_called_train_is_a_class(write_folder: Write) -> None:
     assert opened(write_folder({"bus": 2, "car": 2, "train": 2})).classes == ("bus", "car", "train")
 
 
-def test_other_classes_do_not_move_a_split() -> None:
+def test_other_classes_do_not_change_a_split() -> None:
     _, alone = hold_out_by_class([0] * 20, ["cat"], 0.3, seed=5)
     _, between = hold_out_by_class([0] * 9 + [1] * 20, ["ape", "cat"], 0.3, seed=5)
     assert [i - 9 for i in between if i >= 9] == alone
     assert len(alone) == 6
 
 
-def test_what_is_no_image_is_left_alone(write_folder: Write) -> None:
+def test_files_that_are_not_images_are_ignored(write_folder: Write) -> None:
     root = write_folder({"a": 2, "b": 2, "b/deeper": 1, ".cache": 1}, suffix=".PNG")
     for name in ("README.md", "a/.DS_Store", "a/Thumbs.db", "b/._000.png", ".hidden.png"):
         (root / name).write_bytes(b"not an image")
@@ -92,11 +92,11 @@ def test_sizes_that_differ_are_not_a_native_size(write_folder: Write) -> None:
     assert opened(root).native_size is None
 
 
-def test_progress_is_told(write_folder: Write) -> None:
-    told: list[tuple[str, int, int]] = []
+def test_progress_is_reported(write_folder: Write) -> None:
+    calls: list[tuple[str, int, int]] = []
     root = write_folder({"a": 2, "b": 2})
-    open_labeled(DataConfig(source=str(root)), lambda *word: told.append(word))
-    assert told[-1] == ("checking images", 4, 4)
+    open_labeled(DataConfig(source=str(root)), lambda *word: calls.append(word))
+    assert calls[-1] == ("checking images", 4, 4)
 
 
 def test_an_unsorted_imagenet_validation_folder_is_explained_and_the_advice_works(write_folder: Write) -> None:
@@ -121,7 +121,7 @@ def test_an_unsorted_imagenet_validation_folder_is_explained_and_the_advice_work
     assert names(opened(root).val)[0].endswith("val/n01440764/ILSVRC2012_val_00000002.JPEG")
 
 
-def test_half_sorted_imagenet_is_still_unsorted_and_incomplete_answers_move_nothing(write_folder: Write) -> None:
+def test_partly_sorted_imagenet_is_refused_and_an_incomplete_solution_moves_nothing(write_folder: Write) -> None:
     classes = ("n01440764", "n01443537")
     root = write_folder({f"{part}/{name}": 1 for part in ("train", "val") for name in classes})
     stray = root / "val" / "ILSVRC2012_val_00000007.JPEG"
@@ -138,7 +138,7 @@ def test_half_sorted_imagenet_is_still_unsorted_and_incomplete_answers_move_noth
 
 
 @pytest.mark.parametrize(
-    ("counts", "said"),
+    ("counts", "message"),
     [
         ({}, "has no images. Expected a folder per class"),
         ({"a": 0, "b": 0}, "has no images. Expected a folder per class"),
@@ -156,20 +156,20 @@ def test_half_sorted_imagenet_is_still_unsorted_and_incomplete_answers_move_noth
         ({"train/a": 1, "train/b": 1, "val/A": 1, "val/b": 1}, "differ: 'A' only in val; 'a' only in train"),
     ],
 )
-def test_a_folder_that_is_no_data_set_is_explained(write_folder: Write, counts: dict[str, int], said: str) -> None:
+def test_a_folder_that_is_not_a_dataset_is_explained(write_folder: Write, counts: dict[str, int], message: str) -> None:
     root = write_folder(counts)
     root.mkdir(exist_ok=True)
-    with pytest.raises(DataError, match=said) as raised:
+    with pytest.raises(DataError, match=message) as raised:
         opened(root)
     assert str(root) in str(raised.value)
 
 
-def test_a_class_with_nothing_to_evaluate_on_keeps_an_empty_folder(write_folder: Write) -> None:
+def test_a_class_without_validation_images_keeps_an_empty_folder(write_folder: Write) -> None:
     root = write_folder({"train/a": 1, "train/b": 1, "val/a": 1, "val/b": 0})
     assert opened(root).val.labels == [0]
 
 
-def test_a_path_that_leads_nowhere_names_its_neighbors(write_folder: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_path_suggests_similar_names(write_folder: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_folder({"a": 2, "b": 2}, name="flowers")
     with pytest.raises(DataError, match=r"no folder .*flower. Did you mean 'flowers'\? \(in "):
         opened(root.parent / "flower")

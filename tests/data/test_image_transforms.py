@@ -36,7 +36,7 @@ def test_evaluation_is_timms(size: tuple[int, int], crop: float, interpolation: 
     assert torch.equal(ours, theirs(image))
 
 
-def test_the_short_side_becomes_what_preprocessing_says() -> None:
+def test_the_short_side_is_resized_as_preprocessing_says() -> None:
     preprocessing = Preprocessing(size=(20, 20), crop=0.9)
     resized = noise(2, 40, 60).resize((round(60 * 22 / 40), preprocessing.resize), Image.Resampling.BICUBIC)
     assert preprocessing.resize == 22
@@ -46,7 +46,7 @@ def test_the_short_side_becomes_what_preprocessing_says() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(8, 8), (12, 10)])
-def test_an_image_of_the_inputs_size_passes_pixel_by_pixel(channels: int, size: tuple[int, int]) -> None:
+def test_an_image_of_the_input_size_keeps_its_pixels(channels: int, size: tuple[int, int]) -> None:
     image = noise(3, *size, channels)
     preprocessing = Preprocessing(size=size, crop=1.0, **GRAY)
     pixels = torch.from_numpy(np.array(image)).reshape(*size, channels).permute(2, 0, 1)
@@ -86,7 +86,7 @@ def test_for_color_images_the_imagenet_policy_is_timms() -> None:
         assert torch.equal(ours(image), expected)
 
 
-def test_posterising_to_no_bits_is_black_as_when_the_recipes_were_trained() -> None:
+def test_posterize_to_no_bits_is_black() -> None:
     transform = training_transform(Preprocessing(size=(8, 8)), Augmentation(auto_augment="rand-m10-inc1"))
     operations = [step for part in transform.transforms for step in _operations(part)]
     posterise = next(one for one in operations if one.name == "PosterizeIncreasing")
@@ -115,7 +115,7 @@ def test_small_shifts_by_an_eighth_and_flips() -> None:
     assert len(seen) > 40
 
 
-def test_flip_off_means_never() -> None:
+def test_flips_can_be_turned_off() -> None:
     preprocessing = Preprocessing(size=(6, 6), crop=1.0, mean=(0.0,), std=(1.0,))
     transform = training_transform(preprocessing, Augmentation(policy="small", hflip=0.0), 1)
     ramp = Image.fromarray(np.tile(np.arange(6, dtype=np.uint8) * 40 + 10, (6, 1)))
@@ -123,7 +123,7 @@ def test_flip_off_means_never() -> None:
     assert rows == {tuple(np.float32(np.arange(6) * 40 + 10) / np.float32(255))}
 
 
-def test_gray_models_take_color_images_and_the_other_way_round() -> None:
+def test_gray_models_take_color_images_and_color_models_gray_ones() -> None:
     color, gray = noise(6, 8, 8), noise(6, 8, 8, 1)
     one = evaluation_transform(Preprocessing(size=(8, 8), crop=1.0), channels=1)
     assert one(color).shape == (1, 8, 8)
@@ -142,7 +142,7 @@ def test_an_unknown_policy_is_named(policy: str, name: str) -> None:
         training_transform(Preprocessing(), Augmentation(policy=policy, auto_augment=name))
 
 
-def test_each_sample_has_its_own_draws() -> None:
+def test_every_sample_has_draws_of_its_own() -> None:
     def draws(*position: int) -> tuple[float, ...]:
         seed_sample(*position)
         return random.random(), float(np.random.rand()), float(torch.rand(()))

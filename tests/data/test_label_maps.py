@@ -1,4 +1,4 @@
-"""ADE20K's layout is opened, stored numbers become labels, and what cannot be right is named."""
+"""ADE20K's layout is read, stored numbers become labels, and faults are named."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def choice(root: Path, **changes: Any) -> DataConfig:
 
 
 @pytest.mark.parametrize("names", [("training", "validation"), ("train", "val")])
-def test_a_set_is_opened_and_zero_is_ignored(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_zero_is_ignored(tmp_path: Path, names: tuple[str, str]) -> None:
     sets = open_label_maps(choice(label_map_set(tmp_path, names=names)))
     assert (len(sets.train), len(sets.val)) == (3, 2)
     assert sets.classes == ("class 1", "class 2", "class 3")
@@ -34,14 +34,14 @@ def test_a_set_is_opened_and_zero_is_ignored(tmp_path: Path, names: tuple[str, s
     assert torch.equal(label_map, torch.where(stored == 0, 255, stored - 1))
 
 
-def test_zero_may_be_a_class_and_another_number_be_ignored(tmp_path: Path) -> None:
+def test_zero_can_be_a_class_and_another_number_ignored(tmp_path: Path) -> None:
     sets = open_label_maps(choice(label_map_set(tmp_path), reduce_zero_label=False, ignore_label=3))
     assert sets.classes == ("class 0", "class 1", "class 2")
     stored = torch.from_numpy(labels_of(1)).long()
     assert torch.equal(sets.train.load(1)[1], torch.where(stored == 3, 255, stored))
 
 
-def test_names_come_from_the_table_which_also_says_how_many_there_are(tmp_path: Path) -> None:
+def test_names_and_number_of_classes_come_from_the_table(tmp_path: Path) -> None:
     root = label_map_set(tmp_path)
     (root / "classes.tsv").write_text("label\tid\tname\n0\t0\tnothing\n5\t9\tsea, water\n2\t8\tsand\n")
     assert open_label_maps(choice(root)).classes == ("class 1", "sand", "class 3", "class 4", "sea, water")
@@ -55,7 +55,7 @@ def test_names_come_from_the_table_which_also_says_how_many_there_are(tmp_path: 
 @pytest.mark.parametrize(
     "content", ["label\tname\nx\tsand\n", "number\tname\n1\tsand\n", "label\tname\n", "label\n1\n"]
 )
-def test_a_table_that_says_nothing_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_table_without_classes_is_refused(tmp_path: Path, content: str) -> None:
     root = label_map_set(tmp_path)
     (root / "classes.tsv").write_text(content)
     with pytest.raises(DataError, match=r"classes\.tsv"):
@@ -126,8 +126,8 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_refused_with_its_file_or_left_out(tmp_path: Path, fault: str) -> None:
-    spoiled, change, file, told = FAULTS[fault]
+def test_a_fault_is_refused_with_its_file_or_skipped(tmp_path: Path, fault: str) -> None:
+    spoiled, change, file, reason = FAULTS[fault]
     root = label_map_set(tmp_path)
     (root / "classes.tsv").write_text("label\tname\n1\ta\n2\tb\n3\tc\n")
     change(root / spoiled)
@@ -136,16 +136,16 @@ def test_a_fault_is_refused_with_its_file_or_left_out(tmp_path: Path, fault: str
     message = str(raised.value)
     assert message.startswith("1 fault in ")
     assert file in message
-    assert told in message
+    assert reason in message
     assert "--data.on-bad-image skip" in message
     sets = open_label_maps(choice(root, on_bad_image="skip"))
     (left_out,) = sets.skipped
     assert left_out.path.endswith(file)
-    assert told in left_out.reason
+    assert reason in left_out.reason
     assert [Path(sets.train.name(i)).stem for i in range(len(sets.train))] == ["0", "2"]
 
 
-def test_what_nobody_looked_at_is_met_when_it_is_read(tmp_path: Path) -> None:
+def test_unverified_faults_are_found_when_they_are_loaded(tmp_path: Path) -> None:
     root = label_map_set(tmp_path)
     (root / "classes.tsv").write_text("label\tname\n1\ta\n2\tb\n3\tc\n")
     numbers(4)(root / "annotations" / "training" / "0.png")
@@ -159,7 +159,7 @@ def test_what_nobody_looked_at_is_met_when_it_is_read(tmp_path: Path) -> None:
         open_label_maps(choice(root, verify="header"))
 
 
-def test_a_part_that_teaches_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_part_without_labeled_pixels_is_refused(tmp_path: Path) -> None:
     root = label_map_set(tmp_path)
     for path in (root / "annotations" / "validation").iterdir():
         Image.new("L", (20, 16)).save(path)
@@ -175,14 +175,14 @@ def test_a_part_that_teaches_nothing_is_refused(tmp_path: Path) -> None:
         open_label_maps(choice(root))
 
 
-def test_a_folder_that_is_none_is_refused_with_what_was_expected(tmp_path: Path) -> None:
+def test_a_folder_in_another_layout_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is no folder.*ADE20K's layout"):
         open_label_maps(choice(tmp_path / "absent"))
     with pytest.raises(DataError, match="has no images/training"):
         open_label_maps(choice(tmp_path))
 
 
-def test_more_classes_than_a_label_map_can_ignore_beside_are_refused() -> None:
+def test_more_than_255_classes_are_refused() -> None:
     with pytest.raises(DataError, match="at most 255 classes in label maps, got 256"):
         LabelEncoding(("class",) * 256, True, 255)
 
@@ -195,7 +195,7 @@ REAL = {
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_the_real_sets_are_without_fault(shared_data: Path, name: str) -> None:
+def test_the_real_datasets_have_no_fault(shared_data: Path, name: str) -> None:
     changes, train, val, classes = REAL[name]
     sets = open_label_maps(choice(shared_data / name, **changes))
     assert (len(sets.train), len(sets.val), len(sets.classes)) == (train, val, classes)

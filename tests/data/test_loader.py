@@ -1,4 +1,4 @@
-"""The loader's laws: what a batch holds follows from (seed, epoch, position), not from workers, ranks or history."""
+"""A batch depends on (seed, epoch, position), not on workers, ranks or earlier batches."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_batch_is_images_with_their_labels() -> None:
     assert ((batch.inputs[:, 0, 0, 0] * 0.5 + 0.5) * 255).round().long().tolist() == batch.targets.tolist()
 
 
-def test_the_order_follows_from_seed_and_epoch() -> None:
+def test_the_order_depends_on_the_seed_and_the_epoch() -> None:
     first = labels(loader().batches(0))
     assert sorted(seen(loader().batches(0))) == list(range(22))
     assert labels(loader().batches(0)) == first
@@ -81,7 +81,7 @@ def test_resuming_at_a_batch_gives_the_tail_bit_for_bit(workers: int) -> None:
     resumed.close()
 
 
-def test_batches_do_not_depend_on_the_number_of_workers_nor_on_the_past() -> None:
+def test_batches_depend_neither_on_workers_nor_on_earlier_batches() -> None:
     alone = [list(loader(varied=True).batches(epoch)) for epoch in range(2)]
     helped = loader(varied=True, workers=2)
     next(helped.batches(5))  # left in the middle
@@ -141,12 +141,12 @@ def test_processes_together_see_what_one_sees(shuffle: bool, count: int, world: 
         assert len(joined) == ranks[0].schedule.global_size(index)
 
 
-def test_evaluation_keeps_the_sets_order() -> None:
+def test_evaluation_keeps_the_order_of_the_dataset() -> None:
     assert seen(loader(shuffle=False).batches(9)) == list(range(22))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"count": 3, "drop_last": True}, "3 images do not make one batch of 4 over 1 processes"),
         ({"batch_size": 1, "world": 2}, "batch_size: expected at least one image for each of 2 processes"),
@@ -154,12 +154,12 @@ def test_evaluation_keeps_the_sets_order() -> None:
         ({"count": 0}, "0 images do not make one batch"),
     ],
 )
-def test_what_cannot_make_a_batch_is_refused(arguments: dict[str, int], said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_what_cannot_make_a_batch_is_refused(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         loader(**arguments)
 
 
-def test_workers_end_when_closed_and_outlive_a_signal_to_the_group() -> None:
+def test_workers_end_when_closed_and_survive_a_signal_to_the_process_group() -> None:
     reader = loader(workers=2)
     batches = reader.batches(0)
     next(batches)

@@ -37,21 +37,21 @@ def test_targets_are_probabilities(augmentation: Augmentation, count: int, smoot
 
 @pytest.mark.parametrize("augmentation", [MIXUP, CUTMIX])
 @pytest.mark.parametrize("count", [8, 9])
-def test_an_image_holds_each_class_in_the_share_its_target_says(augmentation: Augmentation, count: int) -> None:
+def test_images_are_mixed_in_the_shares_of_the_targets(augmentation: Augmentation, count: int) -> None:
     for seed in range(5):
         result = mixed(augmentation, count, seed=seed)
         expected = result.targets @ torch.arange(count).float()
         assert torch.allclose(result.inputs.mean((1, 2, 3)), expected, atol=1e-4)
 
 
-def test_the_last_of_an_odd_batch_stays_as_it_is() -> None:
+def test_the_last_image_of_an_odd_batch_is_not_mixed() -> None:
     result = mixed(MIXUP, 5, smoothing=0.1)
     assert torch.equal(result.inputs[4], batch(5).inputs[4])
     assert torch.allclose(result.targets[4], torch.tensor([0.02, 0.02, 0.02, 0.02, 0.92]))
     assert not torch.equal(result.inputs[:4], batch(5).inputs[:4])
 
 
-def test_the_same_draws_give_the_same_batch_and_the_given_one_is_untouched() -> None:
+def test_mixing_depends_on_the_draws_and_leaves_the_given_batch_unchanged() -> None:
     given = batch(6)
     mixing = Mixup(Augmentation(mixup=0.8, cutmix=1.0), 6)
     np.random.seed(3)
@@ -63,7 +63,7 @@ def test_the_same_draws_give_the_same_batch_and_the_given_one_is_untouched() -> 
     assert torch.equal(given.inputs, batch(6).inputs)
 
 
-def test_off_is_smoothing_alone() -> None:
+def test_without_mixing_only_labels_are_smoothed() -> None:
     result = mixed(Augmentation(mixup=0.8, mix_probability=0.0), 4, smoothing=0.2)
     assert torch.equal(result.inputs, batch(4).inputs)
     assert torch.allclose(result.targets, torch.eye(4) * 0.8 + 0.05)

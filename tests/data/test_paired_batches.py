@@ -1,4 +1,4 @@
-"""Batches of annotated images depend on (seed, epoch, index) alone, and never on workers, processes or a restart."""
+"""Batches with objects or label maps depend on (seed, epoch, index), not on workers, processes or a restart."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def equal(batches: list[Batch], others: list[Batch]) -> bool:
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_batches_do_not_depend_on_workers_and_go_on_where_they_stopped(tmp_path: Path, system: str) -> None:
+def test_batches_do_not_depend_on_workers_and_resume_exactly(tmp_path: Path, system: str) -> None:
     sets = opened(tmp_path, system)
     alone = training(sets, system)
     epochs = [list(alone.batches(epoch)) for epoch in (0, 1)]
@@ -97,7 +97,7 @@ def test_batches_do_not_depend_on_workers_and_go_on_where_they_stopped(tmp_path:
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_processes_share_what_one_would_see(tmp_path: Path, system: str) -> None:
+def test_processes_together_see_what_one_sees(tmp_path: Path, system: str) -> None:
     sets = opened(tmp_path, system)
     whole = list(training(sets, system).batches(0))
     parts = [list(training(sets, system, rank=rank, world=2).batches(0)) for rank in range(2)]
@@ -107,7 +107,7 @@ def test_processes_share_what_one_would_see(tmp_path: Path, system: str) -> None
         assert same(list(batch.targets), [*one.targets, *other.targets])
 
 
-def test_detectors_get_lists_and_masks_only_where_they_use_them(tmp_path: Path) -> None:
+def test_batches_of_objects_are_lists(tmp_path: Path) -> None:
     sets = opened(tmp_path, "mask_rcnn")
     (batch,) = islice(training(sets, "mask_rcnn", Dense()).batches(0), 1)
     assert [tuple(image.shape) for image in batch.inputs] == [(3, 16, 20)] * 3
@@ -117,7 +117,7 @@ def test_detectors_get_lists_and_masks_only_where_they_use_them(tmp_path: Path) 
     assert all("masks" not in target for target in boxes.targets)
 
 
-def test_segmenters_get_tensors(tmp_path: Path) -> None:
+def test_batches_of_label_maps_are_tensors(tmp_path: Path) -> None:
     (batch,) = islice(training(opened(tmp_path, "semantic_fpn"), "semantic_fpn", Dense()).batches(0), 1)
     assert (batch.inputs.shape, batch.targets.shape) == ((3, 3, 32, 32), (3, 32, 32))
     assert (batch.inputs.dtype, batch.targets.dtype) == (torch.float32, torch.int64)
@@ -144,9 +144,7 @@ def test_evaluation_has_every_image_once_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("system", ["retinanet", "semantic_fpn"])
-def test_an_image_that_breaks_later_ends_the_run_with_its_path_or_is_passed_over(
-    tmp_path: Path, system: str, workers: int
-) -> None:
+def test_an_image_that_becomes_unreadable_is_refused_or_skipped(tmp_path: Path, system: str, workers: int) -> None:
     sets = opened(tmp_path, system)
     for part in (sets.train, sets.val):
         bad = Path(part.name(1))
@@ -167,8 +165,8 @@ def test_an_image_that_breaks_later_ends_the_run_with_its_path_or_is_passed_over
     judged.close()
     assert lengths == [3, 3, 1], "the next image takes its place"
     assert left == [1, 0, 1], "an image judged twice would count twice"
-    told = [str(warning.message) for warning in caught if warning.category is BadImageWarning]
-    assert ["takes its place" in words for words in told] == [True, False]
+    warned = [str(warning.message) for warning in caught if warning.category is BadImageWarning]
+    assert ["takes its place" in words for words in warned] == [True, False]
 
 
 def test_a_batch_of_lists_comes_out_of_a_worker_unchanged_and_writable() -> None:

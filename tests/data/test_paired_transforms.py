@@ -1,4 +1,4 @@
-"""Boxes, masks and label maps move with their image; a segmenter's images have the sizes that they should."""
+"""Boxes, masks and label maps move with their image; a segmenter's images have aligned sizes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def color_under(pixels: Tensor, label: int) -> Tensor:
     return pixels[{5: 0, 7: 1}[label]]
 
 
-def test_a_flip_takes_boxes_and_masks_along() -> None:
+def test_a_flip_moves_boxes_and_masks() -> None:
     pixels, objects = scene()
     mirrored, moved = geometry.flip(pixels, objects)
     assert moved["boxes"].tolist() == [[26, 6, 36, 26], [4, 2, 20, 12]]
@@ -50,7 +50,7 @@ def test_a_flip_takes_boxes_and_masks_along() -> None:
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.73, 1.0, 1.4, 2.0])
-def test_a_zoom_keeps_the_canvas_and_takes_boxes_and_masks_along(factor: float) -> None:
+def test_a_zoom_keeps_the_canvas_and_moves_boxes_and_masks(factor: float) -> None:
     pixels, objects = scene()
     seen = 0
     for seed in range(20):
@@ -71,7 +71,7 @@ def test_a_zoom_keeps_the_canvas_and_takes_boxes_and_masks_along(factor: float) 
     assert seen >= 20
 
 
-def test_what_a_zoom_leaves_out_is_dropped_with_its_label() -> None:
+def test_objects_outside_of_a_zoom_are_dropped() -> None:
     pixels, objects = scene()
     kept = set()
     for seed in range(40):
@@ -82,14 +82,14 @@ def test_what_a_zoom_leaves_out_is_dropped_with_its_label() -> None:
     assert {(), (5,), (7,)} <= kept
 
 
-def test_a_smaller_image_stands_on_the_color_that_was_asked_for() -> None:
+def test_a_smaller_image_is_padded_with_the_given_color() -> None:
     pixels, objects = scene()
     zoomed, _ = geometry.zoom(pixels + 9, objects, 0.5, (0.2, 0.4, 0.6))
     around = (zoomed == torch.tensor([51, 102, 153], dtype=torch.uint8).view(3, 1, 1)).all(0)
     assert int(around.sum()) == 30 * 40 - 15 * 20
 
 
-def test_detection_training_without_an_object() -> None:
+def test_augmentation_without_an_object() -> None:
     objects: Objects = {
         "boxes": torch.zeros(0, 4),
         "labels": torch.zeros(0, dtype=torch.int64),
@@ -103,7 +103,7 @@ def test_detection_training_without_an_object() -> None:
         assert [tuple(moved[name].shape) for name in ("boxes", "labels", "masks")] == [(0, 4), (0,), (0, 12, 10)]
 
 
-def test_detection_without_variation_is_the_image_itself() -> None:
+def test_an_image_without_augmentation_is_unchanged() -> None:
     pixels, objects = scene()
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
     vary = geometry.ObjectTrainTransform(Augmentation(hflip=0.0), Dense(), Preprocessing())
@@ -122,7 +122,9 @@ def test_detection_without_variation_is_the_image_itself() -> None:
         (100, 300, {"square": True}, (64, 64)),
     ],
 )
-def test_an_image_is_fitted(height: int, width: int, changes: dict[str, Any], expected: tuple[int, int]) -> None:
+def test_the_size_keeps_the_aspect_ratio_within_both_limits(
+    height: int, width: int, changes: dict[str, Any], expected: tuple[int, int]
+) -> None:
     assert geometry.resized_size(height, width, sizes(**changes)) == expected
 
 
@@ -147,7 +149,7 @@ def painted(label_map: Tensor) -> Image.Image:
     return Image.fromarray(torch.stack([red, red, red], -1).numpy())
 
 
-def test_segmentation_training_moves_labels_with_their_pixels() -> None:
+def test_labels_move_with_their_pixels() -> None:
     blocks = torch.arange(4).repeat_interleave(12).repeat(36, 1)  # four upright stripes
     blocks[30:] = 4
     plain = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -192,7 +194,7 @@ def test_a_crop_with_too_much_of_one_class_is_drawn_again() -> None:
     assert len(geometry.crop_corner(labels, 16, 0.75)) == 2, "where there is no other crop, one with too much is taken"
 
 
-def test_colors_vary_within_bounds_and_follow_from_the_seed() -> None:
+def test_colors_vary_with_the_seed() -> None:
     pixels = to_bytes(noise(3, 24, 24))
     seen = set()
     for seed in range(16):

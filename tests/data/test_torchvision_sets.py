@@ -1,4 +1,4 @@
-"""The digits that come with scikit-learn, and torchvision's sets by name."""
+"""scikit-learn's digits, and torchvision's datasets by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_digits_are_gray_eight_by_eight_and_split_within_each_class() -> None:
     assert sets.val.name(0).startswith("digits/")
 
 
-def test_the_split_of_the_digits_follows_from_its_seed() -> None:
+def test_the_split_of_the_digits_depends_on_its_seed() -> None:
     def held(seed: int) -> list[str]:
         val = open_labeled(DataConfig(source="digits", split_seed=seed)).val
         return [val.name(i) for i in range(len(val))]
@@ -58,7 +58,7 @@ def write_idx(root: Path, name: str) -> np.ndarray:
     ("source", "name"),
     [("MNIST", "MNIST"), ("fashion-mnist", "FashionMNIST"), ("k_mnist", "KMNIST"), ("torchvision:mnist", "MNIST")],
 )
-def test_the_mnist_family_is_read_as_it_lies(tmp_path: Path, source: str, name: str) -> None:
+def test_the_mnist_family_is_read(tmp_path: Path, source: str, name: str) -> None:
     pixels = write_idx(tmp_path, name)
     sets = open_labeled(DataConfig(source=source, root=str(tmp_path)))
     assert (len(sets.train), len(sets.val), sets.channels, sets.native_size) == (12, 5, 1, (28, 28))
@@ -68,7 +68,7 @@ def test_the_mnist_family_is_read_as_it_lies(tmp_path: Path, source: str, name: 
     assert sets.val.name(1) == f"{name}/val/1"
 
 
-def test_color_sets_and_sets_without_a_validation_part(tmp_path: Path) -> None:
+def test_color_and_no_validation_part(tmp_path: Path) -> None:
     for i in range(10):
         folder = tmp_path / "eurosat" / "2750" / ("Forest", "River")[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def test_color_sets_and_sets_without_a_validation_part(tmp_path: Path) -> None:
     assert len(pickle.loads(pickle.dumps(sets)).train) == 8
 
 
-def test_a_set_that_is_not_there_names_the_flag_that_brings_it(tmp_path: Path) -> None:
+def test_a_missing_dataset_names_the_flag_that_downloads_it(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         open_labeled(DataConfig(source="cifar-10", root=str(tmp_path)))
     message = str(raised.value)
@@ -92,7 +92,7 @@ def test_a_set_that_is_not_there_names_the_flag_that_brings_it(tmp_path: Path) -
     assert "--data.root" in message
 
 
-def test_a_cut_file_and_a_failed_download_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truncated_file_and_a_failed_download_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_idx(tmp_path, "MNIST")
     cut = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
     cut.write_bytes(cut.read_bytes()[:1000])
@@ -107,20 +107,20 @@ def test_a_cut_file_and_a_failed_download_are_told(tmp_path: Path, monkeypatch: 
         open_labeled(DataConfig(source="KMNIST", root=str(tmp_path), download=True))
 
 
-def test_a_name_that_is_nearly_right_is_recognized() -> None:
+def test_a_misspelled_name_gets_a_suggestion() -> None:
     with pytest.raises(DataError, match=r"'fashonmnist' is neither .* Did you mean 'FashionMNIST'"):
         open_labeled(DataConfig(source="fashonmnist"))
     with pytest.raises(DataError, match=r"not one of torchvision's datasets.*Did you mean .*'CIFAR10'"):
         open_labeled(DataConfig(source="torchvision:cifar11"))
 
 
-def test_every_row_is_a_class_of_torchvision_and_answers_to_other_spellings() -> None:
+def test_every_name_is_a_class_of_torchvision_and_has_other_spellings() -> None:
     for name in TORCHVISION_SETS:
         assert hasattr(datasets, name)
         assert torchvision_name(name.lower()) == torchvision_name(f"torchvision:{name[:2]}-{name[2:]}") == name
 
 
-def test_a_folder_of_that_name_goes_first_unless_torchvision_is_asked(
+def test_a_folder_of_that_name_is_preferred_unless_torchvision_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
