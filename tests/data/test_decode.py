@@ -107,7 +107,7 @@ def loader(root: Path, workers: int, **choice: object) -> Loader:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_that_is_unreadable_during_training_is_refused_by_its_path(write_folder: Write, workers: int) -> None:
+def test_an_image_that_becomes_unreadable_is_refused_by_its_path(write_folder: Write, workers: int) -> None:
     root = write_folder({"train/a": 4, "train/b": 4, "val/a": 1, "val/b": 1})
     bad = root / "train" / "b" / "001.png"
     bad.write_bytes(truncated("PNG"))
@@ -122,9 +122,7 @@ def test_an_image_that_is_unreadable_during_training_is_refused_by_its_path(writ
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_that_is_unreadable_during_training_is_replaced_with_one_warning(
-    write_folder: Write, workers: int
-) -> None:
+def test_an_image_that_becomes_unreadable_is_replaced_with_one_warning(write_folder: Write, workers: int) -> None:
     root = write_folder({"train/a": 4, "train/b": 4, "val/a": 1, "val/b": 1})
     good = [batch.inputs for batch in loader(root, 0).batches(0)]
     for name in ("002.png", "003.png"):

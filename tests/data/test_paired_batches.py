@@ -156,15 +156,15 @@ def test_an_image_that_becomes_unreadable_is_refused_or_skipped(tmp_path: Path, 
 
     skipping = opened(tmp_path, system, on_bad_image="skip", verify="none")
     loader = training(skipping, system, workers=workers)
-    judged = evaluation(skipping.val, system, 1, workers=workers)
+    evaluated = evaluation(skipping.val, system, 1, workers=workers)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         lengths = [len(batch) for batch in loader.batches(0)]
-        left = [len(batch) for batch in judged.batches(0)]
+        left = [len(batch) for batch in evaluated.batches(0)]
     loader.close()
-    judged.close()
+    evaluated.close()
     assert lengths == [3, 3, 1], "the next image takes its place"
-    assert left == [1, 0, 1], "an image judged twice would count twice"
+    assert left == [1, 0, 1], "an image evaluated twice would count twice"
     warned = [str(warning.message) for warning in caught if warning.category is BadImageWarning]
     assert ["takes its place" in words for words in warned] == [True, False]
 

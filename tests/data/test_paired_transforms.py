@@ -122,7 +122,7 @@ def test_an_image_without_augmentation_is_unchanged() -> None:
         (100, 300, {"square": True}, (64, 64)),
     ],
 )
-def test_the_size_keeps_the_aspect_ratio_within_both_limits(
+def test_the_size_is_within_both_limits(
     height: int, width: int, changes: dict[str, Any], expected: tuple[int, int]
 ) -> None:
     assert geometry.resized_size(height, width, sizes(**changes)) == expected
@@ -161,11 +161,11 @@ def test_labels_move_with_their_pixels() -> None:
         torch.manual_seed(seed)
         image, labels = vary(Sample(painted(blocks), blocks))
         assert (image.shape, labels.shape, labels.dtype) == ((3, 32, 32), (32, 32), torch.int64)
-        said = labels != 255
+        known = labels != 255
         agree = (image[0] * 255 / 50 - labels).abs() < 0.5
-        assert agree[said].float().mean() > 0.9
-        assert (image[:, ~said] == 0).all()
-        sizes_seen.add(int(said.sum()))
+        assert agree[known].float().mean() > 0.9
+        assert (image[:, ~known] == 0).all()
+        sizes_seen.add(int(known.sum()))
         first.add(int(labels[0, 0]))
     assert len(sizes_seen) > 3
     assert min(sizes_seen) < 32 * 32
