@@ -1,11 +1,11 @@
-"""One MetaFormer skeleton with the token mixer as an argument. This file is the table of contents.
+"""One MetaFormer skeleton with the token mixer as an argument. This file lists the public names.
 
-Names are imported when they are first used, so that ``import metaformer`` and the command line's ``--help`` do not
-wait for PyTorch.
+A name is imported when it is first used, so that ``import metaformer`` and ``metaformer --help`` do not wait for
+PyTorch.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .ablation.ablate import ablate
@@ -109,11 +109,11 @@ _HOME = {name: module for module, names in _CONTENTS.items() for name in names}
 __all__ = sorted(_HOME)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:  # PEP 562
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
+    globals()[name] = value  # the next access does not come here
     return value
 
 

@@ -1,4 +1,4 @@
-"""``python -m metaformer`` is the command line."""
+"""``python -m metaformer`` runs the command line."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""What a model comes to on a dataset, as ``evaluation.json`` holds it. Who writes it reads it with the same record.
+"""The results of an evaluation, as ``evaluation.json`` stores them. The same record writes and reads the file.
 
-Each task adds its parts in a subclass (``tasks/NAME/evaluation.py``). No torch here.
+Each task adds fields in a subclass (``tasks/NAME/evaluation.py``). No torch here.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Evaluation(Record):
     classes: tuple[str, ...]
     """A name for each label."""
     images: int
-    """How many samples were evaluated."""
+    """Number of evaluated samples."""
     weights: str = ""
-    """The file whose weights were evaluated, where there is one."""
+    """The file with the evaluated weights, where there is one."""
 
     def class_name(self, label: int) -> str:
         """The name of a label, or its number where it has none."""

@@ -1,4 +1,4 @@
-"""A metric as data: its name in files, its label for people, its unit, and which way is better. No torch here.
+"""A metric as data: its name in files, its label for people, its unit, and which direction is better. No torch here.
 
 Each task lists its own (``tasks/NAME``); the trainer, the command line and the reports read them there.
 """
@@ -18,18 +18,19 @@ class MetricDef(Record):
     """One metric of a task."""
 
     name: str
-    """As in ``metrics.csv`` and ``evaluation.json``, such as ``box_ap50``."""
+    """Its name in ``metrics.csv`` and ``evaluation.json``, such as ``box_ap50``."""
     label: str
-    """As people read it, such as ``box AP50``."""
+    """Its name for people, such as ``box AP50``."""
     unit: Literal["share", "nats", "count"] = "share"
     """``share``: in [0, 1], printed in percent; ``nats``: a loss; ``count``: a plain number."""
     better: Literal["higher", "lower"] = "higher"
     """Which direction is an improvement."""
     shown: bool = False
-    """Whether the line of an epoch has room for it and learning curves draw it."""
+    """Whether it is printed after each epoch and drawn in the learning curves."""
 
     def is_better(self, value: float, than: float | None) -> bool:
         """Whether ``value`` improves on ``than``; everything but NaN improves on None."""
+        # NaN compares false with everything, so a first NaN could never be replaced
         if isnan(value):
             return False
         if than is None or isnan(than):
@@ -37,7 +38,7 @@ class MetricDef(Record):
         return value > than if self.better == "higher" else value < than
 
     def best(self, values: Iterable[float]) -> float | None:
-        """The best of some values, NaN left out; None where there is none."""
+        """The best of the values, without NaN; None where there is none."""
         best: float | None = None
         for value in values:
             if self.is_better(value, best):

@@ -1,4 +1,4 @@
-"""What travels between the rooms: grids, batches, preprocessing, and what a trainer knows of a task.
+"""Types that all packages share: grids, batches, preprocessing, and the objective that a trainer optimizes.
 
 Letters used for shapes everywhere: B batch, C channels (the width), H and W rows and columns, N tokens, K classes.
 """
@@ -14,11 +14,13 @@ from .metrics import MetricDef
 from .records import Record
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
 Grid = tuple[int, ...]
-"""The shape the tokens stand in: ``(H, W)`` for images, ``(L,)`` for text; ``prod(grid)`` tokens, row by row."""
+"""The shape of the tokens: ``(H, W)`` for images, ``(L,)`` for text; ``prod(grid)`` tokens, row by row."""
 
+# red, green and blue over ImageNet's training images; the values that torchvision's and timm's weights expect
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -30,7 +32,7 @@ class Preprocessing(Record):
     size: tuple[int, int] = (224, 224)
     """Height and width in pixels that the model sees."""
     crop: float = 0.875
-    """The crop's share of the resized image; 0.9 resizes the short side to floor(224 / 0.9) = 248."""
+    """The crop as a share of the resized image; with 0.9 the short side is resized to floor(224 / 0.9) = 248 pixels."""
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     mean: tuple[float, ...] = IMAGENET_MEAN
     """One per channel, of pixels in [0, 1]."""
@@ -51,86 +53,86 @@ class Preprocessing(Record):
 
 @dataclass
 class Batch:
-    """Samples and what is known of them: tensors where all inputs share a size, lists of B where they do not."""
+    """Samples and their targets: tensors where all inputs have one size, lists of B tensors where they do not."""
 
     inputs: Any
     """Images (B, C, H, W) float32, or (C, H, W) each; normalized for classifiers and segmenters, in [0, 1] for
     detectors. Token ids (B, L) int64 for text."""
     targets: Any
-    """(B,) class indices, or (B, K) class probabilities once images were mixed; label maps (B, H, W) or (H, W) each;
-    for detectors a mapping for each image (``Objects``). None where nothing is known of the samples."""
+    """(B,) class indices, or (B, K) class probabilities after Mixup or CutMix; label maps (B, H, W) or (H, W) each;
+    ``Objects`` for each image for detectors. None for samples without labels."""
     mask: Tensor | None = None
     """(B, N), True where a token is real; None where all are."""
 
-    def to(self, device: object) -> Batch:
+    def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return Batch(_moved(self.inputs, device), _moved(self.targets, device), _moved(self.mask, device))
+        return Batch(_move(self.inputs, device), _move(self.targets, device), _move(self.mask, device))
 
     def __len__(self) -> int:
         return len(self.inputs)
 
 
 IGNORED = 255
-"""What pixels without a class have in a label map, once it is read."""
+"""The label of pixels without a class, in label maps as a dataset loads them."""
 
 Objects = dict[str, "Tensor"]
-"""What is in one image, for G objects: ``boxes`` (G, 4) float32, left, top, right, bottom in pixels of the image;
-``labels`` (G,) int64 from 0 to K - 1; ``masks`` (G, H, W) uint8 where there are any; ``image_id`` () int64, the
-image's index in its set. What a model found has ``scores`` (G,) beside, best first."""
+"""The G objects in one image: ``boxes`` (G, 4) float32, left, top, right, bottom in pixels of the image; ``labels``
+(G,) int64 from 0 to K - 1; ``masks`` (G, H, W) uint8 where there are any; ``image_id`` () int64, the index of the image
+in its dataset. A model's detections also have ``scores`` (G,), best first."""
 
 
-def _moved(value: Any, device: object) -> Any:
+def _move(value: Any, device: torch.device | str) -> Any:
     """Tensors in lists and mappings on another device."""
     if value is None:
         return None
     if isinstance(value, list):
-        return [_moved(item, device) for item in value]
+        return [_move(item, device) for item in value]
     if isinstance(value, dict):
-        return {key: _moved(item, device) for key, item in value.items()}
-    return value.to(device, non_blocking=True)
+        return {key: _move(item, device) for key, item in value.items()}
+    return value.to(device, non_blocking=True)  # lets a copy from pinned memory overlap with computation
 
 
 class Metric(Protocol):
-    """Accumulates over batches; the parts of several processes together are the whole set's."""
+    """Accumulates over batches; the parts of all processes together cover the whole dataset."""
 
     def update(self, outputs: Any, batch: Batch) -> None:
-        """Take one batch of raw model outputs into account."""
+        """Add one batch of model outputs."""
 
     @property
     def part(self) -> Any:
-        """Everything this process has seen so far, as something that can be pickled."""
+        """Everything that this process has accumulated; it can be pickled."""
 
     def compute(self, parts: Sequence[Any]) -> Mapping[str, float]:
         """Values by metric name from the parts of all processes, such as ``{"loss": 0.4, "top1": 0.91}``."""
 
 
 class Objective(Protocol):
-    """What a run optimizes and is measured by: model outputs and targets to a loss and to metrics.
+    """What a run optimizes and is measured by: model outputs and targets in, a loss and metrics out.
 
-    One for each run (``tasks/NAME/objective.py``); the trainer knows no more of a task than this. It never builds a
-    layer.
+    Each run has one (``tasks/NAME/objective.py``). It is all that the trainer knows about a task. It has no parameters
+    and builds no layers.
     """
 
     @property
     def metrics(self) -> tuple[MetricDef, ...]:
-        """What ``metric`` computes, in the order of a run's ``metrics.csv``; some may be absent."""
+        """The metrics that ``metric`` computes, in the order of ``metrics.csv``; values may be missing."""
 
     @property
     def primary(self) -> MetricDef:
-        """The metric that decides which weights are the best."""
+        """The metric that selects the best weights."""
 
     @property
     def running(self) -> tuple[str, ...]:
-        """Names of the metrics that ``count`` gives while training."""
+        """Names of the metrics that ``count`` returns during training."""
 
-    def forward(self, model: Any, batch: Batch) -> Any:
-        """What the model says of a batch, in the mode it is in: the call itself, as this task's models want it."""
+    def forward(self, model: nn.Module, batch: Batch) -> Any:
+        """Call the model with a batch, in its present mode; tasks differ in the arguments."""
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        """The mean loss over the batch, a scalar, of what the model said in training mode."""
+        """The mean loss over the batch, a scalar, from outputs in training mode."""
 
     def count(self, outputs: Any, batch: Batch) -> Mapping[str, tuple[Tensor | float, float]]:
-        """Right answers and counted answers of the batch, by metric; empty where that has no meaning."""
+        """Correct and counted predictions of the batch, by metric; empty where that has no meaning."""
 
     def metric(self) -> Metric:
-        """A fresh accumulator."""
+        """A new accumulator."""

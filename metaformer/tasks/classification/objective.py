@@ -8,10 +8,9 @@ Shapes: B batch, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import DataError
@@ -33,7 +32,7 @@ class ClassificationObjective:
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
 
-    def forward(self, model: Any, batch: Batch) -> Tensor:
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Logits (B, K) of images (B, C, H, W)."""
         return model(batch.inputs)
 

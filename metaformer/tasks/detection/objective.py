@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import DataError
 from ...types import Batch, Objects
@@ -47,7 +47,7 @@ class DetectionObjective:
             evaluator()  # a missing library is reported before the first epoch, not after it
             self._ground_truth = GroundTruth(ground_truth, num_classes, masks)
 
-    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor] | list[Objects]:
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor] | list[Objects]:
         """Losses by name in training mode; in evaluation mode what was found in each image, best first.
 
         Raises ``DataError`` when a label has no class in the model.

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import DataError
@@ -31,7 +31,7 @@ class SegmentationObjective:
     def __init__(self, num_classes: int, classes: Sequence[str] = ()) -> None:
         self.num_classes, self.classes = num_classes, tuple(classes)
 
-    def forward(self, model: Any, batch: Batch) -> Tensor | list[Tensor]:
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor | list[Tensor]:
         """Logits (B, K, H, W) in training mode; in evaluation mode (K, H, W) of each image by itself, at its input's
         size: what it scores depends on no neighbor, and only one image at a time is held in its full size."""
         if model.training:
