@@ -126,9 +126,8 @@ class Brightness:
         measured = measure(model.to(options.device), objective, loader, device=options.device)
         errors = [error for part in measured.parts for _, error in part]
         worst = dataset.name(errors.index(max(errors)))
-        return BrightnessEvaluation(
-            metrics=measured.metrics, classes=tuple(classes), images=measured.samples, worst=worst
-        )
+        metrics, images = measured.metrics, measured.samples
+        return BrightnessEvaluation(metrics=metrics, classes=tuple(classes), images=images, worst=worst)
 
     def read_evaluation(self, data: Mapping[str, Any]) -> BrightnessEvaluation:
         return BrightnessEvaluation.from_dict(data)

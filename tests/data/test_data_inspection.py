@@ -83,7 +83,7 @@ def test_it_prints_counts_and_bars(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["data", "check", str(crowded(tmp_path))]) == 0
     output = capsys.readouterr().out
     assert "detection with masks, 3 classes" in output
-    assert "nothing is broken" in output
+    assert "No problems found" in output
     assert "not in train: ghost" in output
     bars = {line.split()[0]: line.count("━") for line in output.splitlines() if line.split()[:1] in (["cat"], ["ball"])}
     assert bars["cat"] > bars["ball"] > 0
@@ -106,10 +106,10 @@ def test_faults_are_listed_and_the_exit_status_is_two(tmp_path: Path, capsys: py
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(coco))
     assert main(["data", "check", str(root)]) == 2
     output = capsys.readouterr()
-    assert "broken: 2" in output.out
+    assert "problems: 2" in output.out
     assert f"{root / 'images/train2017/11.png'}: annotation 500 of image 11: its box [2, 2, 0, 0]" in output.out
     assert f"{root / 'images/val2017/50.png'}: image 50:" in output.out
-    assert "2 faults in" in output.err
+    assert "2 problems in" in output.err
 
     assert main(["data", "check", str(root), "--on-bad-image", "skip", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
