@@ -142,7 +142,7 @@ def _side(sizes: dict[str, Any], img_size: int | tuple[int, int] | None) -> int 
     """The size that the backbone is built for."""
     if not sizes["square"]:
         return img_size
-    side = sizes["short_side"]
+    side: int = sizes["short_side"]
     if img_size not in (None, side, (side, side), [side, side]):
         raise InputError(f"img_size: a square model is built for its short_side, {side}; got {img_size}: leave it out")
     return side

@@ -50,9 +50,10 @@ def _entry_point(name: str, row: Row) -> Callable[..., nn.Module]:
         weights = _weights_file(arguments)
         _without_timms_own(arguments)
         asked = {"weights": weights} if pretrained and weights else {"pretrained": pretrained}
-        model = create_model(row.name, **asked, **arguments)
+        model: Any = create_model(row.name, **asked, **arguments)
         model.name = name
-        return model
+        module: nn.Module = model
+        return module
 
     create.__name__ = create.__qualname__ = name
     create.__module__ = __name__

@@ -29,7 +29,7 @@ class MixerSpec(SpecRecord):
         return self.with_changes(args=_widened(self.args, factor))
 
 
-Mixer = MixerSpec | Callable
+Mixer = MixerSpec | Callable[..., Any]
 """A named mixer, or any callable that takes the width and returns a module: ``MyMixer``, ``lambda dim: ...``."""
 
 MixerLike = Mixer | str | Mapping[str, Any] | tuple[str, Mapping[str, Any]]

@@ -61,7 +61,7 @@ class EvaluationOptions:
     """Whether this process keeps the images decoded already."""
     device: Any = "cpu"
     """A ``torch.device`` or its name."""
-    autocast: Callable[[], AbstractContextManager] = nullcontext
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
     """Gives the context of the forward pass."""
     each_batch: Callable[[], None] = lambda: None
     """Called after each batch."""
@@ -186,7 +186,8 @@ def task_named(name: str) -> Task:
     if name not in TASKS:
         raise RunError(f"task: expected one of {', '.join(TASKS)}, got {name!r}. {did_you_mean(name, TASKS)}")
     module, _, attribute = TASKS[name].partition(":")
-    return getattr(import_module(module), attribute)()
+    task: Task = getattr(import_module(module), attribute)()
+    return task
 
 
 def tasks() -> Iterator[Task]:

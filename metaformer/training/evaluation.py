@@ -48,7 +48,7 @@ def measure(
     loader: Batches,
     *,
     device: torch.device | str = "cpu",
-    autocast: Callable[[], AbstractContextManager] = nullcontext,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     gather: Callable[[Any], list[Any]] = lambda part: [part],
     each_batch: Callable[[], None] = lambda: None,
 ) -> Measured:
