@@ -163,7 +163,7 @@ def _side(task: Task, recipe: Recipe, splits: Splits[Any], original: AnySpec) ->
         return max(splits.native_size)
     with torch.device("meta"):
         model, _ = task.build(recipe, splits, original)
-    return max(model.spec.img_size)
+    return int(max(model.spec.img_size))
 
 
 def _complete(variant: Variant, facts: DataFacts) -> Variant:
