@@ -298,6 +298,8 @@ def _rebuilt(value: Any, annotation: Any, path: str) -> Any:
             kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
             if len(kinds) == len(value):
                 return tuple(_rebuilt(item, kinds[i], f"{path}[{i}]") for i, item in enumerate(value))
+        if origin is Sequence and isinstance(value, (list, tuple)):  # numbers as they are, rows of numbers to tuples
+            return tuple(_rebuilt(item, inner[0], path) for item in value) if get_origin(inner[0]) else tuple(value)
         if origin is Mapping and isinstance(value, Mapping):
             return {key: _rebuilt(item, inner[1], f"{path}.{key}") for key, item in value.items()}
         if option is float and isinstance(value, str) and not _agrees(value, annotation):

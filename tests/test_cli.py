@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from metaformer.cli.app import app, main
-from metaformer.cli.flags import ALIASES, leaves, nested
+from metaformer.cli.flags import ALIASES, leaves, nested, with_current_flags
 from metaformer.cli.train import default_folder
 from metaformer.errors import InputError
 from metaformer.inference.inputs import expand
 from metaformer.recipe import OptimizerConfig, Recipe
-from metaformer.run.recipes import assemble_recipe, named_recipe, shipped_recipes
+from metaformer.run.recipes import assemble_recipe
 from metaformer.zoo.catalogue import CATALOGUE, find
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -199,7 +198,7 @@ def test_a_full_disk_keeps_the_state_before(
     assert read_tree(tmp_path / "run" / "checkpoint.safetensors")["state"]["update"] == 1
 
 
-# ---- recipes, YAML and flags ---------------------------------------------------------------------------------------
+# ---- flags ---------------------------------------------------------------------------------------------------------
 
 
 def given(*words: str) -> dict[str, Any]:
@@ -254,29 +253,23 @@ def test_what_is_not_said_is_not_given() -> None:
     assert given("--optimizer.clip-grad", "none") == {"optimizer": {"clip_grad": None}}
 
 
-def test_flags_go_over_yaml_and_yaml_over_the_recipe(tmp_path: Path) -> None:
-    config = tmp_path / "run.yaml"
-    config.write_text("optimizer:\n  lr: 1e-4\n  epochs: 7\nseed: 5\n")
-    made = assemble_recipe(None, recipe="finetune", config=config, overrides={"optimizer": {"epochs": 9}})
-    shipped = named_recipe("finetune")
-    assert made.optimizer.epochs == 9
-    assert (made.optimizer.lr, made.seed) == (1e-4, 5)
-    assert made.optimizer.layer_decay == shipped.optimizer.layer_decay is not None
-
-
-def test_a_runs_config_is_a_config_too(run: Path) -> None:
-    assert (
-        assemble_recipe(None, config=run / "config.json").to_dict()
-        == json.loads((run / "config.json").read_text())["recipe"]
+def test_former_flags_are_accepted_with_one_warning(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["--optimisation.optimiser", "sgd", "--optimisation.lr=0.5", "--optimisation.no-decay-everything"]
+    current, former = with_current_flags(["train", *words, "--optimizer.lr", "1", "--out", "a.b/--c"])
+    assert current == [
+        "train", "--optimizer.name", "sgd", "--optimizer.lr=0.5", "--optimizer.no-decay-everything",
+        "--optimizer.lr", "1", "--out", "a.b/--c",
+    ]  # fmt: skip
+    assert list(former.items())[:2] == [
+        ("--optimisation.optimiser", "--optimizer.name"),
+        ("--optimisation.lr", "--optimizer.lr"),
+    ]
+    status, _, error = said(capsys, "train", "--optimisation.epochs", "0", "--out", str(tmp_path / "run"))
+    assert status == 2
+    assert error == (
+        "warning: --optimisation.epochs is now --optimizer.epochs; old names are still accepted "
+        "error: optimizer.epochs: expected at least 1, got 0"
     )
-
-
-def test_every_recipe_survives_yaml(tmp_path: Path) -> None:
-    for name in shipped_recipes():
-        recipe = named_recipe(name)
-        path = tmp_path / "recipe.yaml"
-        path.write_text(yaml.safe_dump(recipe.to_dict()))
-        assert assemble_recipe(None, config=path) == recipe
 
 
 def test_the_default_folder_names_model_and_data() -> None:
