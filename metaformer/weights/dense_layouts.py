@@ -14,8 +14,9 @@ from torch import Tensor
 from ..errors import WeightsError
 from ..model.dense.detector import DenseModel
 from .layouts import Layout
+from .name_table import Pairs, table
 from .rename import our_names
-from .tables_metaformer import V1_BACKBONE, Pairs, inside
+from .tables_metaformer import V1_BACKBONE
 
 MARK = "neck.lateral_convs."
 """A prefix that names of mmdet's and mmseg's layouts have."""
@@ -24,41 +25,31 @@ OURS = ("net.backbone.body.", "backbone.body.")
 BACKGROUND_LAST = "roi_head.bbox_head.fc_cls."
 """The layer whose last row is background in mmdet; here, as in torchvision, it is the first."""
 
-RETINANET: Pairs = (
-    ("bbox_head.cls_convs.{i}.conv.*", "net.head.classification_head.conv.{i}.0.*"),
-    ("bbox_head.reg_convs.{i}.conv.*", "net.head.regression_head.conv.{i}.0.*"),
-    ("bbox_head.retina_cls.*", "net.head.classification_head.cls_logits.*"),
-    ("bbox_head.retina_reg.*", "net.head.regression_head.bbox_reg.*"),
-)
-MASK_RCNN: Pairs = (
-    ("rpn_head.rpn_conv.*", "net.rpn.head.conv.0.0.*"),
-    ("rpn_head.rpn_cls.*", "net.rpn.head.cls_logits.*"),
-    ("rpn_head.rpn_reg.*", "net.rpn.head.bbox_pred.*"),
-    *inside(
-        "roi_head.bbox_head",
-        "net.roi_heads",
-        (
-            ("shared_fcs.0.*", "box_head.fc6.*"),
-            ("shared_fcs.1.*", "box_head.fc7.*"),
-            ("fc_cls.*", "box_predictor.cls_score.*"),
-            ("fc_reg.*", "box_predictor.bbox_pred.*"),
-        ),
-    ),
-    *inside(
-        "roi_head.mask_head",
-        "net.roi_heads",
-        (
-            ("convs.{i}.conv.*", "mask_head.{i}.0.*"),
-            ("upsample.*", "mask_predictor.conv5_mask.*"),
-            ("conv_logits.*", "mask_predictor.mask_fcn_logits.*"),
-        ),
-    ),
-)
-SEMANTIC_FPN: Pairs = (
-    ("decode_head.scale_heads.{i}.{j}.conv.*", "head.scales.{i}.{j}.conv.*"),
-    ("decode_head.scale_heads.{i}.{j}.bn.*", "head.scales.{i}.{j}.bn.*"),
-    ("decode_head.conv_seg.*", "head.classify.*"),
-)
+RETINANET: Pairs = table("""
+    bbox_head.cls_convs.{i}.conv.* = net.head.classification_head.conv.{i}.0.*
+    bbox_head.reg_convs.{i}.conv.* = net.head.regression_head.conv.{i}.0.*
+    bbox_head.retina_cls.* = net.head.classification_head.cls_logits.*
+    bbox_head.retina_reg.* = net.head.regression_head.bbox_reg.*
+""")
+MASK_RCNN: Pairs = table("""
+    rpn_head.rpn_conv.* = net.rpn.head.conv.0.0.*
+    rpn_head.rpn_cls.* = net.rpn.head.cls_logits.*
+    rpn_head.rpn_reg.* = net.rpn.head.bbox_pred.*
+    roi_head.bbox_head. = net.roi_heads.
+        shared_fcs.0.* = box_head.fc6.*
+        shared_fcs.1.* = box_head.fc7.*
+        fc_cls.* = box_predictor.cls_score.*
+        fc_reg.* = box_predictor.bbox_pred.*
+    roi_head.mask_head. = net.roi_heads.
+        convs.{i}.conv.* = mask_head.{i}.0.*
+        upsample.* = mask_predictor.conv5_mask.*
+        conv_logits.* = mask_predictor.mask_fcn_logits.*
+""")
+SEMANTIC_FPN: Pairs = table("""
+    decode_head.scale_heads.{i}.{j}.conv.* = head.scales.{i}.{j}.conv.*
+    decode_head.scale_heads.{i}.{j}.bn.* = head.scales.{i}.{j}.bn.*
+    decode_head.conv_seg.* = head.classify.*
+""")
 HEADS = {"retinanet": ("mmdet", RETINANET), "mask_rcnn": ("mmdet", MASK_RCNN), "semantic_fpn": ("mmseg", SEMANTIC_FPN)}
 """The layout of a system, and the names of its heads."""
 MARKS = {

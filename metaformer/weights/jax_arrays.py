@@ -1,11 +1,12 @@
-"""Google's JAX files (.npz) of ViT and MLP-Mixer: arrays to tensors that are laid out as PyTorch's layers hold them.
+"""Google's JAX files (.npz) of ViT and MLP-Mixer: arrays to tensors with the axes of PyTorch's layers.
 
-In: a zip of numpy arrays. Out: tensors by the names they have there. JAX keeps kernels as (in, out), convolutions as
-(k, k, in, out), and heads as an axis of their own.
+In: a zip of numpy arrays. Out: tensors by the names they have there, kernels and scales as weights. JAX keeps kernels
+as (in, out), convolutions as (k, k, in, out), and heads as an axis of their own.
 """
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -28,11 +29,13 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
         ValueError: an array that is not of numbers.
     """
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(_as_torch_has_it(name, arrays[name]).copy()) for name in arrays.files}
+        return {
+            re.sub("/(kernel|scale)$", "/weight", name): torch.from_numpy(_with_our_axes(name, arrays[name]).copy())
+            for name in arrays.files
+        }
 
 
-def _as_torch_has_it(name: str, array: np.ndarray) -> np.ndarray:
-    """A kernel or a bias with the axes of PyTorch's layers."""
+def _with_our_axes(name: str, array: np.ndarray) -> np.ndarray:
     if not name.endswith("/kernel"):
         return array.reshape(-1) if name.endswith("/bias") else array
     if array.ndim == 4:

@@ -1,7 +1,7 @@
 """The layouts of published checkpoints: whose names, which shapes, and how each is recognized.
 
 In: the names of a published state dict. Out: its layout, whose table leads from its names to ours and back. A row of a
-table is a pair of templates, theirs and ours:
+table is a pair of templates, theirs and ours (``name_table.py`` has their form):
 
 - ``{i}`` stands for the stage, ``{j}`` for the block, ``{part}`` for a layer of a mixer; ``{i+1}`` is the stage plus
   one, for layouts that count from 1 or keep a downsampling with the stage before it;
@@ -24,7 +24,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import WeightsError
-from .tables_metaformer import MMPRETRAIN, TIMM_LINEAR, TIMM_MLP, TRANSFORMERS, V1, V2_LINEAR, V2_MLP, Pairs
+from .name_table import Pairs
+from .tables_metaformer import MMPRETRAIN, TIMM_LINEAR, TIMM_MLP, TRANSFORMERS, V1, V2_LINEAR, V2_MLP
 from .tables_systems import (
     JAX_MIXER,
     JAX_VIT,

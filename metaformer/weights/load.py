@@ -176,16 +176,8 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], label: str, *, strict: b
     if match.wrong_shape or (strict and not match.is_complete):
         raise WeightsError(_mismatch_message(model, label, layout, match, found))
     model.load_state_dict(match.tensors, strict=False)
-    report = LoadReport(
-        source=label,
-        layout=layout,
-        loaded=len(match.tensors),
-        fresh=tuple(match.fresh),
-        adapted=tuple(match.adapted),
-        left_out=tuple(match.left_out),
-        missing=tuple(match.missing),
-        unexpected=tuple(match.unexpected),
-    )
+    lists = {name: tuple(getattr(match, name)) for name in ("fresh", "adapted", "left_out", "missing", "unexpected")}
+    report = LoadReport(source=label, layout=layout, loaded=len(match.tensors), **lists)
     _log.info(report.message)
     return report
 

@@ -114,7 +114,7 @@ def test_a_saved_file_alone_is_enough(tmp_path: Path) -> None:
     again = load_model(path)
     assert again.spec == model.spec
     assert equal(again, model)
-    assert load_any(path).class_name(2) == "cat"
+    assert load_any(path).class_names[2] == "cat"
     assert load_model(path, num_classes=3, img_size=32).spec.img_size == (32, 32)
     with pytest.raises(SpecError, match="no token mixer to swap"):
         load_model(path, mixers="pooling")
