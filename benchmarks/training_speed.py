@@ -54,7 +54,7 @@ from metaformer.data.transforms.image import allow_posterize_to_black
 from metaformer.model.build import build
 from metaformer.recipe import Machine
 from metaformer.spec.model import ModelSpec
-from metaformer.tasks.classification.objective import Classification
+from metaformer.tasks.classification.objective import ClassificationObjective
 from metaformer.training.device import flush_denormals
 from metaformer.training.engine import Engine
 from metaformer.zoo.catalogue import find
@@ -151,7 +151,7 @@ def ours(size: Size, folder: Folder, *, memory: bool) -> Epoch:
         augmentation=SMALL.augmentation.with_changes(hflip=0.5), machine=Machine(device="cpu", threads=CORES)
     )
     model = build(size.spec(folder.classes))
-    engine = Engine(model, Classification(folder.classes, recipe.optimizer.label_smoothing), recipe)
+    engine = Engine(model, ClassificationObjective(folder.classes, recipe.optimizer.label_smoothing), recipe)
     images = LabeledImageFiles(folder.files, folder.labels)
     pixels = model.preprocessing.with_changes(size=(SIDE, SIDE), crop=1.0)
     schedule = BatchSchedule(len(images), BATCH, shuffle=True)
@@ -162,7 +162,7 @@ def ours(size: Size, folder: Folder, *, memory: bool) -> Epoch:
             for update, batch in enumerate(loader.batches(number)):
                 yield
                 engine.gradients([batch], update)
-                engine.move(recipe.optimizer.peak_lr, update)
+                engine.step(recipe.optimizer.peak_lr, update)
 
     return epoch
 
