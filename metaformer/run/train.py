@@ -213,6 +213,15 @@ def _finished(
     folder = trainer.folder
     seconds = 0.0 if opening.was_finished else time.perf_counter() - opening.clock
     evaluation = read_evaluation(folder, task) if opening.was_finished else None
+    primary = trainer.objective.primary
+    if fit.best is None and evaluated == "best":
+        console.print(
+            f"{primary.label} was not a number in any epoch, so no epoch is the best: the weights of the last are kept "
+            f"in {LAST} and evaluated",
+            style="yellow",
+            soft_wrap=True,
+        )
+        evaluated = "last"
     if evaluation is None:
         with console.status("evaluating"):
             evaluation = _evaluate(task, trainer, loaders, splits, BEST if evaluated == "best" else LAST)
@@ -220,7 +229,7 @@ def _finished(
         folder=folder,
         metrics=evaluation.metrics,
         last=fit.metrics,
-        primary=trainer.objective.primary,
+        primary=primary,
         best=fit.best,
         best_epoch=fit.best_epoch,
         seconds=seconds,

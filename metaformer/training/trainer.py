@@ -194,7 +194,8 @@ class Trainer:
         # the loss was computed before the last update, so it cannot show what that update did to the weights
         self._expect_finite(self.engine.is_finite(), "a weight is not finite")
         primary = self.objective.primary
-        trained, averaged = metrics[primary.name], metrics.get(f"ema_{primary.name}", nan)  # NaN is never better
+        # NaN is never better, and a metric may be left out
+        trained, averaged = metrics.get(primary.name, nan), metrics.get(f"ema_{primary.name}", nan)
         by_average = primary.is_better(averaged, trained)
         self.state.end_epoch(metrics)
         # weights and metrics.csv before the checkpoint that counts the epoch: a run that is killed in between repeats

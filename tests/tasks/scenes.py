@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from metaformer.data.dataset import Sample
 from metaformer.spec.dense import DenseSpec
 from metaformer.types import Objects, Preprocessing
 from metaformer.zoo.catalogue import find
@@ -50,14 +51,12 @@ class Scenes:
 class ObjectScenes(Scenes):
     """With their objects."""
 
-    def load(self, index: int) -> tuple[Image.Image, Objects]:
+    def load(self, index: int) -> Sample[Objects]:
         image, labels = self.pixels(index)
         boxes = self.boxes(index)
         masks = np.stack([(labels == label) for label in range(len(boxes))]).astype(np.uint8)
-        return Image.fromarray(image), {
-            "boxes": torch.tensor(boxes), "labels": torch.arange(len(boxes)), "masks": torch.from_numpy(masks),
-            "image_id": torch.tensor(index),
-        }  # fmt: skip
+        objects = {"boxes": torch.tensor(boxes), "labels": torch.arange(len(boxes)), "masks": torch.from_numpy(masks)}
+        return Sample(Image.fromarray(image), objects | {"image_id": torch.tensor(index)})
 
     def ground_truth(self) -> dict[str, Any]:
         annotations = []
@@ -79,10 +78,10 @@ class ObjectScenes(Scenes):
 class LabeledScenes(Scenes):
     """With their label maps; the lowest rows are not labeled."""
 
-    def load(self, index: int) -> tuple[Image.Image, Tensor]:
+    def load(self, index: int) -> Sample[Tensor]:
         image, labels = self.pixels(index)
         labels[-4:] = 255
-        return Image.fromarray(image), torch.from_numpy(labels).long()
+        return Sample(Image.fromarray(image), torch.from_numpy(labels).long())
 
 
 class ColorDetector(nn.Module):

@@ -17,6 +17,7 @@ import scenes as made
 import torch
 from PIL import Image
 
+from metaformer.data.dataset import Sample
 from metaformer.data.decode import UnreadableImage
 from metaformer.errors import RunError
 from metaformer.evaluation import Evaluation
@@ -103,11 +104,11 @@ def test_a_segmenter_has_the_matrix_and_the_classes_that_occur() -> None:
 
 def test_few_of_many_images_are_kept_always_the_same_and_small() -> None:
     class Large(made.LabeledScenes):
-        def load(self, index: int) -> tuple[Image.Image, torch.Tensor]:
+        def load(self, index: int) -> Sample[torch.Tensor]:
             if index == 3:
                 raise UnreadableImage(self.name(index), "truncated")
             image, labels = super().load(index)
-            return image.resize((960, 720)), labels.repeat_interleave(15, 0).repeat_interleave(15, 1)
+            return Sample(image.resize((960, 720)), labels.repeat_interleave(15, 0).repeat_interleave(15, 1))
 
     def samples() -> list[Any]:
         scenes = Large(count=SAMPLES + 1, skips_bad=True)

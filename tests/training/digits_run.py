@@ -67,8 +67,8 @@ class First:
         return len(self.labels)
 
 
-class Said(Observer):
-    """Sends the name of every file that is saved, so that a test can choose its moment.
+class SavedFiles(Observer):
+    """Sends the name of each file that is saved, so that a test can choose its moment.
 
     With ``room`` no file of the process can grow beyond so many bytes once two states are saved: a full disk.
     """
@@ -96,7 +96,7 @@ def run(folder: Path, resume: bool, room: int | None, hangs_at: int | None, even
 
     parts = count(1)
 
-    def said(batch: Batch) -> Batch:
+    def announced(batch: Batch) -> Batch:
         events.send("part")
         if next(parts) == hangs_at:
             while not trainer._interrupts.received:
@@ -114,8 +114,8 @@ def run(folder: Path, resume: bool, room: int | None, hangs_at: int | None, even
         ),
         Loader(First(sets.val, 70), OnInput(evaluation_transform(PIXELS, 1)), BatchSchedule(70, 32)),
         folder,
-        mixing=said,
-        observers=[Said(events, room), MetricsFile(), Events()],
+        mixing=announced,
+        observers=[SavedFiles(events, room), MetricsFile(), Events()],
         metadata={"format": "pt"},
     )
     try:

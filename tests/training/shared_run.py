@@ -23,10 +23,10 @@ class BreaksOnOne(TinyNet):
 
 
 def train(folder: Path, breaks: bool = False) -> list[float]:
-    """Train 40 tiny images in updates of 12, cut in two: the last micro-batch has odd shares. Gives the losses."""
+    """Train 40 tiny images in updates of 12 and two micro-batches; the last one has odd shares. Returns the losses."""
     torch.set_num_threads(1)
     rank, world = processes()
-    told = Losses()
+    seen = Losses()
     trainer = tiny_trainer(
         folder,
         model=BreaksOnOne() if breaks else None,
@@ -36,17 +36,17 @@ def train(folder: Path, breaks: bool = False) -> list[float]:
         clip_grad=1.0,
         ema_decay=0.8,
         machine=Machine(device="cpu", save_steps=3),
-        observers=[told],
+        observers=[seen],
         rank=rank,
         world=world,
     )
     result = trainer.fit()
     write_tensors(folder / f"weights{rank}.safetensors", weights_of(trainer))
-    return [*(step.loss for step in told.steps), *(result.metrics[name] for name in ("loss", "top1", "ema_loss"))]
+    return [*(step.loss for step in seen.steps), *(result.metrics[name] for name in ("loss", "top1", "ema_loss"))]
 
 
 def one_of(folder: Path, rank: int, world: int, port: int, breaks: bool, events: Connection) -> None:
-    """Be process ``rank`` of ``world``; sends the losses, or the words of the error."""
+    """Be process ``rank`` of ``world``; sends the losses, or the message of the error."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()})
     os.environ.update({"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"})

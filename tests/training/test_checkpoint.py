@@ -94,7 +94,7 @@ def test_the_newest_is_loaded_and_the_one_before_is_kept(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
-def test_a_cut_one_is_skipped_with_a_warning(tmp_path: Path, share: float) -> None:
+def test_a_truncated_one_is_skipped_with_a_warning(tmp_path: Path, share: float) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save({"update": 1, "w": torch.ones(50)})
     checkpoints.save({"update": 2, "w": torch.ones(50)})
@@ -109,7 +109,7 @@ def test_a_cut_one_is_skipped_with_a_warning(tmp_path: Path, share: float) -> No
     assert Checkpoints(tmp_path).load() == {"update": 5}
 
 
-def test_both_cut_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+def test_both_damaged_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     for name in ("checkpoint.safetensors", "checkpoint.previous.safetensors"):
         (tmp_path / name).write_bytes(b"rubbish" * 10)
     with pytest.raises(RunError, match=r"cannot be resumed(.|\n)*previous(.|\n)*--overwrite"):

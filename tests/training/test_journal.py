@@ -1,4 +1,4 @@
-"""The figures on the disk, and the lines on the screen."""
+"""The metrics on the disk, and the lines on the screen."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from rich.console import Console
 from tiny_training import tiny_trainer
 
 from metaformer.errors import RunError
-from metaformer.training.journal import Events, MetricsFile
+from metaformer.training.journal import RENAMED, Events, MetricsFile
 from metaformer.training.observer import EpochRecord
 from metaformer.training.progress import ProgressBars
 
@@ -43,7 +43,7 @@ def test_rows_beyond_the_state_are_dropped_on_resume(tmp_path: Path) -> None:
     trainer.fit()
     path = tmp_path / "metrics.csv"
     whole = path.read_text()
-    path.write_text(whole + "4,12,0.1\n")  # a row cut by a kill
+    path.write_text(whole + "4,12,0.1\n")  # a row truncated by a kill
     again = MetricsFile()
     trainer.state.epoch = 2
     again.started(trainer)
@@ -54,11 +54,14 @@ def test_rows_beyond_the_state_are_dropped_on_resume(tmp_path: Path) -> None:
 
 
 def test_a_run_of_an_earlier_version_keeps_its_rows(tmp_path: Path) -> None:
-    """Its header has no speed of evaluation."""
+    """It calls samples images, or has no speed of evaluation at all."""
     trainer = tiny_trainer(tmp_path, epochs=2, observers=[MetricsFile()])
     trainer.fit()
     before = rows_of(tmp_path)
-    earlier = [{name: row[name] for name in row if name != "evaluation_samples_per_second"} for row in before]
+    former = {current: name for name, current in RENAMED.items()}
+    earlier = [
+        {former.get(name, name): row[name] for name in row if name != "evaluation_samples_per_second"} for row in before
+    ]
     with (tmp_path / "metrics.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(earlier[0]), lineterminator="\n")
         writer.writeheader()
@@ -71,7 +74,7 @@ def test_a_run_of_an_earlier_version_keeps_its_rows(tmp_path: Path) -> None:
     assert (kept[2]["epoch"], kept[2]["evaluation_samples_per_second"]) == ("3", "7.5")
 
 
-def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     journal = MetricsFile()
     journal.path = tmp_path / "gone" / "metrics.csv"
     with pytest.raises(RunError, match=r"metrics\.csv: cannot be written"):
@@ -94,14 +97,14 @@ def test_without_a_terminal_there_is_one_line_an_epoch(tmp_path: Path) -> None:
     lines = text.getvalue().splitlines()
     assert len(lines) == 2
     assert lines[1].startswith("pooling epoch 2/2  train loss ")
-    assert all(word in lines[1] for word in ("top-1", "images/s", "%"))
+    assert all(word in lines[1] for word in ("top-1", "samples/s", "%"))
 
 
-def test_on_a_terminal_bars_show_loss_accuracy_speed_and_time_left(tmp_path: Path) -> None:
+def test_on_a_terminal_bars_show_loss_metrics_speed_and_time_left(tmp_path: Path) -> None:
     text = io.StringIO()
     console = Console(file=text, width=160, force_terminal=True)
     bars = ProgressBars(console=console)
     tiny_trainer(tmp_path, observers=[bars], ema_decay=0.9).fit()
     shown = text.getvalue()
     assert "━" in shown
-    assert all(word in shown for word in ("loss", "accuracy", "images/s", "epoch 2/2", "averaged", "6/6"))
+    assert all(word in shown for word in ("loss", "top-1", "samples/s", "epoch 2/2", "averaged", "6/6"))

@@ -38,20 +38,20 @@ def signalled(
     folder: Path, number: int, parts: int, *, resume: bool = False, delay: float = 0.0, hangs: bool = False
 ) -> tuple[list[Any], int | None]:
     """Start or resume, send signal ``number`` ``delay`` seconds after ``parts`` micro-batches have begun; what was
-    told, and the exit code. With ``hangs`` the process waits inside the last of them, else it runs on meanwhile."""
+    sent, and the exit code. With ``hangs`` the process waits inside the last of them, else it runs on meanwhile."""
     process, events = start(run, folder, resume, None, parts if hangs else None)
-    told: list[Any] = []
+    sent: list[Any] = []
     for event in events_of(events):
-        told.append(event)
-        if event == "part" and told.count("part") == parts:
+        sent.append(event)
+        if event == "part" and sent.count("part") == parts:
             time.sleep(delay)
             os.kill(process.pid, number)  # type: ignore[arg-type]
     process.join()
-    return told, process.exitcode
+    return sent, process.exitcode
 
 
 def expect_same_run(one: Path, two: Path) -> None:
-    """Weights, averages, optimizer and figures, to the last bit; only the clock may differ."""
+    """Weights, averages, optimizer and metrics, to the last bit; only the clock may differ."""
     for name in ("last.safetensors", "best.safetensors"):
         (tensors, header), (others, other_header) = (read_tensors(folder / name) for folder in (one, two))
         assert same(tensors, others)
@@ -59,12 +59,12 @@ def expect_same_run(one: Path, two: Path) -> None:
     states = [read_tree(folder / "checkpoint.safetensors") for folder in (one, two)]
     rows = []
     for state, folder in zip(states, (one, two), strict=True):
-        for figure in TIMING:
-            state["position"]["metrics"].pop(figure)
+        for name in TIMING:
+            state["state"]["metrics"].pop(name)
         rows.append(list(csv.DictReader((folder / "metrics.csv").open())))
         for row in rows[-1]:
-            for figure in TIMING:
-                assert float(row.pop(figure)) > 0
+            for name in TIMING:
+                assert float(row.pop(name)) > 0
     assert same(states[0], states[1])
     assert len(rows[0]) == 2
     assert rows[0] == rows[1]
@@ -81,21 +81,21 @@ def test_kill_9_at_random_points_changes_nothing(unbroken: Path, tmp_path: Path,
         {"parts": moments.choice([1, 3]), "hangs": True, "resume": True},
     ]
     for kill in kills:
-        told, exit_code = signalled(tmp_path, signal.SIGKILL, **kill)
+        sent, exit_code = signalled(tmp_path, signal.SIGKILL, **kill)
         assert exit_code == -signal.SIGKILL
-        assert told.count("part") == kill["parts"] or not kill.get("hangs")
-        assert "done" not in told
+        assert sent.count("part") == kill["parts"] or not kill.get("hangs")
+        assert "done" not in sent
     finished(tmp_path, resume=True)
     expect_same_run(unbroken, tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_request_to_stop_saves_and_resumes_exactly(unbroken: Path, tmp_path: Path, number: int) -> None:
-    told, exit_code = signalled(tmp_path, number, 3, hangs=True)
+    sent, exit_code = signalled(tmp_path, number, 3, hangs=True)
     assert exit_code == 0
     # the window of parts 3 and 4 is finished first
-    assert told == ["part"] * 4 + ["checkpoint.safetensors", 128 + number]
-    assert read_tree(tmp_path / "checkpoint.safetensors")["position"]["update"] == 2
+    assert sent == ["part"] * 4 + ["checkpoint.safetensors", 128 + number]
+    assert read_tree(tmp_path / "checkpoint.safetensors")["state"]["update"] == 2
     finished(tmp_path, resume=True)
     expect_same_run(unbroken, tmp_path)
 
@@ -104,12 +104,12 @@ def test_a_request_to_stop_saves_and_resumes_exactly(unbroken: Path, tmp_path: P
 def test_a_full_disk_stops_the_run_and_leaves_the_earlier_states(unbroken: Path, tmp_path: Path, room: int) -> None:
     """Little room stops the event file or the metrics, more the weights, much the state; nothing is lost by any."""
     process, events = start(run, tmp_path, False, room, None)
-    told = list(events_of(events))
+    sent = list(events_of(events))
     process.join()
     assert process.exitcode == 0
-    assert "cannot be written (File too large)" in told[-1]
-    assert read_tree(tmp_path / "checkpoint.safetensors")["position"]["update"] == 6
-    assert read_tree(tmp_path / "checkpoint.previous.safetensors")["position"]["update"] == 3
+    assert "cannot be written (File too large)" in sent[-1]
+    assert read_tree(tmp_path / "checkpoint.safetensors")["state"]["update"] == 6
+    assert read_tree(tmp_path / "checkpoint.previous.safetensors")["state"]["update"] == 3
     assert not list(tmp_path.glob(".*"))
     finished(tmp_path, resume=True)
     expect_same_run(unbroken, tmp_path)

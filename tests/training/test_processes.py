@@ -22,11 +22,11 @@ def together(folder: Path, breaks: bool = False, world: int = 2) -> list[Any]:
         port = free.getsockname()[1]
     folder.mkdir()
     started = [start(one_of, folder, rank, world, port, breaks) for rank in range(world)]
-    told = [list(events_of(events)) for _, events in started]
+    sent = [list(events_of(events)) for _, events in started]
     for process, _ in started:
         process.join()
         assert process.exitcode == 0
-    return [one[0] for one in told]
+    return [one[0] for one in sent]
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     first, second = together(tmp_path / "two")
     assert len(alone) == 4 * 2 + 3
     assert first == pytest.approx(alone, rel=1e-5)
-    assert second == first[-3:]  # only the main process is told of steps, all know the figures
+    assert second == first[-3:]  # only the main process has observers, all know the metrics
     expected, _ = read_tensors(tmp_path / "one" / "weights0.safetensors")
     for rank in range(2):
         weights, _ = read_tensors(tmp_path / "two" / f"weights{rank}.safetensors")

@@ -68,5 +68,5 @@ def test_a_power_of_what_is_left_ends_at_the_floor_after_so_many_updates() -> No
 def test_steps_without_their_schedule_are_refused() -> None:
     with pytest.raises(RunError, match="step_epochs: expected schedule 'step' with them"):
         OptimizerConfig(step_epochs=(8,))
-    with pytest.raises(RunError, match="step_epochs: expected rising epochs"):
+    with pytest.raises(RunError, match="step_epochs: expected increasing epochs"):
         OptimizerConfig(schedule="step", step_epochs=(11, 8))

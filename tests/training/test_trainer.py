@@ -1,7 +1,8 @@
-"""Laws of the loop: how a batch is cut does not matter, a resumed run is the unbroken one, bad numbers stop it."""
+"""Laws of the loop: how a batch is divided does not matter, a resumed run is the unbroken one, NaN stops it."""
 
 import json
 import platform
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import torch
 from tiny_training import CLASSES, Losses, TinyLoader, TinyNet, same_bits, tiny_trainer, weights_of
 from torch import Tensor
 
-from metaformer.errors import RunError
+from metaformer.errors import DivergedError, RunError
+from metaformer.metrics import MetricDef
 from metaformer.model.block import Block
 from metaformer.model.build import build
 from metaformer.model.lean.blocks import LeanBlock
 from metaformer.recipe import Machine, Recipe
+from metaformer.run.report.files import read_metrics
 from metaformer.spec.mixer import MixerSpec
 from metaformer.spec.model import EmbeddingSpec, ModelSpec, NormSpec, StageSpec
 from metaformer.tasks.classification.objective import ClassificationObjective
 from metaformer.training.checkpoint import read_tree
+from metaformer.training.journal import MetricsFile
 from metaformer.training.observer import Observer, StepRecord
 from metaformer.training.trainer import BEST, LAST, TIMING, Trainer
 from metaformer.types import Batch
@@ -35,36 +39,36 @@ def _one_thread() -> Any:
 
 @pytest.mark.parametrize("accumulation", [2, 3, 12])
 @pytest.mark.parametrize("images", [36, 40])
-def test_cutting_a_batch_leaves_the_updates_as_they_were(tmp_path: Path, accumulation: int, images: int) -> None:
+def test_accumulation_leaves_the_updates_as_they_were(tmp_path: Path, accumulation: int, images: int) -> None:
     """With 40 images the epoch's last window is short and its last micro-batch smaller than the others."""
-    whole, cut = Losses(), Losses()
+    whole, parts = Losses(), Losses()
     one = tiny_trainer(tmp_path / "a", images=images, name="sgd", observers=[whole])
-    two = tiny_trainer(tmp_path / "b", images=images, name="sgd", accumulation=accumulation, observers=[cut])
+    two = tiny_trainer(tmp_path / "b", images=images, name="sgd", accumulation=accumulation, observers=[parts])
     one.fit()
     two.fit()
-    assert one.total_updates == two.total_updates == len(cut.steps)
-    assert [s.loss for s in whole.steps] == pytest.approx([s.loss for s in cut.steps], rel=1e-6)
+    assert one.total_updates == two.total_updates == len(parts.steps)
+    assert [s.loss for s in whole.steps] == pytest.approx([s.loss for s in parts.steps], rel=1e-6)
     for name, tensor in weights_of(one).items():
         torch.testing.assert_close(weights_of(two)[name], tensor, rtol=1e-6, atol=1e-6)
 
 
-def test_it_learns_and_tells_about_it(tmp_path: Path) -> None:
-    told = Losses()
-    result = tiny_trainer(tmp_path, epochs=8, lr=3e-2, ema_decay=0.9, observers=[told]).fit()
+def test_it_learns_and_observers_see_it(tmp_path: Path) -> None:
+    seen = Losses()
+    result = tiny_trainer(tmp_path, epochs=8, lr=3e-2, ema_decay=0.9, observers=[seen]).fit()
     assert result.best > 0.9
     assert result.metrics["ema_top1"] > 0.9
-    assert told.steps[-1].loss < 0.7 * told.steps[0].loss
-    assert told.epochs[result.best_epoch - 1].metrics["top1"] <= result.best
-    assert [epoch.epoch for epoch in told.epochs] == list(range(1, 9))
-    assert told.calls[0] == "started"
-    assert told.calls[-1] == "finished"
-    assert {LAST, BEST, "checkpoint.safetensors"} <= set(told.calls)
-    last = told.steps[-1]
+    assert seen.steps[-1].loss < 0.7 * seen.steps[0].loss
+    assert seen.epochs[result.best_epoch - 1].metrics["top1"] <= result.best
+    assert [epoch.epoch for epoch in seen.epochs] == list(range(1, 9))
+    assert seen.calls[0] == "started"
+    assert seen.calls[-1] == "finished"
+    assert {LAST, BEST, "checkpoint.safetensors"} <= set(seen.calls)
+    last = seen.steps[-1]
     assert (last.epoch, last.update, last.updates_per_epoch, last.total_updates) == (8, 24, 3, 24)
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing that catches errors catches it."""
+    """Stands for a kill: no handler of errors catches it."""
 
 
 class KillAt(Losses):
@@ -130,26 +134,26 @@ def denormals_count() -> bool:
 @pytest.mark.parametrize(("threads", "count"), [(1, False), (2, True)])
 def test_denormals_count_as_nothing_while_one_thread_trains(tmp_path: Path, threads: int, count: bool) -> None:
     """On several threads they count, because those that are alive already would not learn of it."""
-    told = Denormals()
-    tiny_trainer(tmp_path, observers=[told], machine=Machine(device="cpu", threads=threads)).fit()
-    assert set(told.steps) == {count}
+    seen = Denormals()
+    tiny_trainer(tmp_path, observers=[seen], machine=Machine(device="cpu", threads=threads)).fit()
+    assert set(seen.steps) == {count}
     assert denormals_count()
 
 
 def test_resuming_a_complete_run_changes_nothing(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, ema_decay=0.9)
     result = trainer.fit()
-    again = tiny_trainer(tmp_path, ema_decay=0.9, observers=[told := Losses()])
+    again = tiny_trainer(tmp_path, ema_decay=0.9, observers=[seen := Losses()])
     assert again.fit(resume=True) == result
-    assert told.steps == []
+    assert seen.steps == []
     assert same_bits(weights_of(trainer), weights_of(again))
 
 
 def test_a_fresh_run_forgets_the_state_in_its_folder(tmp_path: Path) -> None:
     tiny_trainer(tmp_path).fit()
-    told = Losses()
-    tiny_trainer(tmp_path, observers=[told]).fit()
-    assert len(told.steps) == 6
+    seen = Losses()
+    tiny_trainer(tmp_path, observers=[seen]).fit()
+    assert len(seen.steps) == 6
 
 
 @pytest.mark.parametrize(
@@ -167,7 +171,7 @@ def test_the_state_of_another_run_is_refused(tmp_path: Path, change: dict[str, A
         tiny_trainer(tmp_path, **change).fit(resume=True)
 
 
-def test_weights_files_hold_the_better_weights_and_the_metadata(tmp_path: Path) -> None:
+def test_weights_files_have_the_better_weights_and_the_metadata(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, epochs=3, ema_decay=0.5)
     trainer.metadata = {"format": "pt", "metaformer": json.dumps({"name": "tiny"})}
     result = trainer.fit()
@@ -185,8 +189,61 @@ def test_weights_files_hold_the_better_weights_and_the_metadata(tmp_path: Path) 
     assert int(header["epoch"]) == result.best_epoch
 
 
+# ---- the best epoch --------------------------------------------------------------------------------------------------
+
+HIGHER = MetricDef(name="quality", label="quality", shown=True)
+LOWER = MetricDef(name="error", label="error", unit="nats", better="lower", shown=True)
+SERIES = [
+    # trained and averaged weights of each epoch; then, if higher and if lower is better: value, epoch, averaged
+    ([(0.5, 0.4), (0.7, 0.6), (0.2, 0.9)], (0.9, 3, True), (0.2, 3, False)),
+    ([(0.5, 0.5), (0.5, 0.5)], (0.5, 1, False), (0.5, 1, False)),
+    ([(nan, 0.3), (0.2, nan), (nan, nan)], (0.3, 1, True), (0.2, 2, False)),
+    ([(0.3, nan), (0.3, 0.3), (-0.1, 0.3)], (0.3, 1, False), (-0.1, 3, False)),
+    ([(nan, nan), (nan, nan)], (None, 0, None), (None, 0, None)),
+]
+
+
+class Scripted(ClassificationObjective):
+    """Its primary metric takes the values of a series; a part of it may be missing, as NaN is here."""
+
+    def __init__(self, primary: MetricDef, values: list[float], leaves_out_nan: bool) -> None:
+        super().__init__(CLASSES)
+        self.primary, self.metrics = primary, (*ClassificationObjective.metrics, primary)
+        self.values, self.leaves_out_nan = iter(values), leaves_out_nan
+
+    def metric(self) -> Any:
+        metric, value = super().metric(), next(self.values)
+        compute = metric.compute
+        extra = {} if isnan(value) and self.leaves_out_nan else {self.primary.name: value}
+        metric.compute = lambda parts: compute(parts) | extra  # type: ignore[method-assign]
+        return metric
+
+
+@pytest.mark.parametrize("leaves_out_nan", [True, False])
+@pytest.mark.parametrize("primary", [HIGHER, LOWER], ids=["higher", "lower"])
+@pytest.mark.parametrize(("values", "higher", "lower"), SERIES)
+def test_the_best_epoch_is_that_of_the_primary_metric_in_its_direction(
+    tmp_path: Path, values: Any, higher: Any, lower: Any, primary: MetricDef, leaves_out_nan: bool
+) -> None:
+    best, epoch, averaged = higher if primary is HIGHER else lower
+    objective = Scripted(primary, [value for pair in values for value in pair], leaves_out_nan)
+    trainer = tiny_trainer(tmp_path, epochs=len(values), ema_decay=0.5, objective=objective, observers=[MetricsFile()])
+    result = trainer.fit()
+    assert (result.best, result.best_epoch) == (best, epoch)
+    assert (tmp_path / LAST).is_file()
+    assert (tmp_path / BEST).is_file() == (best is not None)
+    reported = read_metrics(tmp_path / "metrics.csv").best(primary)
+    if best is None:
+        assert reported is None
+        return
+    header = read_tensors(tmp_path / BEST)[1]
+    assert (int(header["epoch"]), json.loads(header["averaged"])) == (epoch, averaged)
+    assert reported is not None
+    assert (reported.value, reported.epoch, reported.averaged) == (pytest.approx(best), epoch, averaged)
+
+
 class BreaksAt(TinyNet):
-    """Its outputs are no numbers from a certain call on."""
+    """Its outputs are NaN from a certain call on."""
 
     def __init__(self, call: int) -> None:
         super().__init__()
@@ -201,11 +258,11 @@ class BreaksAt(TinyNet):
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     machine = Machine(device="cpu", save_steps=1)
     with pytest.raises(
-        RunError, match=r"loss is nan in epoch 2, update 5 of 6, learning rate .*\n?.*checkpoint is .*lower lr"
+        DivergedError, match=r"loss is nan in epoch 2, update 5 of 6, learning rate .*\n?.*checkpoint is .*lower lr"
     ):
         tiny_trainer(tmp_path, model=BreaksAt(4), machine=machine).fit()
     state = read_tree(tmp_path / "checkpoint.safetensors")
-    assert state["position"]["update"] == 4
+    assert state["state"]["update"] == 4
     assert all(tensor.isfinite().all() for tensor in state["model"].values())
 
 
@@ -222,9 +279,9 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
 
     spoiled.stepped = spoil  # type: ignore[method-assign]
     trainer.observers = (spoiled,)
-    with pytest.raises(RunError, match="a weight is not finite"):
+    with pytest.raises(DivergedError, match="a weight is not finite"):
         trainer.fit()
-    assert read_tree(tmp_path / "checkpoint.safetensors")["position"]["update"] == 1
+    assert read_tree(tmp_path / "checkpoint.safetensors")["state"]["update"] == 1
 
 
 def test_mixing_is_for_training_only_and_leaves_top1_out(tmp_path: Path) -> None:
@@ -243,10 +300,10 @@ def test_mixing_is_for_training_only_and_leaves_top1_out(tmp_path: Path) -> None
 
 
 def test_the_schedule_and_the_layer_scale_reach_the_optimizer(tmp_path: Path) -> None:
-    told = Losses()
-    trainer = tiny_trainer(tmp_path, epochs=2, warmup_epochs=1, warmup_lr=1e-4, layer_decay=0.5, observers=[told])
+    seen = Losses()
+    trainer = tiny_trainer(tmp_path, epochs=2, warmup_epochs=1, warmup_lr=1e-4, layer_decay=0.5, observers=[seen])
     trainer.fit()
-    rates = [step.lr for step in told.steps]
+    rates = [step.lr for step in seen.steps]
     assert rates[0] == 1e-4
     assert max(rates) == rates[3] == pytest.approx(1e-2)
     groups = trainer.engine.optimizer.param_groups
@@ -256,15 +313,15 @@ def test_the_schedule_and_the_layer_scale_reach_the_optimizer(tmp_path: Path) ->
 def test_precisions_follow_each_other_in_one_process(tmp_path: Path) -> None:
     losses = {}
     for precision in ("fp32", "bf16", "fp32"):
-        told = Losses()
+        seen = Losses()
         machine = Machine(device="cpu", precision=precision)  # type: ignore[arg-type]
-        trainer = tiny_trainer(tmp_path / precision, machine=machine, ema_decay=0.9, observers=[told])
+        trainer = tiny_trainer(tmp_path / precision, machine=machine, ema_decay=0.9, observers=[seen])
         trainer.fit()
         assert trainer.model(torch.zeros(1, 1, 8, 8)).dtype == torch.float32
         assert all(tensor.dtype == torch.float32 for tensor in trainer.model.parameters())
         if precision in losses:
-            assert losses[precision] == told.steps[-1].loss
-        losses[precision] = told.steps[-1].loss
+            assert losses[precision] == seen.steps[-1].loss
+        losses[precision] = seen.steps[-1].loss
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
 
@@ -313,7 +370,7 @@ def test_lean_blocks_learn_the_same_and_come_out_again(tmp_path: Path, caplog: p
     assert "no block of this model has pooling and group norm" in caplog.text
 
 
-def test_what_the_machine_cannot_do_is_said(tmp_path: Path) -> None:
+def test_what_the_machine_cannot_do_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="expected 'fp32' or 'bf16' on the CPU"):
         tiny_trainer(tmp_path, machine=Machine(device="cpu", precision="fp16")).fit()
     if not torch.cuda.is_available():
@@ -321,15 +378,15 @@ def test_what_the_machine_cannot_do_is_said(tmp_path: Path) -> None:
             tiny_trainer(tmp_path, machine=Machine(device="cuda")).fit()
 
 
-def test_a_set_smaller_than_a_batch_is_said(tmp_path: Path) -> None:
+def test_a_set_smaller_than_a_batch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="at least one batch"):
         Trainer(TinyNet(), ClassificationObjective(CLASSES), Recipe(), TinyLoader(0, 4), TinyLoader(4, 4), tmp_path)
 
 
 def test_states_are_saved_by_the_clock(tmp_path: Path) -> None:
-    told = Losses()
-    tiny_trainer(tmp_path, epochs=1, machine=Machine(device="cpu", save_minutes=0), observers=[told]).fit()
-    assert told.calls.count("checkpoint.safetensors") == 4  # after each of 3 updates and after the epoch
+    seen = Losses()
+    tiny_trainer(tmp_path, epochs=1, machine=Machine(device="cpu", save_minutes=0), observers=[seen]).fit()
+    assert seen.calls.count("checkpoint.safetensors") == 4  # after each of 3 updates and after the epoch
 
 
 def test_a_run_counted_in_updates_ends_in_the_middle_of_an_epoch_and_resumes_there(tmp_path: Path) -> None:

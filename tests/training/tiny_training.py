@@ -12,7 +12,7 @@ from metaformer.recipe import Machine, OptimizerConfig, Recipe
 from metaformer.tasks.classification.objective import ClassificationObjective
 from metaformer.training.observer import Observer
 from metaformer.training.trainer import Trainer
-from metaformer.types import Batch
+from metaformer.types import Batch, Objective
 
 CLASSES = 3
 
@@ -63,6 +63,7 @@ def tiny_trainer(
     accumulation: int = 1,
     machine: Machine | None = None,
     observers: Sequence[Any] = (),
+    objective: Objective | None = None,
     rank: int = 0,
     world: int = 1,
     **optimizer: Any,
@@ -77,7 +78,7 @@ def tiny_trainer(
     size = recipe.optimizer.batch_size // accumulation
     return Trainer(
         model,
-        ClassificationObjective(CLASSES, recipe.optimizer.label_smoothing),
+        objective or ClassificationObjective(CLASSES, recipe.optimizer.label_smoothing),
         recipe,
         TinyLoader(images, size, shuffle=True, rank=rank, world=world),
         TinyLoader(15, 4, rank=rank, world=world),
@@ -99,7 +100,7 @@ def same_bits(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
 
 
 class Losses(Observer):
-    """Observes and keeps what it was told."""
+    """Keeps every record it gets."""
 
     def __init__(self) -> None:
         self.steps: list[Any] = []

@@ -71,12 +71,14 @@ class MetricsTable:
         return float(seen[-1]) if len(seen) else float("nan")
 
     def best(self, metric: MetricDef) -> Best | None:
-        """The first epoch at the best value, trained weights before averaged ones; None where it was never measured."""
+        """The epoch that the trainer takes for the best: the first one at the best value, and in it the trained weights
+        unless the averaged ones are better. None where the metric was never measured."""
         found = None
-        for name in (metric.name, f"ema_{metric.name}"):
-            for row, value in enumerate(self.column(name).tolist()):
+        columns = self.column(metric.name).tolist(), self.column(f"ema_{metric.name}").tolist()
+        for row, values in enumerate(zip(*columns, strict=True)):
+            for value, averaged in zip(values, (False, True), strict=True):
                 if np.isfinite(value) and metric.is_better(value, found.value if found else None):
-                    found = Best(int(self.epochs[row]), value, name != metric.name, row)
+                    found = Best(int(self.epochs[row]), value, averaged, row)
         return found
 
 
