@@ -51,6 +51,7 @@ TORCH_FREE = (
     "recipe",
     "zoo.catalogue",
     "run.recipes",
+    "run.evaluation_file",
     "cli",
 )
 """What ``metaformer --help`` and the tools around it import; PyTorch costs seconds."""

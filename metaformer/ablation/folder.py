@@ -23,6 +23,7 @@ from ..metrics import MetricDef
 from ..records import Record
 from ..render.numbers import known
 from ..run.config import RunConfig
+from ..run.evaluation_file import read_evaluation
 from ..run.folder import FREE_ON_RESUME, RUN_FOLDER, class_difference
 from ..run.output_folder import OutputFolder
 from ..tasks.task import TASKS, task_named
@@ -277,8 +278,6 @@ class SweepFolder:
 
     def _has_result(self, run: str, metric: str, diverged: bool) -> bool:
         """Whether the files that a resumed sweep and its report need are there and readable."""
-        from ..run.evaluate import read_evaluation  # imports torch
-
         try:
             config = RunConfig.read(self.run(run))
             evaluation = None if diverged else read_evaluation(self.run(run), config.task)

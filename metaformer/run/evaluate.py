@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import Progress
 
 from ..data.dataset import concatenate
-from ..errors import DataError, InputError, RunError
+from ..errors import DataError, RunError
 from ..evaluation import Evaluation
-from ..files import read_json, write_json
 from ..inference.loaded import load_any, task_of
 from ..model.device import resolve_device
 from ..recipe import DataConfig, Machine
 from ..render.numbers import count
-from ..tasks.task import TASKS, EvaluationOptions, Task, task_named
+from ..tasks.task import EvaluationOptions, task_named
 from .config import is_run
 from .data import data_of_run, expect_classes, is_own_data, open_data
-from .folder import EVALUATION
+from .evaluation_file import write_evaluation
 
 Part = Literal["val", "train", "all"]
 
@@ -80,33 +79,6 @@ def evaluate(
             highlight=False,
         )
     return result
-
-
-def write_evaluation(folder: Path, evaluation: Evaluation) -> Path:
-    """Write evaluation.json, all or nothing."""
-    return write_json(folder / EVALUATION, evaluation.to_dict(), indent=None)
-
-
-def read_evaluation(folder: Path, task: Task | None = None) -> Any | None:
-    """The evaluation.json of a folder, as its task's record; None where there is none.
-
-    Args:
-        folder: a run's, or one that ``write_report`` wrote.
-        task: for files of 0.1.0, whose classifiers did not name their task.
-
-    Raises:
-        RunError: it is damaged; the message names it.
-    """
-    path = folder / EVALUATION
-    if not path.is_file():
-        return None
-    data = read_json(path)
-    try:
-        # 0.1.0's classifiers did not name their task
-        named = task_named(str(data["task"])) if "task" in data else task or task_named(next(iter(TASKS)))
-        return named.read_evaluation(data)
-    except InputError as error:
-        raise RunError(f"{path}: {error}; evaluate the run again") from None
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:

@@ -11,6 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from rich.console import Console
 
+from ..errors import RunError
 from ..metrics import MetricDef
 from ..model.complexity import count_macs, count_parameters
 from ..model.device import resolve_device
@@ -35,7 +37,7 @@ from ..weights.safetensors_io import read_tensors
 from . import folder as run_folder
 from .config import DataSummary, MachineSummary, RunConfig, SkippedFile
 from .data import open_data, progress_bars
-from .evaluate import read_evaluation, write_evaluation
+from .evaluation_file import read_evaluation, write_evaluation
 from .provenance import commit, cpu_name
 
 if TYPE_CHECKING:
@@ -212,7 +214,10 @@ def _finished(
     """Evaluate, write the report, sum up."""
     folder = trainer.folder
     seconds = 0.0 if opening.was_finished else time.perf_counter() - opening.clock
-    evaluation = read_evaluation(folder, task) if opening.was_finished else None
+    evaluation = None
+    if opening.was_finished:
+        with suppress(RunError):  # a damaged one is written again
+            evaluation = read_evaluation(folder, task)
     primary = trainer.objective.primary
     if fit.best is None and evaluated == "best":
         console.print(

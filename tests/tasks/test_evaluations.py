@@ -21,7 +21,7 @@ from metaformer.data.dataset import Sample
 from metaformer.data.decode import UnreadableImage
 from metaformer.errors import RunError
 from metaformer.evaluation import Evaluation
-from metaformer.run.evaluate import read_evaluation, write_evaluation
+from metaformer.run.evaluation_file import read_evaluation, write_evaluation
 from metaformer.tasks.classification.evaluation import ClassificationEvaluation
 from metaformer.tasks.detection.evaluate import matches
 from metaformer.tasks.detection.evaluation import DetectionEvaluation
@@ -233,7 +233,7 @@ def test_a_damaged_evaluation_is_named_with_its_field(
     make: Any, changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "evaluation.json").write_text(json.dumps(make().to_dict() | changes))
-    with pytest.raises(RunError, match=rf"(?s)evaluation\.json: .*{message}"):
+    with pytest.raises(RunError, match=rf"(?s)evaluation\.json is damaged.*{message}"):
         read_evaluation(tmp_path)
 
 

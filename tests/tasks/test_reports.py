@@ -1,4 +1,4 @@
-"""A detector's and a segmenter's part of a report: one safe page whose numbers come from the evaluation."""
+"""A task's part of a report: one safe page whose numbers come from the evaluation."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from test_evaluations import detected, segmented
 from metaformer.evaluation import Evaluation
 from metaformer.recipe import Recipe
 from metaformer.render.annotate import class_color, hexadecimal
-from metaformer.run.evaluate import write_evaluation, write_report
+from metaformer.render.style import save_png
+from metaformer.run.evaluate import write_report
+from metaformer.run.evaluation_file import write_evaluation
 from metaformer.run.report.files import read_run
 from metaformer.run.report.page import write_run_page
 from metaformer.tasks.class_table import WHOLE
+from metaformer.tasks.classification.plots import predictions_figure
 from metaformer.tasks.detection.evaluation import DetectionEvaluation
 from metaformer.tasks.detection.evaluation import Sample as DetectionSample
 from metaformer.tasks.segmentation.evaluation import SegmentationEvaluation
@@ -66,6 +69,13 @@ def test_a_detectors_page_has_its_curves_tables_and_images(tmp_path: Path, masks
     assert f"background:{hexadecimal(class_color(1))}" in html
     assert ("mask AP50" in text) == masks
     assert "Confusion matrix" not in text
+
+
+def test_a_page_of_any_number_of_classified_images_is_drawn(tmp_path: Path) -> None:
+    for images in (0, 1, 50):
+        figure = predictions_figure(fake.evaluation(("a", "b"), images=images))
+        with Image.open(save_png(figure, tmp_path / "predictions.png")) as image:
+            image.verify()
 
 
 def test_a_segmenters_page_has_its_classes_and_its_matrix(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from ...metrics import MetricDef
 from ...tasks.task import TASKS, Task, task_named
 from ...training.journal import METRICS, RENAMED
 from ..config import RunConfig, is_run
-from ..evaluate import read_evaluation
+from ..evaluation_file import read_evaluation
 
 Values = NDArray[np.float64]
 

@@ -19,11 +19,8 @@ from ..side_by_side import SIDE, chosen, encoded
 from ..task import EvaluationOptions
 from .average_precision import AveragePrecision
 from .detections import Detections
-from .evaluation import Curve, DetectionEvaluation, ObjectRow, Sample
+from .evaluation import DRAWN_FROM, Curve, DetectionEvaluation, ObjectRow, Sample
 from .objective import DetectionObjective
-
-DRAWN_FROM = 0.3
-"""Score from which a detection is drawn in a sample."""
 
 
 def evaluate(

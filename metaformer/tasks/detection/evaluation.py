@@ -12,6 +12,9 @@ from ...records import Record
 from ..side_by_side import SideBySide
 from .metrics import Kind
 
+DRAWN_FROM = 0.3
+"""Score from which a detection is drawn in a sample."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectRow(Record):

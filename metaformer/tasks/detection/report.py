@@ -12,8 +12,7 @@ from ...render.numbers import count, percent
 from ...render.page import drawing, rendered
 from .. import side_by_side
 from ..class_table import class_table
-from .evaluate import DRAWN_FROM
-from .evaluation import DetectionEvaluation
+from .evaluation import DRAWN_FROM, DetectionEvaluation
 from .plots import precision_recall, sparkline
 
 COLUMNS = {
