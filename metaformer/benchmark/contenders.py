@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..deploy.compile import compile
+from ..deploy.compile import Backend, compile
 from ..deploy.fold import fold
+from ..deploy.precision import PRECISIONS, Precision
 from ..errors import InputError
 from .engines import ScoresCall, expect_precision, onnxruntime_call, openvino_call
 from .rounds import Call
@@ -186,7 +187,7 @@ def _resnet18(trial: Trial) -> nn.Module:
     return resnet18(num_classes=trial.spec.num_classes).eval().to(trial.device)
 
 
-def _compile(backend: str, precision: str) -> Prepare:
+def _compile(backend: Backend, precision: Precision) -> Prepare:
     """``metaformer.compile``. If it fell back to another backend, that backend has a row of its own."""
 
     def prepare(trial: Trial) -> ScoresCall:
@@ -217,6 +218,11 @@ def _onnxruntime(choice: Choice) -> Prepare:
 
 CPU = ("cpu",)
 LAST = "channels_last"
+_BACKENDS: tuple[tuple[Backend, tuple[str, ...]], ...] = (
+    ("torch", Contender.on),
+    ("openvino", CPU),
+    ("onnxruntime", CPU),
+)
 
 
 def _own(
@@ -265,8 +271,8 @@ OURS = (
     ),
     *(
         _own(f"fast, {backend}, {precision}", backend, precision, _compile(backend, precision), on=on)
-        for backend, on in (("torch", Contender.on), ("openvino", CPU), ("onnxruntime", CPU))
-        for precision in ("fp32", "bf16", "int8")
+        for backend, on in _BACKENDS
+        for precision in PRECISIONS
     ),
 )  # fmt: skip
 PEERS = (
@@ -282,7 +288,7 @@ PEERS = (
     ),
     *(
         _peer(f"openvino, {precision}", "openvino", precision, _openvino(_timm, precision), on=CPU)
-        for precision in ("fp32", "bf16", "int8")
+        for precision in PRECISIONS
     ),
     _peer("onnxruntime, fp32", "onnxruntime", "fp32", _onnxruntime(_timm), on=CPU),
     Contender(

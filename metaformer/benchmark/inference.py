@@ -10,15 +10,13 @@ from typing import Any
 
 import torch
 
-from ..deploy.precision import available
+from ..deploy.precision import PRECISIONS, available
 from ..errors import MissingExtraError
 from .contenders import BASELINE, Contender, Row, checked
 from .engines import PRODUCT, product_call
 from .rounds import Call, Pace, Spread, Turn, in_turns, ratio
 from .setting import OnStep
 from .trial import Trial
-
-PRECISIONS = ("fp32", "bf16", "int8")
 
 
 @dataclass(kw_only=True)

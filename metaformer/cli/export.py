@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -57,29 +56,35 @@ def export(
         overwrite=overwrite,
     )
     if as_json:
-        print(json.dumps(asdict(result) | {"folder": str(result.folder)}))
+        print(json.dumps(_plain(result)))
     else:
         _print(result)
 
 
+def _plain(result: Export) -> dict[str, Any]:
+    info = result.info
+    shown = {"folder": str(result.folder), "format": info.format, "precision": info.precision}
+    return {**shown, **info.comparison.to_dict(), "notes": list(info.notes)}
+
+
 def _print(result: Export) -> None:
     from ..render.numbers import metric_text
+    from ..tasks.task import task_named
 
-    console = Console(highlight=False)
+    info, console = result.info, Console(highlight=False)
+    comparison = info.comparison
     console.print(
-        f"[bold]{result.format} {result.precision}[/], largest difference {result.difference:.1e} of the largest "
-        f"output ({result.images} images)"
+        f"[bold]{info.format} {info.precision}[/], largest difference {comparison.difference:.1e} of the largest "
+        f"output ({comparison.images} images)"
     )
-    if result.before:
-        from ..tasks.task import task_named
-
-        defined = {metric.name: metric for metric in task_named(result.task).metrics}
+    if comparison.before:
+        defined = {metric.name: metric for metric in task_named(info.model.task).metrics}
         table = Table(box=None, pad_edge=False)
         for column in ("", "before", "after"):
             table.add_column(column, justify="right" if column else "left")
-        for name, before in result.before.items():
+        for name, before in comparison.before.items():
             metric = defined[name]
-            table.add_row(metric.label, metric_text(metric, before), metric_text(metric, result.after[name]))
+            table.add_row(metric.label, metric_text(metric, before), metric_text(metric, comparison.after[name]))
         console.print(table)
     console.print(f"written  {result.folder}", markup=False, soft_wrap=True)
     console.print(f"use it   metaformer.load_exported({str(result.folder)!r})", markup=False, soft_wrap=True)

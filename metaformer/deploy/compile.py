@@ -1,7 +1,7 @@
-"""``compile``: a model as the best engine present runs it, folded, and checked against the original.
+"""A model run by an engine: folded, compiled, compared with the original before it is returned.
 
-Steps: a copy in evaluation mode, folded; maps instead of tokens for graph engines; traced, converted, compiled; run
-once and compared. Whatever goes wrong on the way ends in PyTorch with a warning, never in a wrong answer.
+In: a model in memory. Out: a ``CompiledModel``, which is called as the model is. What an engine cannot do falls back to
+PyTorch or float32 with a warning; a compiled model never returns other numbers than the original.
 """
 
 from __future__ import annotations
@@ -9,96 +9,116 @@ from __future__ import annotations
 import copy
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, MissingExtraError, did_you_mean
-from ..model.classifier import Classifier
-from ..model.dense.detector import Detector, Segmenter
-from ..model.inputs import check_images
-from ..model.timm_cnn import TimmClassifier
-from ..spec.model import ModelSpec
-from .channels_first import as_maps, written_out
+from ..types import Objects
+from ..weights.description import AnyModel, Description
+from .channels_first import as_maps, with_explicit_norms
 from .engines import onnxruntime, openvino
 from .engines import torch as eager
-from .engines.core import Run, answers, coarsest_stride, core_of, whole
+from .engines.core import (
+    GraphEngine,
+    Run,
+    coarsest_stride,
+    core_of,
+    description_of,
+    expect_model,
+    outputs,
+    score_outputs,
+    usual_size,
+    whole,
+)
 from .engines.graph import Sizes, example, foreign_mixers, sizes_of, traced, without_complex
 from .fold import fold
-from .precision import BOUNDS, available, difference, known_precision, magnitude
-from .quantization import calibration_images, quantized, scores_of
+from .precision import BOUNDS, Precision, available, difference, known_precision, magnitude
+from .quantization import Calibration, calibration_images, quantized
 
-BACKENDS = ("openvino", "onnxruntime", "torch")
-"""Engines, the one that ``auto`` takes first first."""
-GRAPHS: dict[str, Any] = {"openvino": openvino, "onnxruntime": onnxruntime}
+Backend = Literal["openvino", "onnxruntime", "torch"]
+BACKENDS: tuple[Backend, ...] = ("openvino", "onnxruntime", "torch")
+"""Engines in the order in which ``auto`` tries them."""
+GRAPHS: dict[str, GraphEngine] = {"openvino": openvino, "onnxruntime": onnxruntime}
 Form = Literal["modules", "program", "maps", "tokens"]
-"""For PyTorch line by line; for PyTorch as a program; for graph engines with maps, or with tokens, in the blocks."""
-_WRITTEN: dict[str, Callable[[nn.Module], nn.Module]] = {"maps": as_maps, "tokens": written_out}
-_MODELS = (Classifier, TimmClassifier, Detector, Segmenter)
+"""For PyTorch as modules; for PyTorch as a program; for graph engines with maps, or with tokens, in the blocks."""
+_FOR_GRAPHS: dict[str, Callable[[nn.Module], nn.Module]] = {"maps": as_maps, "tokens": with_explicit_norms}
 
 
 class FellBackWarning(UserWarning):
-    """Something else than what was asked for is used, and why."""
+    """Another engine or precision than the requested one is used; the message says why."""
 
 
 class CompiledModel(nn.Module):
-    """A model run by an engine; called as the model is, and it answers as the model does, in float32."""
+    """A model run by an engine. It is called like the model and returns the same, in float32.
+
+    Args:
+        run: the engine.
+        call: the whole model, its core computed by ``run``.
+        backend: name of the engine.
+        precision: of the engine.
+        about: the model.
+        sizes: image sizes that the engine takes.
+        folded: what was folded.
+        notes: fallbacks, one sentence each.
+    """
 
     def __init__(
         self,
         run: Run,
         call: Callable[[Any], Any],
         *,
-        backend: str,
-        precision: str,
-        about: Any,
+        backend: Backend,
+        precision: Precision,
+        about: Description,
         sizes: Sizes,
-        folded: tuple[str, ...] = (),
-        notes: tuple[str, ...] = (),
+        folded: Sequence[str] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.run = run
-        self._call = (call,)  # in a tuple: a detector in here is no part that moves or learns
+        self._call = (call,)  # in a tuple, so that a detector is not registered as a submodule
         self.backend, self.precision, self.sizes = backend, precision, sizes
-        self.folded, self.notes = folded, notes
+        self.folded, self.notes = tuple(folded), tuple(notes)
+        self.about = about
         self.name, self.spec, self.preprocessing = about.name, about.spec, about.preprocessing
         self.eval()
 
     @property
     def num_classes(self) -> int:
-        """Width of the scores."""
+        """Number of classes."""
         return self.spec.num_classes
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(self, images: Tensor) -> Tensor: ...
+
+        @overload
+        def __call__(self, images: Sequence[Tensor]) -> list[Objects]: ...
+
+        def __call__(self, images: Tensor | Sequence[Tensor]) -> Tensor | list[Objects]:
+            """(B, C, H, W) to scores; for a detector images (C, H, W) to the objects in each."""
+
     def forward(self, images: Any) -> Any:
-        """(B, C, H, W) to what the model gives, float32; for a detector images (C, H, W) to the objects in each.
+        """(B, C, H, W) to the model's output, float32; for a detector images (C, H, W) to the objects in each.
 
         Raises:
-            InputError: other channels, or a size that the compiled graph does not take.
+            InputError: another number of channels, or a size that the compiled graph does not take.
         """
-        if getattr(self.spec, "finds_objects", False):
-            return self._call[0](images)
-        self._check(images)
-        return self._call[0](images.detach().float())
-
-    def _check(self, images: Tensor) -> None:
-        check_images(images, self.spec.in_chans)
-        height, width = int(images.shape[2]), int(images.shape[3])
-        self.sizes.check(height, width)
-        if isinstance(self.spec, ModelSpec) and min(map(min, self.spec.grids((height, width)))) < 1:
-            raise InputError(f"images: {height} × {width} pixels leave no token in the last stage; feed larger images")
+        return self._call[0](images)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Raises: a compiled graph lives in this process; what is meant to last is exported."""
+        """Raises: a compiled graph exists in this process only."""
         raise InputError(
             "a compiled model cannot be pickled: write it with metaformer.export, read it with load_exported"
         )
 
     def __deepcopy__(self, memo: Any) -> CompiledModel:
-        """What runs it cannot be copied, and calls do not change it: copies share it."""
+        """A copy that shares the engine, which cannot be copied and is not changed by calls."""
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         return twin
@@ -110,18 +130,18 @@ class CompiledModel(nn.Module):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model on its way to an engine."""
+    """A model in the form that an engine takes."""
 
-    original: nn.Module
+    original: AnyModel
     """In evaluation mode."""
-    folded: nn.Module
+    folded: AnyModel
     core: nn.Module
-    """What the engine computes, folded."""
+    """The part that the engine computes, folded."""
     sizes: Sizes
     images: Tensor
-    """An example of what the core takes, (2, C, H, W)."""
+    """An example input of the core, (2, C, H, W)."""
     graph: bool
-    """Whether it is on its way to a graph engine, whose graph has to stand other sizes."""
+    """Whether it becomes a graph, which must be valid for other sizes too."""
 
     @property
     def done(self) -> tuple[str, ...]:
@@ -130,37 +150,35 @@ class Prepared:
 
 
 def compile(
-    model: nn.Module,
+    model: AnyModel,
     *,
-    precision: str = "fp32",
-    backend: str = "auto",
-    calibration: Iterable[Any] | str | Path | None = None,
+    precision: Precision = "fp32",
+    backend: Backend | Literal["auto"] = "auto",
+    calibration: Calibration | None = None,
     threads: int | None = None,
 ) -> CompiledModel:
-    """A model as an engine runs it: folded, compiled, compared with the original.
+    """Fold a model, compile it for an engine and compare it with the original.
 
     Args:
-        model: a classifier, detector or segmenter of this library; it is left untouched.
-        precision: ``fp32``, ``bf16`` or ``int8``. What the engine or the machine cannot do falls back to fp32 with a
-            warning.
-        backend: ``openvino``, ``onnxruntime``, ``torch``, or ``auto``: the first of them that is installed, PyTorch
+        model: a classifier, detector or segmenter of this library; it is not changed.
+        precision: ``fp32``, ``bf16`` or ``int8``. If the engine or the machine lacks it, fp32 is used with a warning.
+        backend: ``openvino``, ``onnxruntime``, ``torch``, or ``auto``: the first of them that is installed, and PyTorch
             for a model on a GPU.
-        calibration: for int8 some hundred images like those it will see: batches (B, C, H, W) prepared as
-            ``model.preprocessing`` says, or a folder. Images (C, H, W) in [0, 1] for a detector.
-        threads: of the CPU; as many as the engine thinks right where left out.
+        calibration: for int8, some hundred images like those it will see: batches (B, C, H, W) prepared as
+            ``model.preprocessing`` says, or a folder. For a detector images (C, H, W) in [0, 1].
+        threads: CPU threads; the engine's choice if None.
 
     Returns:
-        A module that is called as the model is. ``backend`` and ``precision`` are what is really used, ``notes`` says
-        every fallback in words, each of which was a ``FellBackWarning`` too.
+        A module that is called like the model. ``backend`` and ``precision`` are those that are used; ``notes`` has one
+        sentence for each fallback, which was also a ``FellBackWarning``.
 
     Raises:
-        MissingExtraError: the engine asked for is not installed; the message names the extra.
-        InputError: no such engine or precision, calibration images that are missing or of another shape.
+        MissingExtraError: the requested engine is not installed; the message names the extra.
+        InputError: an unknown engine or precision; calibration images that are missing or of another shape.
     """
-    if not isinstance(model, _MODELS):
-        raise InputError(f"model: expected a classifier, detector or segmenter of this library, got {_kind(model)}")
+    expect_model(model)
     expect_threads(threads)
-    device = next(model.parameters(), torch.empty(0)).device
+    device = _device_of(model)
     engine = chosen_backend(backend, device)
     if known_precision(precision) == "int8" or calibration is not None:
         images = calibration_images(_on_cpu(model), calibration)
@@ -172,21 +190,22 @@ def compile(
         compiled = _compiled(model, engine, used, images, threads)
     except MissingExtraError:
         raise
-    except Exception as error:  # an engine fails with whatever it likes
-        notes.append(f"{engine} cannot run {_kind(model)} {getattr(model, 'name', '')}: {_first(error)}")
-        notes[-1] += "; it runs in PyTorch as it is"
-        compiled = _as_it_is(model, threads)
+    except Exception as error:  # engines raise many kinds of exceptions
+        notes.append(
+            f"{engine} cannot run {type(model).__name__} {model.name}: {_first_line(error)}; PyTorch runs it unchanged"
+        )
+        compiled = _unchanged(model, threads)
     compiled.notes = (*notes, *compiled.notes)
     for note in compiled.notes:
         warnings.warn(note, FellBackWarning, stacklevel=2)
     return compiled
 
 
-def chosen_backend(name: str, device: torch.device | str = "cpu") -> str:
-    """The engine for a name and the device that the model is on.
+def chosen_backend(name: str, device: torch.device | str = "cpu") -> Backend:
+    """The engine of a name for the device of a model.
 
     Raises:
-        InputError: no such engine, or (``MissingExtraError``) it is not installed.
+        InputError: there is no such engine, or (``MissingExtraError``) it is not installed.
     """
     if name == "auto":
         if torch.device(device).type != "cpu":
@@ -200,42 +219,38 @@ def chosen_backend(name: str, device: torch.device | str = "cpu") -> str:
 
 
 def expect_threads(threads: int | None) -> None:
-    """Raises ``InputError`` for what is no number of threads."""
+    """Raise ``InputError`` unless this is a number of threads or None."""
     if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads: expected a whole number from 1, or None for as many as fit, got {threads!r}")
+        raise InputError(f"threads: expected an integer of at least 1, or None, got {threads!r}")
 
 
-def prepared(model: nn.Module, form: Form) -> Prepared:
-    """A model folded, in the form that what runs it likes; on the CPU for graph engines, where the model is else.
+def prepared(model: AnyModel, form: Form) -> Prepared:
+    """A folded copy of a model in one form; on the CPU for graph engines, else on the model's device.
 
     Raises:
-        InputError: no graph can hold it.
+        InputError: no graph can express it.
     """
     original = copy.deepcopy(model).eval().requires_grad_(False)
-    original = original.cpu() if form in _WRITTEN else original
+    original = original.cpu() if form in _FOR_GRAPHS else original
     folded = fold(original)
     graph = form != "modules"
     sizes = sizes_of(original) if graph else Sizes()
-    core = without_complex(core_of(_WRITTEN[form](copy.deepcopy(folded)))) if form in _WRITTEN else core_of(folded)
-    spec: Any = original.spec
-    images = example(spec.in_chans, sizes if graph else _own(original), coarsest_stride(original))
+    if form in _FOR_GRAPHS:
+        core = without_complex(core_of(_FOR_GRAPHS[form](copy.deepcopy(folded))))
+    else:
+        core = core_of(folded)
+    example_sizes = sizes if graph else Sizes(fixed=usual_size(original))
+    images = example(original.spec.in_chans, example_sizes, coarsest_stride(original))
     return Prepared(original, folded, core, sizes, images, graph)
 
 
-def _own(model: Any) -> Sizes:
-    """The size that a model is built for, for an example in PyTorch."""
-    spec: Any = model.spec
-    return Sizes() if isinstance(model, (Detector, Segmenter)) and not spec.square else Sizes(fixed=spec.img_size)
-
-
 def form_for(engine: str, precision: str) -> Form:
-    """What a model looks like on its way to an engine."""
-    form: Form = GRAPHS[engine].form(precision) if engine in GRAPHS else "modules"
-    return form
+    """The form that an engine takes."""
+    return GRAPHS[engine].form(precision) if engine in GRAPHS else "modules"
 
 
 def graph_of(ready: Prepared, engine: str, precision: str, images: list[Tensor]) -> Any:
-    """The engine's own graph of what was prepared.
+    """The engine's graph of a prepared model, for int8 calibrated on ``images``.
 
     Raises:
         InputError: it cannot be traced or converted; the message names the module or the operation.
@@ -247,11 +262,11 @@ def graph_of(ready: Prepared, engine: str, precision: str, images: list[Tensor])
     except InputError as error:
         own = foreign_mixers(original)
         raise InputError(f"{error}{' (mixers of your own: ' + ', '.join(own) + ')' if own else ''}") from error
-    return quantized(graph, images, scores_of(ready.original)) if precision == "int8" else graph
+    return quantized(graph, images, score_outputs(ready.original)) if precision == "int8" else graph
 
 
 def _compiled(
-    model: nn.Module, engine: str, precision: str, images: list[Tensor], threads: int | None
+    model: AnyModel, engine: Backend, precision: Precision, images: list[Tensor], threads: int | None
 ) -> CompiledModel:
     ready = prepared(model, form_for(engine, precision))
     notes: list[str] = []
@@ -259,99 +274,96 @@ def _compiled(
         run = GRAPHS[engine].runner(graph_of(ready, engine, precision, images), precision, threads)
     else:
         run = _in_torch(ready, precision, threads, notes)
-    device = next(ready.original.parameters(), torch.empty(0)).device
-    usual = _usual(ready)
-    seen = images[:8] if precision == "int8" else [ready.images, _others(ready), usual, usual, usual[:1]]
-    _expect_same(run, ready.original, [one.to(device) for one in seen], precision)
+    device, usual = _device_of(ready.original), _usual_images(ready)
+    # The usual size is compared twice: in OpenVINO a size that comes again gets a graph of its own.
+    compared = images[:8] if precision == "int8" else [ready.images, _other_images(ready), usual, usual, usual[:1]]
+    _expect_same(run, ready.original, [one.to(device) for one in compared], precision)
+    about = description_of(ready.original)
     return CompiledModel(
         run,
-        whole(ready.folded, run),
+        whole(run, about.spec, ready.sizes, ready.folded),
         backend=engine,
         precision=precision,
-        about=ready.original,
+        about=about,
         sizes=ready.sizes,
         folded=ready.done,
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
-def _others(ready: Prepared) -> Tensor:
-    """Images of another number and, where sizes are free, of another size than the example's.
+def _other_images(ready: Prepared) -> Tensor:
+    """Images of another batch size and, if sizes are free, of another size than the example.
 
-    Trap: a graph that took a size for a constant answers its own example rightly and all else wrongly.
+    A graph that took a size for a constant is right for its example and wrong for everything else.
     """
     height, width = ready.images.shape[2:]
     if ready.sizes.fixed is None and ready.graph:
         step = ready.sizes.multiple if ready.sizes.multiple > 1 else max(height // 2 - 1, 1)
         height, width = height + 2 * step, width + step
-    draws = torch.Generator().manual_seed(1)
-    return torch.randn(3, ready.images.shape[1], height, width, generator=draws)
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(3, ready.images.shape[1], height, width, generator=generator)
 
 
-def _usual(ready: Prepared) -> Tensor:
-    """Images of the size that the model was built for, where it has one.
-
-    They are compared twice: in OpenVINO what comes a second time gets a graph of its own.
-    """
-    size = _own(ready.original).fixed or ready.images.shape[2:]
-    draws = torch.Generator().manual_seed(2)
-    return torch.randn(2, ready.images.shape[1], *size, generator=draws)
+def _usual_images(ready: Prepared) -> Tensor:
+    """Images of the size that the model is built for, if it has one."""
+    size = usual_size(ready.original) or ready.images.shape[2:]
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(2, ready.images.shape[1], *size, generator=generator)
 
 
-def _in_torch(ready: Prepared, precision: str, threads: int | None, notes: list[str]) -> Run:
-    """Inductor's code where it can be made, the folded modules line by line where not; ``notes`` takes the reason."""
+def _in_torch(ready: Prepared, precision: Precision, threads: int | None, notes: list[str]) -> Run:
+    """Inductor's code; if it cannot compile, the folded modules in eager mode, with the reason added to ``notes``."""
     core = eager.prepared(copy.deepcopy(ready.core), precision)
     run = eager.runner(eager.compiled(core), precision, threads)
     try:
-        run(ready.images.to(next(core.parameters(), torch.empty(0)).device))
-    except Exception as error:  # compilers fail in many ways
-        notes.append(f"torch.compile failed ({_first(error)}); PyTorch runs the folded modules line by line")
+        run(ready.images.to(_device_of(core)))
+    except Exception as error:  # compilers raise many kinds of exceptions
+        notes.append(f"torch.compile failed ({_first_line(error)}); PyTorch runs the folded modules in eager mode")
         return eager.runner(core, precision, threads)
     return run
 
 
-def _expect_same(run: Run, original: nn.Module, images: list[Tensor], precision: str) -> None:
-    """Raises ``InputError`` where an engine's answers differ from the original's beyond what the precision explains."""
-    found = furthest(run, core_of(original), images)
+def _expect_same(run: Run, original: nn.Module, images: list[Tensor], precision: Precision) -> None:
+    """Raise ``InputError`` if an engine's outputs differ from the original's by more than the precision allows."""
+    found = largest_difference(run, core_of(original), images)
     if found > BOUNDS[precision]:
         raise InputError(
-            f"its answers differ from the original's by {found:.1e} of their largest value, and {precision} explains "
+            f"its outputs differ from the original's by {found:.1e} of their largest value, and {precision} allows "
             f"{BOUNDS[precision]:.0e}"
         )
 
 
-def furthest(run: Run, original: nn.Module, batches: Iterable[Tensor]) -> float:
-    """How far an engine's answers are from those of the original core, over all images (B, C, H, W).
+def largest_difference(run: Run, original: nn.Module, batches: Iterable[Tensor]) -> float:
+    """The largest difference between an engine's outputs and the original core's, over all images (B, C, H, W).
 
-    The largest difference as a share of the original's largest value; of several answers the one that differs most.
+    Relative to the largest value of the original; of several outputs the one that differs most.
     """
-    apart: dict[int, float] = {}
-    largest: dict[int, float] = {}
+    differences: dict[int, float] = {}
+    magnitudes: dict[int, float] = {}
     for images in batches:
-        for i, (mine, theirs) in enumerate(zip(run(images), answers(original, images), strict=True)):
-            apart[i] = max(apart.get(i, 0.0), difference(mine, theirs))
-            largest[i] = max(largest.get(i, 0.0), magnitude(theirs))
-    return max((apart[i] / max(largest[i], 1e-12) for i in apart), default=0.0)
+        for i, (mine, theirs) in enumerate(zip(run(images), outputs(original, images), strict=True)):
+            differences[i] = max(differences.get(i, 0.0), difference(mine, theirs))
+            magnitudes[i] = max(magnitudes.get(i, 0.0), magnitude(theirs))
+    return max((differences[i] / max(magnitudes[i], 1e-12) for i in differences), default=0.0)
 
 
-def _as_it_is(model: nn.Module, threads: int | None) -> CompiledModel:
-    """The original in PyTorch, line by line."""
+def _unchanged(model: AnyModel, threads: int | None) -> CompiledModel:
+    """The original in PyTorch, in eager mode."""
     original = copy.deepcopy(model).eval().requires_grad_(False)
-    run = eager.runner(core_of(original), "fp32", threads)
-    return CompiledModel(run, whole(original, run), backend="torch", precision="fp32", about=original, sizes=Sizes())
+    run, about = eager.runner(core_of(original), "fp32", threads), description_of(original)
+    call = whole(run, about.spec, Sizes(), original)
+    return CompiledModel(run, call, backend="torch", precision="fp32", about=about, sizes=Sizes())
 
 
-def _on_cpu(model: nn.Module) -> nn.Module:
-    """The model where images are prepared: a detector resizes on its own device."""
-    device = next(model.parameters(), torch.empty(0)).device
-    return model if device.type == "cpu" else copy.deepcopy(model).cpu()
+def _device_of(module: nn.Module) -> torch.device:
+    return next(module.parameters(), torch.empty(0)).device
 
 
-def _kind(model: object) -> str:
-    return type(model).__name__
+def _on_cpu(model: AnyModel) -> AnyModel:
+    """The model on the CPU, where calibration images are prepared: a detector resizes on its own device."""
+    return model if _device_of(model).type == "cpu" else copy.deepcopy(model).cpu()
 
 
-def _first(error: Exception) -> str:
-    """The first line of what went wrong."""
+def _first_line(error: Exception) -> str:
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return line if isinstance(error, InputError) else f"{type(error).__name__}: {line}"

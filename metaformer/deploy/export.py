@@ -1,103 +1,99 @@
 """A trained model as files for an engine, and back: written, read again from the disk, compared with the original.
 
-In: a run's folder, a weights file or a published model. Out: a folder with the model and ``export.json`` beside it,
-which says what it is; ``load_exported`` makes a model of it that is called as the original was.
+In: a run's folder, a weights file or a published model. Out: a folder with the model and ``export.json``, which
+describes it. ``load_exported`` reads such a folder into a model that is called like the original.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import random
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
+from ..data.dataset import Dataset, Splits
 from ..data.decode import UnreadableImage
 from ..errors import DataError, InputError, RunError, did_you_mean
 from ..factory.classifier import create_model
-from ..files import replace_file
-from ..inference.loaded import LoadedModel, load_any, task_of
-from ..model.dense.detector import Detector
+from ..inference.loaded import LoadedModel, load_any
 from ..recipe import DataConfig
 from ..run.data import data_of_run, expect_classes, open_data
-from ..spec.dense import DenseSpec
-from ..tasks.task import EvaluationOptions, task_named
+from ..run.output_folder import OutputFolder
+from ..run.provenance import versions
+from ..tasks.task import EvaluationOptions, Task, task_named
 from ..version import __version__
-from ..weights.description import Description, describe
+from ..weights.description import AnyModel, describe
 from ..weights.hub import from_pretrained
-from ..weights.safetensors_io import read_tensors, write_tensors
 from ..weights.save import load_model, save_weights
 from ..zoo.catalogue import CATALOGUE
 from .compile import (
     GRAPHS,
+    Backend,
     CompiledModel,
     FellBackWarning,
     Prepared,
     expect_threads,
     form_for,
-    furthest,
     graph_of,
+    largest_difference,
     prepared,
 )
+from .engines import onnxruntime, openvino
 from .engines import torch as eager
-from .engines.core import Run, core_inputs, core_of, whole
+from .engines.core import REGIONS, Run, core_of, expect_model, has_input_size, read_outside, whole, write_outside
 from .engines.graph import Sizes, sizes_of, traced
-from .precision import BOUNDS, available, known_precision
-from .quantization import calibration_images
+from .export_info import ABOUT, FORMATS, Comparison, ExportInfo, Format
+from .precision import BOUNDS, Precision, available, known_precision
+from .quantization import IMAGES, inputs_of
 
-Format = Literal["onnx", "openvino", "torch", "aot", "safetensors"]
-FORMATS: tuple[str, ...] = get_args(Format)
-ENGINES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch", "aot": "torch", "safetensors": "torch"}
-"""What runs each format."""
-ABOUT, WEIGHTS, REGIONS = "export.json", "model.safetensors", "regions.safetensors"
+ENGINES: Mapping[Format, Backend] = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "torch": "torch",
+    "aot": "torch",
+    "safetensors": "torch",
+}
+"""The engine that runs each format."""
+WEIGHTS = "model.safetensors"
+EXPORT = OutputFolder(
+    kind="export",
+    mark=ABOUT,
+    written=(ABOUT, WEIGHTS, REGIONS, *onnxruntime.FILES, *openvino.FILES, eager.PROGRAM, eager.PACKAGE),
+    resumable=False,
+)
 COMPARED = 32
-"""Images whose answers are compared number by number."""
-CALIBRATED = 300
+"""The number of images whose outputs are compared."""
 BATCH = 16
-"""Images at a time where figures are measured."""
+"""Batch size where metrics are measured."""
 _PACKAGES = ("torch", "openvino", "nncf", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """What was written, and how it compares with the original."""
+    """The result of ``export``."""
 
     folder: Path
-    format: str
-    task: str
-    """The model's."""
-    precision: str
-    """What is really in the files."""
-    difference: float
-    """The largest one, as a share of the original's largest value."""
-    images: int
-    """So many were compared number by number."""
-    before: Mapping[str, float] = field(default_factory=dict)
-    """Figures of the original on labeled images, by name; none without labels."""
-    after: Mapping[str, float] = field(default_factory=dict)
-    """Figures of what was written."""
-    notes: tuple[str, ...] = ()
-    """Every fallback in words."""
+    info: ExportInfo
+    """The content of its export.json, with the comparison and the notes."""
 
 
 def export(
     source: str | Path | None,
     out: str | Path,
     *,
-    format: str = "onnx",
-    precision: str = "fp32",
+    format: Format = "onnx",
+    precision: Precision = "fp32",
     name: str | None = None,
     data: DataConfig | None = None,
     size: tuple[int, int] | None = None,
@@ -107,92 +103,97 @@ def export(
     """Write a trained model for an engine, read it again from the disk and compare it with the original.
 
     Args:
-        source: a run's folder, a weights file, a hub id or a name of the zoo.
-        out: the folder to write. It appears whole, and only once what is in it has answered as the original does.
-        format: ``onnx``, ``openvino``, ``torch`` (a ``torch.export`` program), ``aot`` (AOTInductor's machine code for
+        source: a run's folder, a weights file, a hub id or a model name.
+        out: the folder to write. It appears as a whole, and only after the comparison.
+        format: ``onnx``, ``openvino``, ``torch`` (a ``torch.export`` program), ``aot`` (machine code by AOTInductor for
             this kind of machine) or ``safetensors``.
-        precision: ``fp32``, ``bf16`` or ``int8``; what the engine or this machine cannot do falls back to fp32 with a
-            warning.
-        name: a row of the zoo, for files of others.
-        data: the images to compare on, and to calibrate int8 with; those of the run where left out.
-        size: height and width of a classifier's images; those of its preprocessing where left out.
-        overwrite: whether an export that is in ``out`` already may be replaced.
-        console: where to say what is being done.
+        precision: ``fp32``, ``bf16`` or ``int8``. If the engine or this machine lacks it, fp32 is used with a warning.
+        name: a model name, for third-party checkpoints.
+        data: images for the comparison, and to calibrate int8; those of the run if None.
+        size: height and width of a classifier's images; those of its preprocessing if None.
+        overwrite: whether to replace an export in ``out``.
+        console: for progress; standard error if None.
 
     Raises:
         InputError: a model that cannot be exported (the message names the module or the operation), an engine that is
-            not installed, a place that is taken; ``RunError`` where the answers differ beyond what the precision
-            explains: the files are then left under a name that ends in ``-differs``.
+            not installed, an ``out`` that cannot be used. ``RunError`` if the outputs differ by more than the precision
+            allows: the files are then kept under a name that ends in ``-differs``.
     """
     console = console or Console(stderr=True)
     place = Path(out).expanduser()
     _expect_choice(format, precision)
-    _expect_free(place, overwrite)
-    trained = _opened(source, name, size)
-    sets = _images(source, trained, data, console)
+    EXPORT.check(place, overwrite=overwrite)
+    loaded = _loaded(source, name, size)
+    task, model = task_named(loaded.task), loaded.model.cpu().eval()
+    splits = _splits(source, loaded, task, data, console)
     used, reason = available(precision, ENGINES[format])
-    notes = _told(reason)
-    original: Any = trained.model.cpu().eval()
-    calibration = _calibration(original, sets) if precision == "int8" else []
-    compared = _compared(original, sets, notes)
+    notes = _warned(reason)
+    calibration = _calibration(task, model, splits) if precision == "int8" else []
+    compared = _compared(task, model, splits, notes)
     unfinished = place.with_name(f".{place.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
-        _write(trained, unfinished, format, used, calibration)
-        again = load_exported(unfinished)
-        found = furthest(again.run, core_of(original), compared)
-        result = _judged(trained, again, sets, place, format, used, found, compared, notes, console)
-        _note_comparison(unfinished, result)
-        _expect_same(unfinished, place, result)
+        info = _write(loaded, unfinished, format, used, calibration)
+        exported = _load(unfinished, info)
+        difference = largest_difference(exported.run, core_of(model), compared)
+        before, after = _metrics(task, (model, exported), splits, console)
+        info = info.with_changes(
+            comparison=Comparison(
+                difference=difference, bound=BOUNDS[used], images=len(compared), before=before, after=after
+            ),
+            notes=tuple(dict.fromkeys((*notes, *exported.notes))),
+        )
+        info.write(unfinished)
+        _expect_same(unfinished, place, info)
         _move(unfinished, place)
     except OSError as error:
         raise RunError(f"{place} cannot be written: {error.strerror}. Choose another folder with --out") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return result
+    return Export(folder=place, info=info)
 
 
 def load_exported(folder: str | Path, *, threads: int | None = None) -> CompiledModel:
-    """The model that ``export`` wrote, called as the original was.
+    """The model that ``export`` wrote, called like the original.
 
     Args:
-        folder: what ``export`` was given as ``out``.
-        threads: of the CPU; as many as the engine thinks right where left out.
+        folder: the ``out`` of ``export``.
+        threads: CPU threads; the engine's choice if None.
 
     Raises:
-        InputError: no export there, a damaged one, or an engine that is not installed.
+        InputError: no export, a damaged one, or an engine that is not installed.
     """
     expect_threads(threads)
     place = Path(folder).expanduser()
-    about = _about(place)
-    notes = _told(_unlike(about))
-    description = Description.from_dict(about["model"])
-    precision, kind = about["precision"], about["format"]
-    engine = ENGINES[kind]
-    used, reason = available(precision, engine) if precision == "bf16" else (precision, None)
-    notes += _told(reason)
+    return _load(place, ExportInfo.read(place), threads)
+
+
+def _load(place: Path, info: ExportInfo, threads: int | None = None) -> CompiledModel:
+    """The model in a folder."""
+    _expect_machine(info)
+    engine, used, notes = ENGINES[info.format], info.precision, list[str]()
+    model: AnyModel | None
     if engine in GRAPHS:
-        run = _run_of(place, engine, used, threads)
-        model = _surroundings(description, place)
-    elif kind == "safetensors":
+        # The files of a bf16 export hold float32 weights, so another machine can run them in float32.
+        used, reason = available(info.precision, engine) if info.precision == "bf16" else (info.precision, None)
+        notes = _warned(reason)
+        run, model = _graph_runner(place, engine, used, threads), read_outside(info.model, place)
+    elif info.format == "safetensors":
         model = load_model(place / WEIGHTS)
         run = eager.runner(core_of(model), "fp32", threads)
     else:
-        module = eager.read(place) if kind == "torch" else eager.read_package(place)
-        # the program's numbers stay as they were written, whatever this machine is quick at
-        run, used = eager.runner(module, precision, threads), precision
-        model = _surroundings(description, place)
-    fixed = about["size"]
+        module = eager.read(place) if info.format == "torch" else eager.read_package(place)
+        run, model = eager.runner(module, info.precision, threads), read_outside(info.model, place)
     return CompiledModel(
         run,
-        whole(model, run),
+        whole(run, info.model.spec, info.sizes, model),
         backend=engine,
         precision=used,
-        about=description,
-        sizes=Sizes(tuple(fixed) if fixed else None, about["multiple"], about["reason"]),
-        folded=tuple(about["folded"]),
-        notes=tuple(notes),
+        about=info.model,
+        sizes=info.sizes,
+        folded=info.folded,
+        notes=notes,
     )
 
 
@@ -204,292 +205,194 @@ def _expect_choice(format: str, precision: str) -> None:
         raise InputError(f"format: unknown {format!r}. {did_you_mean(str(format), FORMATS)}")
     if known_precision(precision) != "fp32" and format == "safetensors":
         raise InputError(
-            f"precision: safetensors holds the weights as they were trained, in fp32; got {precision}. Take another "
-            "format, or compile the model where it runs"
+            f"precision: safetensors contains the trained weights in fp32, got {precision}. Choose another format, or "
+            "compile the model on the machine that runs it"
         )
-    if ENGINES[format] in GRAPHS:
-        GRAPHS[ENGINES[format]].library()
+    engine = ENGINES[format]
+    if engine in GRAPHS:
+        GRAPHS[engine].library()
 
 
-def _expect_free(place: Path, overwrite: bool) -> None:
-    """Nothing but an earlier export is ever replaced, and that only when asked."""
-    if not place.exists():
-        return
-    if not place.is_dir():
-        raise RunError(f"{place} is a file; expected a folder for the export. Choose another with --out")
-    inside = {entry.name for entry in place.iterdir()}
-    if inside and ABOUT not in inside:
-        raise RunError(f"{place} holds what no export wrote: {sorted(inside)[0]}. Choose another folder with --out")
-    if inside and not overwrite:
-        raise RunError(f"{place} holds an export already; replace it with --overwrite, or choose another with --out")
-
-
-def _opened(source: str | Path | None, name: str | None, size: tuple[int, int] | None) -> LoadedModel:
-    """The model, for images of a size."""
-    trained = load_any(source, name)
-    model: Any = trained.model
+def _loaded(source: str | Path | None, name: str | None, size: tuple[int, int] | None) -> LoadedModel:
+    """The model, built for images of a size."""
+    loaded = load_any(source, name)
+    model = loaded.model
+    expect_model(model)
     if size is None or tuple(size) == model.preprocessing.size:
-        return trained
-    if isinstance(model.spec, DenseSpec):
-        raise InputError("--size is for classifiers: a detector or a segmenter says itself how images are resized")
+        return loaded
+    if not has_input_size(model):
+        raise InputError("--size: this model resizes every image by its own shape; leave the option out")
     if min(size) < 1:
         raise InputError(f"--size: expected a height and a width in pixels, got {size[0]} × {size[1]}")
-    if sizes_of(model).fixed is not None:
-        published = str(source) in CATALOGUE or source is None
-        rebuilt: Any = create_model(model.name, pretrained=True, img_size=size) if published else None
-        model = rebuilt or from_pretrained(str(source), img_size=size)
+    if sizes_of(model).fixed is not None:  # its weights depend on the size and are resampled by the loader
+        published = source is None or str(source) in CATALOGUE
+        if published:
+            model = create_model(model.name, pretrained=True, img_size=size)
+        else:
+            model = from_pretrained(str(source), img_size=size)
     model.preprocessing = model.preprocessing.with_changes(size=size)
-    return LoadedModel(model.eval(), trained.classes, trained.origin)
+    return LoadedModel(model.eval(), loaded.classes, loaded.origin, loaded.task)
 
 
-def _images(source: Any, trained: LoadedModel, data: DataConfig | None, console: Console) -> Any:
-    """A data set whose classes are the model's, or None where none was named and the weights are no run's."""
-    choice = data or data_of_run(source)
-    if choice is None:
+def _splits(
+    source: str | Path | None, loaded: LoadedModel, task: Task, data: DataConfig | None, console: Console
+) -> Splits[Any] | None:
+    """A dataset with the model's classes; None if none is given and the weights do not belong to a run."""
+    config = data or data_of_run(source)
+    if config is None:
         return None
     try:
-        sets = open_data(task_named(task_of(source)), choice, console)
+        splits = open_data(task, config, console)
     except DataError as error:
         if data is not None:
             raise
-        warnings.warn(f"the run's own images cannot be read: {error}", FellBackWarning, stacklevel=3)
+        _warned(f"the run's own data cannot be read: {error}")
         return None
-    expect_classes(trained, sets.classes)
-    return sets
+    expect_classes(loaded, splits.classes)
+    return splits
 
 
-def _seen(model: Any, images: Any, count: int) -> list[Tensor]:
-    """Up to so many images of a set, drawn by a seed, as the model is called with them: (C, H, W) each."""
-    chosen = random.Random(0).sample(range(len(images)), min(len(images), count))
-    task, seen = task_named(describe(model).task), []
+def _inputs(task: Task, model: AnyModel, dataset: Dataset[Any], count: int) -> list[Tensor]:
+    """The core's inputs for a random sample of images, (1, C, H, W) each; always the same sample."""
+    chosen = random.Random(0).sample(range(len(dataset)), min(len(dataset), count))
+    images = []
     for index in sorted(chosen):
         try:
-            loaded = images.load(index)
+            images.append(task.prepare(model, dataset.load(index).input))
         except UnreadableImage:
             continue
-        seen.append(task.prepare(model, loaded[0] if isinstance(loaded, tuple) else loaded))
-    return seen
+    return inputs_of(model, images)
 
 
-def _calibration(model: Any, sets: Any) -> list[Tensor]:
-    """What the core sees of images that were trained on: those judged on must stay unseen."""
-    if sets is None:
+def _calibration(task: Task, model: AnyModel, splits: Splits[Any] | None) -> list[Tensor]:
+    """Inputs from the training part: metrics are measured on the validation part, which must stay unseen."""
+    if splits is None:
         raise InputError(
-            "precision int8 needs images to take the ranges of all maps from; name some with --data, a few hundred "
+            "precision int8 needs images to compute the ranges of all maps from; pass --data with a few hundred images "
             "like those it will see"
         )
-    seen = _seen(model, sets.train, CALIBRATED)
-    if isinstance(model.spec, DenseSpec) and not model.spec.finds_objects:
-        return [one[None] for one in seen]  # any size: a segmenter resizes each to its short side
-    return calibration_images(model, [[one] for one in seen])
+    found = _inputs(task, model, splits.train, IMAGES)
+    if not found:
+        raise InputError("precision int8: none of the training images can be read")
+    return found
 
 
-def _compared(model: Any, sets: Any, notes: list[str]) -> list[Tensor]:
-    """What the core sees of the images to compare on: the set's, or drawn ones."""
-    if sets is not None:
-        return [core_inputs(model, one[None]) for one in _seen(model, sets.val, COMPARED)]
-    notes += _told("no images are known, so the answers are compared on drawn ones; name real ones with --data")
-    drawn = task_named(describe(model).task).random_inputs(model, COMPARED)
-    return [core_inputs(model, one[None]) for one in drawn]
+def _compared(task: Task, model: AnyModel, splits: Splits[Any] | None, notes: list[str]) -> list[Tensor]:
+    """Inputs from the validation part, or random ones."""
+    if splits is not None:
+        return _inputs(task, model, splits.val, COMPARED)
+    notes += _warned("no images are given, so the outputs are compared on random ones; pass real ones with --data")
+    return inputs_of(model, task.random_inputs(model, COMPARED))
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def _write(trained: LoadedModel, folder: Path, format: str, precision: str, calibration: list[Tensor]) -> None:
-    model: Any = trained.model
-    ready = prepared(model, "program" if format in ("torch", "aot") else form_for(ENGINES[format], precision))
-    if ENGINES[format] in GRAPHS:
-        engine = ENGINES[format]
-        GRAPHS[engine].write(graph_of(ready, engine, precision, calibration), folder)
-    elif format == "safetensors":
-        save_weights(model, folder / WEIGHTS, classes=trained.classes)
+def _write(
+    loaded: LoadedModel, folder: Path, format: Format, precision: Precision, calibration: list[Tensor]
+) -> ExportInfo:
+    """Write the model's files."""
+    model, engine = loaded.model, ENGINES[format]
+    folded: tuple[str, ...] = ()
+    sizes = Sizes()
+    if format == "safetensors":
+        save_weights(model, folder / WEIGHTS, classes=loaded.classes)
     else:
-        _write_program(ready, folder, format, precision)
-    if isinstance(model, Detector) and model.spec.finds_masks and format != "safetensors":
-        write_tensors(folder / REGIONS, model.net.get_submodule("roi_heads").state_dict())
-    free = format == "safetensors"
-    sizes = Sizes() if free else ready.sizes
-    about = {
-        "format": format,
-        "precision": precision,
-        "engine": ENGINES[format],
-        "model": describe(model, trained.classes).to_dict(),
-        "size": sizes.fixed,
-        "multiple": sizes.multiple,
-        "reason": sizes.reason,
-        "folded": [] if free else list(ready.done),
-        "versions": _versions(),
-    }
-    _write_about(folder, about)
+        ready = prepared(model, form_for(engine, precision) if engine in GRAPHS else "program")
+        if engine in GRAPHS:
+            GRAPHS[engine].write(graph_of(ready, engine, precision, calibration), folder)
+        else:
+            _write_program(ready, folder, format, precision)
+        write_outside(model, folder)
+        folded, sizes = ready.done, ready.sizes
+    return ExportInfo(
+        format=format,
+        precision=precision,
+        engine=engine,
+        model=describe(model, loaded.classes, loaded.task),
+        size=sizes.fixed,
+        multiple=sizes.multiple,
+        reason=sizes.reason,
+        folded=folded,
+        versions={
+            "metaformer": __version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            **versions(_PACKAGES),
+        },
+    )
 
 
-def _write_program(ready: Prepared, folder: Path, format: str, precision: str) -> None:
+def _write_program(ready: Prepared, folder: Path, format: Format, precision: Precision) -> None:
     core = eager.prepared(ready.core, precision)
-    # Trap: machine code takes for granted how the example lies in memory; ``eager.runner`` gives images so.
+    # Machine code takes the memory layout of its example for granted; ``eager.runner`` passes images in this one.
     images = ready.images.to(eager.DTYPES[precision], memory_format=torch.channels_last)
-    # looked at in its own precision: the mixers that cannot be traced are looked for in the same numbers
-    original = eager.prepared(core_of(ready.original), precision) if precision != "fp32" else core_of(ready.original)
+    original = core_of(ready.original)
+    if precision != "fp32":  # it is called with the same images if tracing fails
+        original = eager.prepared(original, precision)
     program = traced(core, images, ready.sizes, original=original)
     (eager.write if format == "torch" else eager.write_package)(program, folder)
 
 
-def _versions() -> dict[str, str]:
-    """Of everything that had a part in it."""
-    found = {"metaformer": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
+def _metrics(
+    task: Task, models: tuple[AnyModel, CompiledModel], splits: Splits[Any] | None, console: Console
+) -> list[Mapping[str, float]]:
+    """Metrics of the original and of the exported model on the validation part; empty without one."""
+    if splits is None:
+        return [{}, {}]
+    found, batches = [], -(-len(splits.val) // BATCH)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        for title, model in zip(("measuring the original", "measuring the export"), models, strict=True):
+            advance = partial(progress.advance, progress.add_task(title, total=batches))
+            options = EvaluationOptions(batch_size=BATCH, each_batch=advance)
+            found.append(task.evaluate(model, splits.val, splits.classes, options).metrics)
     return found
 
 
-def _write_about(folder: Path, about: Mapping[str, Any]) -> None:
-    replace_file(folder / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
-
-
-def _judged(
-    trained: LoadedModel,
-    again: CompiledModel,
-    sets: Any,
-    place: Path,
-    format: str,
-    precision: str,
-    difference: float,
-    compared: list[Tensor],
-    notes: list[str],
-    console: Console,
-) -> Export:
-    """The outcome, with figures on labeled images where there are any."""
-    before, after = _figures(trained.model, again, sets, console) if sets is not None else ({}, {})
-    return Export(
-        folder=place,
-        format=format,
-        task=describe(trained.model).task,
-        precision=precision,
-        difference=difference,
-        images=len(compared),
-        before=before,
-        after=after,
-        notes=tuple(dict.fromkeys((*notes, *again.notes))),
-    )
-
-
-def _figures(model: Any, again: Any, sets: Any, console: Console) -> Iterator[Mapping[str, float]]:
-    """What the original, and then the export, come to on the images to judge on."""
-    task, batches = task_named(describe(model).task), -(-len(sets.val) // BATCH)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        for when, one in (("before", model), ("after", again)):
-            advance = partial(progress.advance, progress.add_task(f"measuring {when}", total=batches))
-            options = EvaluationOptions(batch_size=BATCH, each_batch=advance)
-            yield task.evaluate(one, sets.val, sets.classes, options).metrics
-
-
-def _note_comparison(folder: Path, result: Export) -> None:
-    """What came of the comparison, into ``export.json``."""
-    about = _about(folder)
-    comparison = {
-        "difference": result.difference,
-        "bound": BOUNDS[result.precision],
-        "images": result.images,
-        "before": dict(result.before),
-        "after": dict(result.after),
-    }
-    _write_about(folder, about | {"comparison": comparison, "notes": list(result.notes)})
-
-
-def _expect_same(unfinished: Path, place: Path, result: Export) -> None:
-    """Raises ``RunError`` where the answers differ too much, and leaves the files under a name that says so."""
-    bound = BOUNDS[result.precision]
-    if result.difference <= bound:
+def _expect_same(unfinished: Path, place: Path, info: ExportInfo) -> None:
+    """Raise ``RunError`` if the outputs differ too much, and keep the files under a name that says so."""
+    if info.comparison.difference <= info.comparison.bound:
         return
     aside = place.with_name(f"{place.name}-differs")
     shutil.rmtree(aside, ignore_errors=True)
     unfinished.rename(aside)
     raise RunError(
-        f"what was written answers differently: by {result.difference:.1e} of the original's largest value, and "
-        f"{result.precision} explains {bound:.0e}. The files are in {aside}; do not use them"
+        f"the exported model's outputs differ by {info.comparison.difference:.1e} of the original's largest value, and "
+        f"{info.precision} allows {info.comparison.bound:.0e}. The files are in {aside}; do not use them"
     )
 
 
 def _move(unfinished: Path, place: Path) -> None:
-    """Into its place, whole; an earlier export steps aside first."""
-    earlier = place.with_name(f".{place.name}.earlier")
-    shutil.rmtree(earlier, ignore_errors=True)
+    """Move a whole export into its place. A previous one is removed only afterwards."""
+    previous = place.with_name(f".{place.name}.previous")
+    shutil.rmtree(previous, ignore_errors=True)
     if place.exists():
-        os.replace(place, earlier)
+        os.replace(place, previous)
     os.replace(unfinished, place)
-    shutil.rmtree(earlier, ignore_errors=True)
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-_KINDS: dict[str, Any] = {
-    "format": str,
-    "precision": str,
-    "model": dict,
-    "size": (list, type(None)),
-    "multiple": int,
-    "reason": str,
-    "folded": list,
-    "versions": dict,
-}
-"""What ``export.json`` must have to be read."""
-
-
-def _about(folder: Path) -> dict[str, Any]:
-    """What ``export.json`` says."""
-    file = folder / ABOUT
-    try:
-        about = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder}: no export here; expected a folder that `metaformer export` wrote") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error})") from None
-    keys = about if isinstance(about, dict) else {}
-    wrong = [key for key, kind in _KINDS.items() if key not in keys or not isinstance(about[key], kind)]
-    if not wrong:
-        allowed = {"format": FORMATS, "precision": tuple(BOUNDS)}
-        wrong = [key for key, values in allowed.items() if about[key] not in values]
-    if wrong:
-        raise InputError(f"{file}: not written by `metaformer export`: {wrong[0]} is wrong")
-    return about
-
-
-def _run_of(place: Path, engine: str, precision: str, threads: int | None) -> Run:
-    """The graph in a folder, ready to run; what the engine says against it is told with the place."""
+def _graph_runner(place: Path, engine: Backend, precision: Precision, threads: int | None) -> Run:
+    """The graph in a folder, ready to run; errors of the engine name the folder."""
     graph = GRAPHS[engine].read(place)
     try:
-        run: Run = GRAPHS[engine].runner(graph, precision, threads)
+        return GRAPHS[engine].runner(graph, precision, threads)
     except InputError as error:
-        raise InputError(f"{place}: {error}. If the files were cut or changed, export again") from None
-    return run
+        raise InputError(f"{place}: {error}. If the files were truncated or changed, export again") from None
 
 
-def _unlike(about: Mapping[str, Any]) -> str | None:
-    """Machine code runs on the kind of machine it was made for."""
-    made, here = about["versions"].get("machine"), platform.machine()
-    if about["format"] != "aot" or made == here:
-        return None
-    raise InputError(f"this export holds machine code for {made} and this machine is {here}; export it here again")
+def _expect_machine(info: ExportInfo) -> None:
+    """Machine code runs only on the kind of machine that compiled it."""
+    built, here = info.versions.get("machine"), platform.machine()
+    if info.format == "aot" and built != here:
+        raise InputError(f"this export is machine code for {built}, and this machine is {here}; export it here again")
 
 
-def _surroundings(description: Description, folder: Path) -> Any:
-    """What stays in PyTorch around the graph; of a classifier and a segmenter nothing."""
-    spec = description.spec
-    if not isinstance(spec, DenseSpec) or not spec.finds_objects:
-        return None
-    # the graph holds the backbone, so mixers, which may be Python objects, are not needed to build the rest
-    model: Any = description.build("identity" if spec.mixers else None).eval().requires_grad_(False)
-    if spec.finds_masks:
-        model.net.get_submodule("roi_heads").load_state_dict(read_tensors(folder / REGIONS)[0])
-    return model
-
-
-def _told(note: str | None) -> list[str]:
-    """A fallback in words, warned of."""
+def _warned(note: str | None) -> list[str]:
+    """A fallback as a list of notes, and as a warning."""
     if note is None:
         return []
     warnings.warn(note, FellBackWarning, stacklevel=3)

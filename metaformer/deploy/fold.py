@@ -1,10 +1,10 @@
-"""Exact folding for inference: what is linear beside a linear layer goes into it.
+"""Exact folding for inference: an operation that is linear and stands next to a linear layer is folded into it.
 
-Algebra and no approximation; every product is taken in float64 and rounded once. In: a model. Out: a copy that computes
-the same with fewer passes over memory, and says what went where.
+In: a model. Out: a copy that computes the same with fewer passes over memory, and a list of what was folded. This is
+algebra, not an approximation: every product is computed in float64 and rounded once.
 
-What follows the tokens of a padded map cannot take a norm's bias, since padding is zero behind the norm; there the norm
-stays as it is. A norm in front of windows stays for the same reason.
+A layer that pads its input cannot take over a norm's bias, because the padding is zero after the norm; there the norm
+stays. A norm in front of windows stays for the same reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -24,34 +24,39 @@ from ..model.embed import ConvEmbedding, MergeEmbedding
 from ..model.heads import AveragedLinear, Head, MLPHidden
 from ..model.layers import Affine, BatchNorm, ChannelMLP, DropPath, GroupNorm, LayerNorm, Scale, SquaredReLU, StarReLU
 from ..model.lean.blocks import restore_blocks
-from ..model.mixers.attention import Attention, ReducedAttention, SpatialReduction
-from ..model.mixers.convolution import DepthwiseConv, SeparableConv
-from ..model.mixers.gating import GatingUnit
+from ..model.mixers.attention import ReducedAttention, SpatialReduction
+from ..model.mixers.convolution import SeparableConv
 from ..model.mixers.pooling import Identity, Pooling
-from ..model.mixers.window import Window
 from .folded_modules import BareGroupNorm, PooledBlock, PooledResidual, ScaledPooling, ShiftedSquaredReLU
+from .layer_table import layer_of
 
-Layer = nn.Linear | nn.Conv2d
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+Linear = nn.Linear | nn.Conv2d
+"""A layer that is linear in its input's channels."""
 _AFFINE = (nn.LayerNorm, GroupNorm, Affine)
 
 
-def fold(model: nn.Module) -> nn.Module:
-    """A copy for inference in which norms' affines, LayerScale, StarReLU's numbers and batch norms are folded away.
+def fold(model: ModuleT) -> ModuleT:
+    """A copy for inference in which the affines of norms, LayerScale, StarReLU's parameters and batch norms are folded
+    into the layers next to them.
 
-    For pooling behind a group norm (MetaFormer, equation 4) the whole mixing branch becomes
-    ``x + k · rstd(x) · (pool(x) − x)`` with one vector k. Works for every model of this library, detectors and
-    segmenters included; where there is nothing to fold the copy is a plain one. Results agree to float32's rounding.
-    Parts that are called from several places, or that have hooks, stay as they are.
+    For pooling after a group norm (MetaFormer, equation 4) the whole mixing branch becomes
+    ``x + k · rstd(x) · (pool(x) − x)`` with one vector k. Every model of this library can be folded, detectors and
+    segmenters included; if there is nothing to fold, the result is a plain copy. Outputs are equal to float32 rounding.
+    Modules that are used in several places, or that have hooks, stay as they are.
 
     Args:
-        model: any module; it is left untouched.
+        model: any module; it is not changed.
 
     Returns:
-        A module of the same class in evaluation mode, without gradients. Its ``folded`` lists what went where.
+        A module of the same class in evaluation mode, without gradients. Its ``folded`` lists what was folded.
+
+    Raises:
+        InputError: ``model`` is not a module.
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"fold: expected a module, got {type(model).__name__}; create_model(NAME) makes one")
-    folded: Any = copy.deepcopy(model).eval().requires_grad_(False)
+        raise InputError(f"fold: expected a module, got {type(model).__name__}; create_model(NAME) builds one")
+    folded = copy.deepcopy(model).eval().requires_grad_(False)
     restore_blocks(folded)
     report: list[str] = []
     with torch.no_grad():
@@ -63,25 +68,29 @@ def fold(model: nn.Module) -> nn.Module:
                 if isinstance(part, kind):
                     report += [f"{name}.{line}" for line in step(part)]
         report += _pooled_blocks(folded, kept)
-    folded.folded = tuple(report)
+    folded.folded = tuple(report)  # type: ignore[assignment]  # an attribute that is no module
     return folded
 
 
 def _kept(model: nn.Module) -> set[int]:
-    """Modules, by identity, that stay as they are: used in several places, with hooks, or with computed weights."""
+    """The ids of modules that must stay: used in several places, with hooks, or with parametrized weights."""
     places = Counter(id(part) for _, part in model.named_modules(remove_duplicate=False))
-    return {
+    kept = {
         id(part)
         for part in model.modules()
         if places[id(part)] > 1 or part._forward_hooks or part._forward_pre_hooks or hasattr(part, "parametrizations")
     }
+    if getattr(getattr(model, "spec", None), "tokens", None) is None:
+        return kept
+    # Padding of a sequence is zero in front of these convolutions, so a norm's bias would not be the same everywhere.
+    return kept | {id(part) for part in model.modules() if isinstance(part, (ConvEmbedding, SpatialReduction))}
 
 
-# --- what each part does with what stands beside it ---------------------------------------------------------------
+# --- what is folded in each kind of module ------------------------------------------------------------------------
 
 
 def _block(block: Block | MixingBlock) -> list[str]:
-    """Scales into the last layer of their branch, norms into the first one."""
+    """Scales into the last layer of their branch, norms into its first one."""
     done = _branch(block, "norm1", "mixer", "branch1")
     return done + (_branch(block, "norm2", "mlp", "branch2") if isinstance(block, Block) else [])
 
@@ -104,7 +113,7 @@ def _branch(block: Any, norm_name: str, part_name: str, branch_name: str) -> lis
 
 
 def _scaled_pooling(part: nn.Module, norm: Any, scales: list[Scale]) -> nn.Module:
-    """Pooling with room for the factors beside it; any other part, or pooling without such factors, as it is."""
+    """Pooling with a factor per channel, where a norm or a scale has one to fold; any other mixer as it is."""
     beside = [scale.scale for scale in scales] + ([norm.weight] if _affine_of(norm) is not None else [])
     if not isinstance(part, Pooling) or not beside:
         return part
@@ -112,7 +121,7 @@ def _scaled_pooling(part: nn.Module, norm: Any, scales: list[Scale]) -> nn.Modul
 
 
 def _mlp(mlp: ChannelMLP) -> list[str]:
-    """StarReLU's two numbers into the second layer."""
+    """StarReLU's scale and bias into the second layer."""
     if not isinstance(mlp.act, StarReLU):
         return []
     _affine_input(mlp.fc2, mlp.act.scale.expand(mlp.fc2.in_features), mlp.act.bias.expand(mlp.fc2.in_features))
@@ -121,7 +130,7 @@ def _mlp(mlp: ChannelMLP) -> list[str]:
 
 
 def _separable(mixer: SeparableConv) -> list[str]:
-    """StarReLU's scale into the depthwise layer; its shift stays, since that layer pads with zeros behind it."""
+    """StarReLU's scale into the depthwise layer. Its bias stays, because that layer pads with zeros."""
     if not isinstance(mixer.act, StarReLU) or not bool(mixer.act.scale.ne(0).all()):
         return []
     scale, bias = mixer.act.scale.double(), mixer.act.bias.double()
@@ -146,7 +155,7 @@ def _merge(embed: Any) -> list[str]:
 
 
 def _head(head: Any) -> list[str]:
-    """The final norm's affine passes the mean, or the choice of a token, on its way to the next linear layer."""
+    """The final norm's affine into the next linear layer: the mean over tokens, or taking one, commutes with it."""
     done = []
     target = head.hidden if isinstance(head.hidden, MLPHidden) else head.fc
     if isinstance(head.hidden, MLPHidden) and _norm_into(head.hidden.norm, head.fc):
@@ -165,7 +174,7 @@ def _head(head: Any) -> list[str]:
 
 
 def _convolutions(parent: nn.Module) -> list[str]:
-    """Batch norms into the convolution that stands right before them, as in CNNs and in dense heads."""
+    """Batch norms into the convolution directly before them, as in CNNs and in dense heads."""
     children = list(parent.named_children())
     done = []
     for (conv_name, conv), (norm_name, norm) in pairwise(children):
@@ -175,7 +184,7 @@ def _convolutions(parent: nn.Module) -> list[str]:
             weight, bias = _statistics_as_affine(norm)
             _scaled_output(conv, weight)
             _added_output(conv, bias)
-            setattr(parent, norm_name, _behind(norm))
+            setattr(parent, norm_name, _remainder(norm))
             done.append(f"{norm_name} into {conv_name}")
     return done
 
@@ -185,32 +194,32 @@ def _fit(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
 
 
 def _follows(parent: nn.Module, conv: str, norm: str) -> bool:
-    """Whether a norm reads a convolution's answer and nobody else does; attributes say nothing of who calls whom."""
+    """Whether a norm, and only it, reads the output of a convolution. The order of attributes does not prove it."""
     if type(parent) is nn.Sequential:
         return True
     try:
         calls = [node for node in _Calls().trace(parent).nodes if node.op == "call_module"]
-    except Exception:  # a forward that cannot be followed fails with whatever it does to the tracer's stand-ins
+    except Exception:  # symbolic tracing fails with any exception of the user's code
         return False
     convs, norms = ([node for node in calls if node.target == name] for name in (conv, norm))
     return len(convs) == len(norms) == 1 and norms[0].args == (convs[0],) and set(convs[0].users) == set(norms)
 
 
 class _Calls(fx.Tracer):
-    """Follows one ``forward`` and goes into none of the modules that it calls."""
+    """Traces one ``forward`` without entering the modules that it calls."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Every module is."""
+        """Every module is a leaf."""
         return True
 
 
-def _behind(norm: nn.Module) -> nn.Module:
-    """What a batch norm module does besides normalizing: timm's hold an activation."""
+def _remainder(norm: nn.Module) -> nn.Module:
+    """What remains of a batch norm module: timm's contain an activation."""
     return getattr(norm, "act", None) or nn.Identity()
 
 
 def _pooled_blocks(model: nn.Module, kept: set[int]) -> list[str]:
-    """Blocks of scaled pooling behind a group norm, with a shortcut that changes nothing, as one residual each."""
+    """Replace blocks of group norm, scaled pooling and a plain shortcut by ``PooledBlock``."""
     done = []
     for parent_name, parent in list(model.named_modules()):
         for name, block in list(parent.named_children()):
@@ -226,14 +235,14 @@ def _is_pooled(block: Block) -> bool:
         isinstance(block.norm1, GroupNorm)
         and block.norm1.weight is None
         and isinstance(block.mixer, ScaledPooling)
-        and block.mixer.subtract
+        and block.mixer.pooling.subtract
         and all(isinstance(part, nn.Identity) or (isinstance(part, Branch) and not len(part)) for part in plain)
     )
 
 
 def _pooled_block(block: Any) -> PooledBlock:
     mixer = block.mixer
-    pooled = PooledResidual(mixer.factor, eps=block.norm1.eps, kernel=mixer.kernel)
+    pooled = PooledResidual(mixer.factor, eps=block.norm1.eps, kernel=mixer.pooling.kernel)
     return PooledBlock(pooled=pooled, norm2=block.norm2, mlp=block.mlp, branch2=block.branch2, skip2=block.skip2).eval()
 
 
@@ -241,10 +250,10 @@ def _pooled_block(block: Any) -> PooledBlock:
 
 
 def _affine_of(norm: Any) -> tuple[Tensor, Tensor | None] | None:
-    """Scale and shift (C,) behind a norm's statistics; None for what is no norm or has none."""
+    """Scale and shift (C,) of a norm; None for other modules and for norms without."""
     if isinstance(norm, BatchNorm):
         return None if norm.running_var is None else _statistics_as_affine(norm)
-    found: Any = norm  # what mypy takes from a check of three classes is a plain module
+    found: Any = norm  # mypy narrows three classes to their common base, a plain module
     return (found.weight, found.bias) if isinstance(norm, _AFFINE) and found.weight is not None else None
 
 
@@ -259,7 +268,7 @@ def _statistics_as_affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor
 
 
 def _without_affine(norm: nn.Module) -> Any:
-    """What is left of a norm whose affine went elsewhere."""
+    """What remains of a norm whose affine was folded."""
     if isinstance(norm, GroupNorm):
         return BareGroupNorm(norm.dim, norm.eps)
     if isinstance(norm, (LayerNorm, nn.LayerNorm)):
@@ -270,7 +279,7 @@ def _without_affine(norm: nn.Module) -> Any:
 
 
 def _scaled_norm(norm: Any, scale: Tensor) -> bool:
-    """A scale into the norm itself, where nothing but the identity stands between."""
+    """Fold a scale into the norm itself; correct only if the mixer between them is the identity."""
     affine = _affine_of(norm)
     if affine is None or isinstance(norm, BatchNorm):
         return False
@@ -281,7 +290,7 @@ def _scaled_norm(norm: Any, scale: Tensor) -> bool:
 
 
 def _norm_into(norm: nn.Module, part: nn.Module) -> bool:
-    """A norm's affine into the layers that read it; False, and nothing changed, where they cannot take it."""
+    """Fold a norm's affine into the layers that read its output. False, with nothing changed, if that is not exact."""
     affine, readers = _affine_of(norm), _readers(part)
     if affine is None:
         return False
@@ -296,7 +305,7 @@ def _norm_into(norm: nn.Module, part: nn.Module) -> bool:
 
 
 def _into_pooling(part: Any, weight: Tensor, bias: Tensor | None) -> bool:
-    if _nonzero(bias) and not part.subtract:
+    if _nonzero(bias) and not part.pooling.subtract:
         return False
     _set(part, "factor", part.factor.double() * weight.double())
     return True
@@ -306,12 +315,12 @@ def _nonzero(bias: Tensor | None) -> bool:
     return bias is not None and bool(bias.ne(0).any())
 
 
-def _pads(layer: Layer) -> bool:
+def _pads(layer: Linear) -> bool:
     return isinstance(layer, nn.Conv2d) and any(int(side) > 0 for side in layer.padding)
 
 
-def _readers(part: nn.Module) -> list[Layer]:
-    """The layers that read a part's input, all of them, where they are all that does; else none."""
+def _readers(part: nn.Module) -> list[Linear]:
+    """The linear layers that read a part's input; empty if anything else reads it too."""
     if isinstance(part, (nn.Linear, nn.Conv2d)):
         return [part]
     if isinstance(part, ReducedAttention):
@@ -319,33 +328,12 @@ def _readers(part: nn.Module) -> list[Layer]:
         return [part.q, source]
     if isinstance(part, AveragedLinear):
         return list(part.layers)  # type: ignore[arg-type]
-    return [getattr(part, _FIRST[type(part)])] if type(part) in _FIRST else []
-
-
-_FIRST: dict[type, str] = {
-    ChannelMLP: "fc1",
-    Attention: "qkv",
-    SeparableConv: "pwconv1",
-    GatingUnit: "fc1",
-    DepthwiseConv: "conv",
-    MLPHidden: "fc1",
-}
-"""The layer through which a part reads its input."""
-
-_LAST: dict[type, str] = {
-    ChannelMLP: "fc2",
-    Attention: "proj",
-    ReducedAttention: "proj",
-    SeparableConv: "pwconv2",
-    GatingUnit: "fc2",
-    DepthwiseConv: "conv",
-    Window: "mixer",
-}
-"""What a part's output comes out of."""
+    reads = layer_of(part).reads
+    return [getattr(part, reads)] if reads else []
 
 
 def _scaled_output(part: nn.Module, scale: Tensor) -> bool:
-    """A scale (C,) into the layer whose result it multiplies; False where there is none."""
+    """Fold a scale (C,) into the layer whose output it multiplies; False if there is none."""
     if isinstance(part, ScaledPooling):
         _set(part, "factor", part.factor.double() * scale.double())
         return True
@@ -354,28 +342,29 @@ def _scaled_output(part: nn.Module, scale: Tensor) -> bool:
         if part.bias is not None:
             _set(part, "bias", part.bias.double() * scale.double())
         return True
-    return _scaled_output(getattr(part, _LAST[type(part)]), scale) if type(part) in _LAST else False
+    writes = layer_of(part).writes
+    return _scaled_output(getattr(part, writes), scale) if writes else False
 
 
-def _added_output(layer: Layer, shift: Tensor) -> None:
+def _added_output(layer: Linear, shift: Tensor) -> None:
     _set(layer, "bias", shift.double() if layer.bias is None else layer.bias.double() + shift.double())
 
 
-def _affine_input(layer: Layer, weight: Tensor, bias: Tensor | None) -> None:
-    """A layer that reads ``weight · x + bias`` as one that reads x."""
+def _affine_input(layer: Linear, weight: Tensor, bias: Tensor | None) -> None:
+    """Change a layer of ``weight · x + bias`` into one of x."""
     matrix = layer.weight.double()
     if bias is not None:
-        _added_output(layer, _seen(layer, bias.double()))
+        _added_output(layer, _constant_output(layer, bias.double()))
     grouped = isinstance(layer, nn.Conv2d) and layer.groups > 1
     if not grouped:
         _set(layer, "weight", matrix * _along(weight.double(), matrix, 1))
         return
-    # Depthwise, so the row of the kernel is the channel it reads.
+    # Grouped convolutions here are depthwise: row i of the kernel reads channel i.
     _set(layer, "weight", matrix * _along(weight.double(), matrix, 0))
 
 
-def _seen(layer: Layer, bias: Tensor) -> Tensor:
-    """What a layer without padding makes of the same numbers at every place."""
+def _constant_output(layer: Linear, bias: Tensor) -> Tensor:
+    """The output of a layer without padding for an input that is the same at every place."""
     matrix = layer.weight.double()
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         return matrix.flatten(1).sum(1) * bias
@@ -400,4 +389,4 @@ _STEPS: dict[Any, Callable[[Any], list[str]]] = {
     Head: _head,
     nn.Module: _convolutions,
 }
-"""What is done for each kind of part."""
+"""What is done for each kind of module; ``nn.Module`` is every one."""

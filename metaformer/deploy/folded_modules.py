@@ -1,8 +1,4 @@
-"""What stands in a folded model where no module of the original one fits any more.
-
-Folded modules are for inference: they have no dropout and no stochastic depth, and some write over their own
-intermediate results.
-"""
+"""Modules of folded models, for inference only: without dropout and stochastic depth."""
 
 from __future__ import annotations
 
@@ -12,55 +8,56 @@ from torch.nn import functional as F
 
 from ..model.layers import GroupNorm
 from ..model.lean.formulas import statistics
-from ..model.tokens import on_map
+from ..model.mixers.pooling import Pooling
 from ..types import Grid
 
 
 class ScaledPooling(nn.Module):
-    """A factor for each channel times (average of the neighbors − the token), or times the average alone.
+    """A factor per channel times (average of the neighbors − the token), or times the average alone.
 
-    Pooling, linear over the tokens and the same for every channel, lets the scales around it pass; what a norm had
-    added to a channel is the same in a token and in the average of its neighbors, and cancels in the difference.
+    Pooling is linear over the tokens and the same for every channel, so scales before and after it become one factor.
+    A norm's shift is the same in a token and in the average of its neighbors, and cancels in the difference.
     """
 
     def __init__(self, factor: Tensor, *, kernel: int, subtract: bool) -> None:
         super().__init__()
         self.factor = nn.Parameter(factor, requires_grad=False)
-        self.kernel, self.subtract = kernel, subtract
+        self.pooling = Pooling(factor.numel(), kernel=kernel, subtract=subtract)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape."""
-        pooled = neighborhood(x, grid, self.kernel)
-        return (pooled - x if self.subtract else pooled) * self.factor
+        return self.pooling(x, grid, mask) * self.factor
 
 
 class PooledResidual(nn.Module):
     """x + factor · rstd(x) · (average of the neighbors − x): group norm, pooling, LayerScale and shortcut in one.
 
-    The norm's mean and bias cancel in the difference, the padding of the average does not count, and what is left of
-    the norm is one number an image, so no normalized copy is made.
+    The norm's mean and bias cancel in the difference and padding does not count in the average. So one number per image
+    remains of the norm, and no normalized copy is written.
     """
 
     def __init__(self, factor: Tensor, *, eps: float, kernel: int) -> None:
         super().__init__()
         self.factor = nn.Parameter(factor, requires_grad=False)
         self.eps, self.kernel = eps, kernel
+        self.average = Pooling(factor.numel(), kernel=kernel, subtract=False)
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape."""
-        return torch.lerp(x, neighborhood(x, grid, self.kernel), self.factor * self.deviation(x))
-
-    def deviation(self, x: Tensor) -> Tensor:
-        """One over the standard deviation of all numbers of each image, (B, 1, 1)."""
-        return statistics(x, self.eps).rstd.to(x.dtype)[:, None, None]
+        if mask is None:
+            rstd = statistics(x, self.eps).rstd.to(x.dtype)[:, None, None]
+            return torch.lerp(x, self.average(x, grid), self.factor * rstd)
+        # The statistics are those of the real tokens, which only the norm itself knows.
+        unit = BareGroupNorm(self.factor.numel(), self.eps)(x, mask)
+        return x + self.factor * (self.average(unit, grid, mask) - unit)
 
     def extra_repr(self) -> str:
-        """Width, eps and window."""
-        return f"{self.factor.numel()}, eps={self.eps}, kernel={self.kernel}"
+        """Width and eps."""
+        return f"{self.factor.numel()}, eps={self.eps}"
 
 
 class BareGroupNorm(GroupNorm):
-    """A group norm whose affine went elsewhere: without a factor for each channel the order in memory is free."""
+    """A group norm whose affine is folded elsewhere. Without a factor per channel it accepts tokens in any layout."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__(dim, eps, bias=False)
@@ -82,13 +79,13 @@ class PooledBlock(nn.Module):
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape."""
-        x = self.pooled(x, grid)
+        x = self.pooled(x, grid, mask)
         x = self.skip2(x) + self.branch2(self.mlp(self.norm2(x)))
         return x
 
 
 class ShiftedSquaredReLU(nn.Module):
-    """relu(x)² + b: a StarReLU whose scale went into the next layer, which pads and so cannot take b too."""
+    """relu(x)² + b: a StarReLU whose scale is in the next layer, which pads and so cannot take b as well."""
 
     def __init__(self, bias: Tensor) -> None:
         super().__init__()
@@ -97,8 +94,3 @@ class ShiftedSquaredReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same shape."""
         return F.relu(x).square() + self.bias
-
-
-def neighborhood(x: Tensor, grid: Grid, kernel: int) -> Tensor:
-    """The average of each token's neighbors (B, N, C); places outside the grid do not count."""
-    return on_map(x, grid, lambda m: F.avg_pool2d(m, kernel, stride=1, padding=kernel // 2, count_include_pad=False))

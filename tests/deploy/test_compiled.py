@@ -1,4 +1,4 @@
-"""Every engine answers as the original does, whatever the mixer, the batch, the size; what it cannot do is said."""
+"""Every engine returns what the original does, for every mixer, batch and size; fallbacks are reported."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from metaformer.deploy import quantization as quantization
 from metaformer.deploy.compile import CompiledModel, FellBackWarning
 from metaformer.deploy.engines import onnxruntime, openvino
 from metaformer.deploy.engines import torch as eager
+from metaformer.deploy.engines.core import whole
 from metaformer.errors import InputError, MissingExtraError, WeightsError
 from metaformer.model.dense import mask_rcnn, neck
 from metaformer.spec.model import ModelSpec
@@ -95,7 +96,7 @@ def test_precision_is_set_on_purpose(able: tuple[str, ...], int8: str) -> None:
             return core().compile_model(model, device, {**properties, "INFERENCE_PRECISION_HINT": "f32"})
 
     graph = compiled.graph_of(compiled.prepared(model_of(spec_of(named("identity"))), "maps"), "openvino", "fp32", [])
-    with patch.object(openvino.library(), "Core", Watched), patch.object(openvino, "abilities", lambda: able):
+    with patch.object(openvino.library(), "Core", Watched), patch.object(openvino, "capabilities", lambda: able):
         openvino.runner(graph, "fp32", 1)
         openvino.runner(graph, "bf16")
         openvino.runner(graph, "int8")
@@ -130,7 +131,7 @@ def test_int8_keeps_the_answer(backend: str) -> None:
         (3, "expected batches.*got int"),
         ({"a": 1}, "expected batches.*got dict"),
         (torch.zeros(3, 32, 40), r"\(3, 32, 40\)"),
-        ("/no/such/folder", "no folder with images"),
+        ("/no/such/folder", "not a folder with images"),
     ],
 )
 def test_calibration_images_that_do_not_fit(calibration: Any, said: str) -> None:
@@ -157,8 +158,8 @@ def test_calibration_takes_batches_with_labels() -> None:
 def test_bf16_falls_back_loudly_where_there_is_none() -> None:
     model = model_of(spec_of(named("identity")))
     with (
-        patch.object(openvino, "abilities", lambda: ("FP32", "INT8")),
-        pytest.warns(FellBackWarning, match="bf16 was asked for and fp32 is used: this CPU has no bf16"),
+        patch.object(openvino, "capabilities", lambda: ("FP32", "INT8")),
+        pytest.warns(FellBackWarning, match="bf16 was requested and fp32 is used: this CPU has no bf16"),
     ):
         fast = metaformer.compile(model, precision="bf16", backend="openvino")
     assert fast.precision == "fp32"
@@ -253,7 +254,7 @@ def test_a_wrong_answer_is_never_given() -> None:
 
     with (
         patch.object(openvino, "runner", wrong),
-        pytest.warns(FellBackWarning, match="differ from the original's by 1.0e\\+00.*runs in PyTorch as it is"),
+        pytest.warns(FellBackWarning, match="differ from the original's by 1.0e\\+00.*PyTorch runs it unchanged"),
     ):
         fast = metaformer.compile(model, backend="openvino")
     assert fast.backend == "torch"
@@ -339,14 +340,8 @@ def test_an_operation_that_cannot_be_converted_is_named() -> None:
 
 
 def test_a_model_tied_to_its_grid_says_so_to_other_sizes() -> None:
-    fast = CompiledModel(
-        lambda images: (images,),
-        lambda images: images,
-        backend="openvino",
-        precision="fp32",
-        about=model_of(TIED),
-        sizes=compiled.sizes_of(model_of(TIED)),
-    )
+    model = model_of(TIED)
+    fast = whole(lambda images: (images,), model.spec, compiled.sizes_of(model), None)
     with pytest.raises(InputError, match=rf"expected {SIDE} × {SIDE} pixels, got 64 × {SIDE}.*tied to the grid"):
         fast(random_images(1, 64, SIDE))
     with pytest.raises(InputError, match="expected \\(batch, 3"):
@@ -434,7 +429,8 @@ def test_differences_are_measured_against_all_images() -> None:
     def run(images: Tensor) -> tuple[Tensor, ...]:
         return (images + 0.5,)
 
-    assert compiled.furthest(run, nn.Identity(), [torch.zeros(1), torch.full((1,), 5.0)]) == pytest.approx(0.1)
+    images = [torch.zeros(1), torch.full((1,), 5.0)]
+    assert compiled.largest_difference(run, nn.Identity(), images) == pytest.approx(0.1)
 
 
 def test_attention_is_among_the_free_families() -> None:

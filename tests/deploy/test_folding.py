@@ -10,11 +10,21 @@ from random_twins import randomized, unfilled
 from torch import nn
 
 import metaformer
-from metaformer import MixerSpec, NormSpec, TimmSpec, create_detector, create_segmenter
+from metaformer import (
+    EmbeddingSpec,
+    MixerSpec,
+    ModelSpec,
+    NormSpec,
+    StageSpec,
+    TimmSpec,
+    create_detector,
+    create_segmenter,
+)
 from metaformer.deploy.fold import fold
 from metaformer.deploy.folded_modules import PooledBlock
 from metaformer.errors import InputError
 from metaformer.model.layers import Affine, GroupNorm, Scale, StarReLU
+from metaformer.spec.input import TokenInput
 from metaformer.zoo.catalogue import CATALOGUE
 
 EXACT = 1e-5
@@ -186,7 +196,7 @@ def test_segmenters_and_detectors_fold_too():
     detector = create_detector("retinanet", pyramid_spec(), num_classes=CLASSES, short_side=64, long_side=96).eval()
     with torch.inference_mode():
         batch = torch.stack([image[:, :50, :64] for image in random_images()])
-        mine, theirs = fold(detector).everywhere(batch), detector.everywhere(batch)
+        mine, theirs = fold(detector).forward_dense(batch), detector.forward_dense(batch)
         for name, answer in theirs.items():
             assert_same(mine[name], answer)
 
@@ -248,3 +258,36 @@ def test_what_is_not_called_in_order_stays_as_it_is(make: Callable[[], nn.Module
 def test_what_is_no_module() -> None:
     with pytest.raises(InputError, match="got str"):
         fold("poolformer_s12")  # type: ignore[arg-type]
+
+
+LOOKUP = EmbeddingSpec(kind="token")
+STEPS = {
+    "patches": EmbeddingSpec(kernel=2, stride=2, padding=0, norm=NormSpec(kind="layer"), norm_position="before"),
+    "merge": EmbeddingSpec(kind="merge", norm=NormSpec()),
+}
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("mixer", ["pooling", "pooling 5, kept", "separable_conv", "attention", "reduced_attention"])
+def test_a_folded_model_of_tokens_leaves_padding_out(mixer: str, step: str, norm: str) -> None:
+    kind = MixerSpec(name=mixer.split(" ")[0].strip(","), args=MIXERS[mixer])
+    stages = tuple(
+        StageSpec(depth=1, width=16, embedding=embedding, mixer=kind, norm=NormSpec(kind=norm))
+        for embedding in (LOOKUP, STEPS[step])
+    )
+    spec = ModelSpec(stages=stages, num_classes=3, tokens=TokenInput(vocab_size=9, length=12))
+    model, ids = strange(metaformer.create_model(spec)).eval(), torch.randint(9, (3, 12))
+    mask = torch.arange(12) < torch.tensor([12, 7, 4])[:, None]
+    with torch.inference_mode():
+        folded = fold(model)
+        assert_same(folded(ids, mask), model(ids, mask))
+        assert_same(folded(ids), model(ids))
+    assert folded.folded
+
+
+def test_a_model_of_tokens_is_not_compiled() -> None:
+    stage = StageSpec(depth=1, width=8, embedding=LOOKUP)
+    spec = ModelSpec(stages=(stage,), num_classes=3, tokens=TokenInput(vocab_size=9, length=12))
+    with pytest.raises(InputError, match="run a model of token ids in PyTorch"):
+        metaformer.compile(metaformer.create_model(spec))

@@ -9,8 +9,10 @@ from test_folding import MIXERS, NORMS, STRUCTURES, assert_same, shallow, strang
 
 import metaformer
 from metaformer import MixerSpec, NormSpec, create_segmenter
-from metaformer.deploy.channels_first import MapBlock, MapStage, PooledMapBlock, as_maps, moments
+from metaformer.deploy.channels_first import MapStage, as_maps
 from metaformer.deploy.fold import fold
+from metaformer.deploy.folded_modules import PooledBlock
+from metaformer.deploy.map_modules import MapMixer, moments
 from metaformer.zoo.catalogue import CATALOGUE
 
 OURS = [name for name in STRUCTURES if not hasattr(CATALOGUE[name].spec, "architecture")]
@@ -55,13 +57,17 @@ def test_pooling_models_are_maps_from_the_image_to_the_head():
     found = as_maps(fold(shallow("poolformer_s12")))
     assert all(isinstance(stage, MapStage) for stage in found.backbone.stages)
     assert [stage.gives_map for stage in found.backbone.stages] == [True, True, True, False]
-    assert all(isinstance(block, PooledMapBlock) for stage in found.backbone.stages for block in stage.blocks)
+    assert all(
+        isinstance(block, PooledBlock) and isinstance(block.pooled, MapMixer)
+        for stage in found.backbone.stages
+        for block in stage.blocks
+    )
 
 
 def test_attention_stages_keep_their_tokens():
     found = as_maps(shallow("caformer_s18"))
     assert [isinstance(stage, MapStage) for stage in found.backbone.stages] == [True, True, False, False]
-    assert isinstance(found.backbone.stages[0].blocks[0], MapBlock)
+    assert isinstance(found.backbone.stages[0].blocks[0].mixer, MapMixer)
 
 
 def test_features_are_the_same():

@@ -1,8 +1,10 @@
-"""What of a model an engine computes, and what stays in PyTorch around it.
+"""Which part of a model an engine computes, and what stays in PyTorch around it.
 
-A classifier and a Semantic FPN are computed whole. Of a detector the engine computes what is computed at every place:
-backbone, pyramid and dense heads. Resizing before, decoding and suppression after, and Mask R-CNN's heads on single
-regions are the detector's own modules.
+The only place in ``deploy`` that distinguishes kinds of models, besides ``graph.sizes_of``.
+
+Classifiers and Semantic FPN are computed whole. Of a detector the engine computes the dense part: backbone, pyramid and
+dense heads. Resizing before it, decoding and suppression after it, and Mask R-CNN's heads on single regions stay the
+detector's own modules.
 """
 
 from __future__ import annotations
@@ -10,20 +12,58 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
+from ...errors import InputError
+from ...model.classifier import Classifier
 from ...model.dense.detector import Detector, Segmenter
+from ...model.inputs import check_images
 from ...model.mixers.attention import SpatialReduction
+from ...model.timm_cnn import TimmClassifier
+from ...spec.dense import DenseSpec
+from ...spec.model import AnySpec, ModelSpec
+from ...weights.description import AnyModel, Description
+from ...weights.safetensors_io import read_tensors, write_tensors
+from .graph import Sizes
 
 Run = Callable[[Tensor], tuple[Tensor, ...]]
-"""Images (B, C, H, W) to the core's answers."""
+"""Images (B, C, H, W) to the outputs of the core."""
 
 
-class Everywhere(nn.Module):
-    """A detector's maps and what its dense heads say of them, as one flat tuple: the maps first."""
+class GraphEngine(Protocol):
+    """A module that runs graphs: ``onnxruntime`` or ``openvino``."""
+
+    def library(self) -> ModuleType:
+        """The engine's package; raises ``MissingExtraError``."""
+
+    def form(self, precision: str) -> Literal["maps", "tokens"]:
+        """The form of blocks that it runs fastest."""
+
+    def converted(self, program: ExportedProgram) -> Any:
+        """A program as the engine's graph."""
+
+    def write(self, model: Any, folder: Path) -> None:
+        """Write a graph into a folder."""
+
+    def read(self, folder: Path) -> Any:
+        """The graph that ``write`` wrote."""
+
+    def runner(self, model: Any, precision: str, threads: int | None = None) -> Run:
+        """A function that runs a graph."""
+
+
+REGIONS = "regions.safetensors"
+"""Weights of the modules that stay in PyTorch."""
+
+
+class DensePart(nn.Module):
+    """The maps of a detector and the outputs of its dense heads as one flat tuple: the maps first."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
@@ -40,13 +80,35 @@ class Everywhere(nn.Module):
         return *maps, *scores, *codes
 
 
+def expect_model(model: object) -> None:
+    """Raise ``InputError`` unless this is a model of this library."""
+    if not isinstance(model, (Classifier, TimmClassifier, Detector, Segmenter)):
+        raise InputError(
+            f"model: expected a classifier, detector or segmenter of this library, got {type(model).__name__}"
+        )
+    if getattr(model.spec, "tokens", None) is not None:
+        raise InputError("model: engines take models of images; run a model of token ids in PyTorch")
+
+
+def description_of(model: AnyModel) -> Description:
+    """The description of a model in memory, also of a folded one, which could not be saved."""
+    return Description(name=model.name, spec=model.spec, preprocessing=model.preprocessing)
+
+
 def core_of(model: nn.Module) -> nn.Module:
-    """What is computed by an engine: the model itself, or a detector's dense part."""
-    return Everywhere(model) if isinstance(model, Detector) else model
+    """The part that an engine computes: the model itself, or the dense part of a detector."""
+    return DensePart(model) if isinstance(model, Detector) else model
+
+
+def score_outputs(model: nn.Module) -> int:
+    """How many of the core's last outputs are scores or boxes."""
+    if not isinstance(model, Detector):
+        return 1
+    return 2 * len(model.neck.strides) if model.spec.finds_masks else 2
 
 
 def coarsest_stride(model: nn.Module) -> int:
-    """The stride in pixels of a model's coarsest map, those that keys are reduced to included."""
+    """The stride of a model's coarsest map in pixels, reduced maps of keys included."""
     each: Any
     if isinstance(model, (Detector, Segmenter)):
         stages, strides = getattr(model.body, "stages", ()), list(model.neck.strides)
@@ -64,75 +126,123 @@ def coarsest_stride(model: nn.Module) -> int:
     return int(max(*strides, *reduced, 1))
 
 
-def core_inputs(model: nn.Module, images: Any) -> Tensor:
-    """What the core sees of what the model is called with: a detector resizes, normalizes and pads its images."""
+def has_input_size(model: nn.Module) -> bool:
+    """Whether all images are prepared in one size; detectors and segmenters resize each image by its own shape."""
+    return not isinstance(model, (Detector, Segmenter))
+
+
+def usual_size(model: AnyModel) -> tuple[int, int] | None:
+    """Height and width that the model is built for; None if any."""
+    spec = model.spec
+    return None if isinstance(spec, DenseSpec) and not spec.square else spec.img_size
+
+
+def core_inputs(model: nn.Module, images: Tensor) -> Tensor:
+    """The core's input for the model's: a detector resizes, normalizes and pads its images."""
     if not isinstance(model, Detector):
         return images
-    seen: Tensor = model.net.get_submodule("transform")([image.float() for image in images])[0].tensors
-    return seen
+    inputs: Tensor = model.net.get_submodule("transform")([image.float() for image in images])[0].tensors
+    return inputs
+
+
+# --- the whole model around an engine -----------------------------------------------------------------------------
+
+
+def whole(run: Run, spec: AnySpec | DenseSpec, sizes: Sizes, model: nn.Module | None) -> Callable[[Any], Any]:
+    """The call of the whole model, its core computed by ``run``.
+
+    Args:
+        run: the engine.
+        spec: of the model.
+        sizes: which images the engine takes.
+        model: the modules that stay in PyTorch; needed for a detector.
+    """
+    if isinstance(model, Detector):
+        return around(model, run)
+
+    def call(images: Tensor) -> Tensor:
+        check_images(images, spec.in_chans)
+        height, width = int(images.shape[2]), int(images.shape[3])
+        sizes.check(height, width)
+        if isinstance(spec, ModelSpec) and min(map(min, spec.grids((height, width)))) < 1:
+            raise InputError(f"images: {height} × {width} pixels leave no token in the last stage; feed larger images")
+        return run(images.detach().float())[0]
+
+    return call
 
 
 def around(detector: Detector, run: Run) -> Detector:
-    """The detector with an engine in the place of its dense part; all other modules are shared."""
+    """The detector with an engine in place of its dense part; all other modules are shared."""
     net: Any = detector.net
     graph = _Graph(run, len(detector.neck.strides))
     if detector.spec.finds_masks:
-        rpn = _with(net.rpn, head=_DenseAnswers(graph, masks=True))
+        rpn = _with(net.rpn, head=_DenseOutputs(graph, masks=True))
         return _with(detector, net=_with(net, backbone=graph, rpn=rpn))
-    return _with(detector, net=_with(net, backbone=graph, head=_DenseAnswers(graph, masks=False)))
+    return _with(detector, net=_with(net, backbone=graph, head=_DenseOutputs(graph, masks=False)))
 
 
 def _with(module: Any, **parts: nn.Module) -> Any:
-    """A module with other parts beside the same ones."""
+    """A shallow copy of a module with some parts replaced."""
     changed = copy.copy(module)
     changed._modules = {**module._modules, **parts}
     return changed
 
 
 class _Graph(nn.Module):
-    """Stands where the backbone stood: one call computes the maps and what the head will be asked for."""
+    """Takes the backbone's place. One call computes the maps and keeps the outputs of the dense head for later."""
 
     def __init__(self, run: Run, levels: int) -> None:
         super().__init__()
         self.run, self.levels = run, levels
-        self.answers: tuple[Tensor, ...] = ()
+        self.outputs: tuple[Tensor, ...] = ()
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """(B, C, H, W) to maps (B, 256, H_i, W_i) by their numbers."""
         found = self.run(images)
-        self.answers = found[self.levels :]
+        self.outputs = found[self.levels :]
         return OrderedDict((str(i), one) for i, one in enumerate(found[: self.levels]))
 
 
-class _DenseAnswers(nn.Module):
-    """Stands where the dense head stood and gives what the graph has computed of the same images."""
+class _DenseOutputs(nn.Module):
+    """Takes the dense head's place and returns what the graph has computed for the same images."""
 
     def __init__(self, graph: _Graph, masks: bool) -> None:
         super().__init__()
-        self._graph = (graph,)  # in a tuple: it is no part of this module
+        self._graph = (graph,)  # in a tuple, so that it is not registered as a submodule a second time
         self.masks = masks
 
     def forward(self, maps: list[Tensor]) -> Any:
-        """As the detector's own head answers."""
-        found, levels = self._graph[0].answers, len(maps)
+        """In the form of the detector's own head."""
+        found, levels = self._graph[0].outputs, len(maps)
         if self.masks:
             return list(found[:levels]), list(found[levels:])
         return {"cls_logits": found[0], "bbox_regression": found[1]}
 
     def compute_loss(self, *_: Any) -> Any:
-        """A compiled detector does not learn."""
-        raise NotImplementedError("a compiled detector gives no losses; train the model it was made of")
+        """Raises: a compiled detector cannot be trained."""
+        raise NotImplementedError("a compiled detector has no losses; train the original model")
 
 
-def whole(model: nn.Module, run: Run) -> Callable[[Any], Any]:
-    """The model's call, its core computed by ``run``."""
-    if isinstance(model, Detector):
-        return around(model, run)
-    return lambda images: run(images)[0]
+def write_outside(model: nn.Module, folder: Path) -> None:
+    """Write the weights of the modules that stay in PyTorch, if they have any: Mask R-CNN's heads on regions."""
+    if isinstance(model, Detector) and model.spec.finds_masks:
+        write_tensors(folder / REGIONS, model.net.get_submodule("roi_heads").state_dict())
+
+
+def read_outside(description: Description, folder: Path) -> Detector | None:
+    """The modules that stay in PyTorch, from what ``write_outside`` wrote; None if the engine computes everything."""
+    spec = description.spec
+    if not isinstance(spec, DenseSpec) or not spec.finds_objects:
+        return None
+    # The engine has the backbone's weights, so its mixers, which may be Python objects, need not be built.
+    model: Any = description.build("identity" if spec.mixers else None).eval().requires_grad_(False)
+    if spec.finds_masks:
+        model.net.get_submodule("roi_heads").load_state_dict(read_tensors(folder / REGIONS)[0])
+    return model
 
 
 @torch.no_grad()
-def answers(core: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """A core's answers in PyTorch, as a flat tuple."""
+def outputs(core: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """A core's outputs in PyTorch, as a flat tuple."""
     found = core(images)
     return tuple(found) if isinstance(found, tuple) else (found,)

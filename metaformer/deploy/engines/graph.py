@@ -1,7 +1,7 @@
 """A model as a graph of plain tensor operations, for engines that do not run Python.
 
-In: a module in evaluation mode that takes images (B, C, H, W). Out: a ``torch.export`` program for any batch and,
-where the model allows it, any height and width.
+In: a module in evaluation mode that takes images (B, C, H, W). Out: a ``torch.export`` program for any batch size and,
+if the model allows it, any height and width.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from ...types import Grid
 
 @dataclass(frozen=True)
 class Sizes:
-    """Which heights and widths a graph takes, in pixels."""
+    """Heights and widths that a graph takes, in pixels."""
 
     fixed: tuple[int, int] | None = None
-    """The only ones; any where nothing."""
+    """The only size; None if the graph takes any."""
     multiple: int = 1
-    """What they are multiples of, where they are free."""
+    """Free sides must be multiples of it."""
     reason: str = ""
-    """Why they are fixed."""
+    """Why the size is fixed."""
 
     def check(self, height: int, width: int) -> None:
-        """Refuse images of other sizes; raises ``InputError``."""
+        """Raise ``InputError`` for images of other sizes."""
         if self.fixed is not None and (height, width) != self.fixed:
             wanted = " × ".join(map(str, self.fixed))
             raise InputError(
@@ -68,8 +68,8 @@ def sizes_of(model: nn.Module) -> Sizes:
             return Sizes(fixed=spec.img_size, reason="the model is built for squares of this side")
         if tied is not None:
             raise InputError(
-                f"{type(tied).__name__} has a form of its own for each size of image, and this model takes any: "
-                "a graph cannot hold that. Build the model with square=True, or run it in PyTorch"
+                f"{type(tied).__name__} is different for each image size, and this model takes any size, which one "
+                "graph cannot express. Build the model with square=True, or run it in PyTorch"
             )
         return Sizes(multiple=max(MULTIPLE, *getattr(model, "neck").body.strides))  # noqa: B009 - a module's attribute
     if tied is not None:
@@ -78,20 +78,20 @@ def sizes_of(model: nn.Module) -> Sizes:
 
 
 def example(channels: int, sizes: Sizes, coarsest: int) -> Tensor:
-    """Random images (2, C, H, W) to trace with, drawn without touching anybody's generator.
+    """Random images (2, C, H, W) to trace with, from a generator of their own.
 
-    ``coarsest`` is the stride of the coarsest map. Trap: ``torch.export`` takes a side of 1 for a constant, and two
-    equal sides for one; so every map is 2 × 3 at least.
+    ``coarsest`` is the stride of the coarsest map. ``torch.export`` specializes sizes of 1, and takes two equal sizes
+    for the same symbol; so every map is at least 2 × 3.
     """
     step = math.lcm(coarsest, sizes.multiple)
-    draws = torch.Generator().manual_seed(0)
-    return torch.randn(2, channels, *(sizes.fixed or (2 * step, 3 * step)), generator=draws)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, channels, *(sizes.fixed or (2 * step, 3 * step)), generator=generator)
 
 
-class Waves(nn.Module):
-    """The Fourier mixer as two products with cosines and sines: engines know no complex numbers.
+class RealFourier(nn.Module):
+    """The Fourier mixer as products with cosines and sines, since engines have no complex numbers.
 
-    Exact, but its work grows with the square of the tokens where the fast transform's does not.
+    Exact, but its cost grows with the square of the tokens, unlike the fast transform's.
     """
 
     def __init__(self, orthonormal: bool) -> None:
@@ -109,8 +109,8 @@ class Waves(nn.Module):
 def _waves(count: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Cosines and sines (count, count) of all frequencies at all places, and the count as a tensor (1,).
 
-    The count is a tensor because engines have no division for sizes. Whole numbers stay whole up to the angle: a
-    product of thousands times 2π in float32 would have lost the angle.
+    The count is a tensor because engines cannot divide by a size. Products of places are reduced modulo the count as
+    integers: thousands times 2π in float32 would lose the angle.
     """
     places = torch.arange(count, device=x.device)
     total = places[-1:] + 1
@@ -120,10 +120,10 @@ def _waves(count: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def without_complex(module: nn.Module) -> nn.Module:
-    """The same module with ``Waves`` in the place of Fourier mixers; changed in place."""
+    """The same module with ``RealFourier`` in place of its Fourier mixers; changed in place."""
     for name, part in list(module.named_modules()):
         if isinstance(part, Fourier):
-            module.set_submodule(name, Waves(part.orthonormal))
+            module.set_submodule(name, RealFourier(part.orthonormal))
     return module
 
 
@@ -135,9 +135,9 @@ def traced(
     Args:
         module: takes images, gives a tensor or a tuple of tensors; in evaluation mode.
         images: an example (B, C, H, W), B at least 2.
-        sizes: whether height and width stay free.
-        original: the model before anything was folded, which takes the same images: where to look for what fails.
-        plain_attention: write attention out as products and a softmax.
+        sizes: the sizes that the program must take.
+        original: the model before folding, which takes the same images; searched for the module that fails.
+        plain_attention: trace attention as products and a softmax.
 
     Raises:
         InputError: something in it cannot be traced; the message names the module.
@@ -146,31 +146,31 @@ def traced(
     if sizes.fixed is None:
         step = sizes.multiple
         free |= {2: Dim.AUTO, 3: Dim.AUTO} if step == 1 else {2: step * Dim("rows"), 3: step * Dim("columns")}
-    # Trap: masks and offsets are kept by lru_cache; first met while tracing, it would keep a tracer's fake tensors.
+    # Masks and offsets are cached by lru_cache; computed during tracing, the cache would keep fake tensors.
     with torch.no_grad():
         module(images)
     try:
-        with torch.no_grad(), _quiet(), _written_out(plain_attention):
+        with torch.no_grad(), _quiet(), _plain_attention(plain_attention):
             program = export(module, (images,), dynamic_shapes=(free,), strict=False)
-    except Exception as error:  # tracing fails with whatever the code in the way raises
+    except Exception as error:  # tracing raises whatever the traced code raises
         raise InputError(_cannot_be_traced(original, images, error)) from error
     _expect_free(program, free, original)
     return program
 
 
 def _expect_free(program: ExportedProgram, free: dict[int, Any], original: nn.Module) -> None:
-    """Trap: a Python ``int()`` of a size makes a constant of it without a word, and an ``if`` of it keeps one side."""
-    seen = next(node.meta["val"] for node in program.graph.nodes if node.name in program.graph_signature.user_inputs)
-    stuck = [axis for axis in free if not _unbounded(program, seen.shape[axis])]
-    if stuck:
-        axes = ", ".join({0: "batch", 2: "height", 3: "width"}[axis] for axis in stuck)
-        blame = foreign_mixers(original)
-        where = ": look at " + ", ".join(blame) if blame else ""
-        raise InputError(f"the traced graph holds for some sizes of {axes} only{where}")
+    """Refuse a program with fixed sizes: ``int(size)`` makes it a constant silently, ``if size`` keeps one branch."""
+    inputs = next(node.meta["val"] for node in program.graph.nodes if node.name in program.graph_signature.user_inputs)
+    fixed = [axis for axis in free if not _unbounded(program, inputs.shape[axis])]
+    if fixed:
+        axes = ", ".join({0: "batch", 2: "height", 3: "width"}[axis] for axis in fixed)
+        mixers = foreign_mixers(original)
+        where = f"; check {', '.join(mixers)}" if mixers else ""
+        raise InputError(f"the traced graph is valid for some sizes of {axes} only{where}")
 
 
 def _unbounded(program: ExportedProgram, size: Any) -> bool:
-    """Whether a graph holds for sizes without an end; a constant is an int, or a symbol without unknowns."""
+    """Whether a graph is valid for any larger size. A constant is an int, or a symbolic size without free symbols."""
     unknowns = () if isinstance(size, int) else size.node.expr.free_symbols
     ranges = program.range_constraints
     return bool(unknowns) and all(one not in ranges or ranges[one].upper == int_oo for one in unknowns)
@@ -178,18 +178,18 @@ def _unbounded(program: ExportedProgram, size: Any) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters warn of their own affairs, and print whole graphs where they fail."""
+    """Hide warnings of the exporter about its internals, and the graphs that it prints when it fails."""
     with redirect_stderr(StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 @contextmanager
-def _written_out(on: bool) -> Iterator[None]:
+def _plain_attention(on: bool) -> Iterator[None]:
     """Attention as products and a softmax while tracing.
 
-    Trap: PyTorch's fused attention answers in another memory layout than its parts, and torch.onnx, which takes it
-    apart later, then finds views that do not fit.
+    PyTorch's fused attention returns another memory layout than these operations; torch.onnx, which decomposes it
+    later, then fails at views.
     """
     if not on:
         yield
@@ -208,7 +208,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None)
 
 
 def foreign_mixers(module: nn.Module) -> list[str]:
-    """Token mixers that are not this library's, as ``place (Class)``."""
+    """Token mixers that are not from this library, as ``place (Class)``."""
     known = tuple(kind for kind in MIXERS.values() if isinstance(kind, type))
     blocks = ((name, part.mixer) for name, part in module.named_modules() if isinstance(part, (Block, MixingBlock)))
     return [f"{name}.mixer ({type(mixer).__name__})" for name, mixer in blocks if not isinstance(mixer, known)]
@@ -220,7 +220,9 @@ def _cannot_be_traced(original: nn.Module, images: Tensor, error: Exception) -> 
     where = f" in {place}" if place else ""
     kind = type(error).__name__
     plain = (
-        "what it does depends on the numbers in its tokens, which a graph cannot hold: " if "DataDep" in kind else ""
+        "its control flow depends on the values of its tokens, which a graph cannot express: "
+        if "DataDep" in kind
+        else ""
     )
     return f"the model cannot be traced by torch.export{where}: {plain}{kind}: {first}"
 
@@ -245,13 +247,13 @@ def _failing_mixer(module: nn.Module, images: Tensor) -> str | None:
         try:
             with torch.no_grad(), _quiet():
                 export(alone, given[:1], dynamic_shapes=({0: Dim.AUTO},), strict=False)
-        except Exception:  # whatever it is, this is the one
+        except Exception:  # any exception identifies it
             return f"{name}.mixer ({type(mixers[name]).__name__})"
     return None
 
 
 class _Alone(nn.Module):
-    """A mixer with everything but its tokens given."""
+    """A mixer as a function of its tokens alone."""
 
     def __init__(self, mixer: Any, rest: tuple[Any, ...]) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ Sides = tuple[int, ...]
 
 
 def library() -> ModuleType:
-    """The package ``openvino``, which sends nothing to anybody.
+    """The package ``openvino``, with telemetry off.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -38,9 +38,10 @@ def library() -> ModuleType:
 
 
 def without_telemetry() -> None:
-    """OpenVINO and NNCF report their use to Google as soon as they are imported, unless this package is missing.
+    """Turn off the telemetry of OpenVINO and NNCF, which report their use to Google when they are imported.
 
-    To be called before either is imported; where somebody has imported them before us, their consent is taken back.
+    Call it before importing either: they stay silent if ``openvino_telemetry`` cannot be imported. If they are loaded
+    already, consent is withdrawn instead.
     """
     loaded = sys.modules.get("openvino_telemetry")
     if loaded is None:
@@ -50,7 +51,7 @@ def without_telemetry() -> None:
 
 
 def form(precision: str) -> Literal["maps", "tokens"]:
-    """Maps: it sees a transposition wherever tokens become one, and joins 1 × 1 convolutions with what follows."""
+    """Maps: tokens cost a transposition at every convolution, and 1 × 1 convolutions are joined with what follows."""
     return "maps"
 
 
@@ -58,19 +59,19 @@ def converted(program: ExportedProgram) -> Any:
     """A program as OpenVINO's graph, an ``openvino.Model``.
 
     Raises:
-        InputError: an operation that it does not know; the message names it.
+        InputError: an operation that OpenVINO lacks; the message names it.
     """
     ov = library()
     try:
         graph = ov.convert_model(program)
-    except Exception as error:  # its errors have no common class
+    except Exception as error:  # OpenVINO has no common exception class
         raise InputError(f"OpenVINO cannot convert the model: {_reason(error)}") from error
-    _read_squares_once(graph)
+    _join_squares(graph)
     return graph
 
 
-def _read_squares_once(graph: Any) -> None:
-    """Sums of squares as ``ReduceL2``, which reads a map and writes nothing; as converted, the squares are a copy."""
+def _join_squares(graph: Any) -> None:
+    """Replace sums of squares by ``ReduceL2``, which does not write the squares into memory."""
     from openvino import opset15 as ops
 
     for node in graph.get_ordered_ops():
@@ -86,22 +87,20 @@ def _is_two(node: Any) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """The lines that name operations, or the last one."""
+    """The lines of an error that name operations, or its last line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line.removeprefix("-- ") for line in lines if "operations:" in line]
     return "; ".join(named) or (lines[-1] if lines else type(error).__name__)
 
 
 def write(model: Any, folder: Path) -> None:
-    """``model.xml`` and ``model.bin`` in a folder, with the weights as they are.
-
-    Trap: left alone, ``save_model`` rounds them to half precision.
-    """
+    """Write ``model.xml`` and ``model.bin`` into a folder."""
+    # By default ``save_model`` would round the weights to half precision.
     library().save_model(model, folder / FILES[0], compress_to_fp16=False)
 
 
 def read(folder: Path) -> Any:
-    """What ``write`` wrote; raises ``InputError`` where it cannot be read."""
+    """The graph that ``write`` wrote; raises ``InputError`` if it cannot be read."""
     try:
         return library().Core().read_model(folder / FILES[0])
     except RuntimeError as error:
@@ -109,7 +108,7 @@ def read(folder: Path) -> Any:
 
 
 def runner(model: Any, precision: str, threads: int | None = None) -> Runner:
-    """A function from images (B, C, H, W) float32 to the graph's answers, each a float32 tensor.
+    """A function from images (B, C, H, W) float32 to the graph's outputs, each a float32 tensor.
 
     Raises:
         InputError: OpenVINO cannot compile the graph.
@@ -118,26 +117,26 @@ def runner(model: Any, precision: str, threads: int | None = None) -> Runner:
 
 
 def floats(precision: str) -> Literal["f32", "bf16"]:
-    """What a graph's floats are computed in, set on purpose: left alone OpenVINO takes bf16 wherever the CPU has it.
+    """The type of floats in a graph. Always set: by default OpenVINO computes in bf16 on every CPU that has it.
 
-    Between the integers of an int8 graph bf16 is precise enough, and taken where the CPU has it.
+    Between the integers of an int8 graph bf16 is precise enough, and used if the CPU has it.
     """
-    bf16 = precision == "bf16" or (precision == "int8" and "BF16" in abilities())
+    bf16 = precision == "bf16" or (precision == "int8" and "BF16" in capabilities())
     return "bf16" if bf16 else "f32"
 
 
-def abilities() -> tuple[str, ...]:
-    """What OpenVINO says of the CPU, such as ``("FP32", "BF16", "INT8")``."""
+def capabilities() -> tuple[str, ...]:
+    """The CPU's precisions as OpenVINO reports them, such as ``("FP32", "BF16", "INT8")``."""
     return tuple(library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 class Runner:
-    """A graph, compiled as the images that come want it.
+    """A graph that is compiled again for image sizes that repeat.
 
-    A graph for any size runs slower than one for a single size, since fewer of its operations can be joined: a size
-    that comes a second time gets a graph of its own, ``OWN`` sizes at most. Such a graph is for one image or two, and
-    a batch is handed out to streams, one for each thread: each keeps its images' maps in its own cache and waits for
-    nobody. Two share the weights of the last stages, which are larger than their maps.
+    A graph for any size is slower than one for a single size, because fewer of its operations can be joined. So a size
+    that comes a second time gets a graph of its own, for at most ``OWN`` sizes. Such a graph takes one image or a pair,
+    and a batch is distributed over streams, one per thread: each stream keeps the maps of its images in its own cache
+    and waits for no other. Pairs share the weights of the last stages, which are larger than the maps there.
     """
 
     OWN = 4
@@ -156,38 +155,40 @@ class Runner:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, C, H, W) to tensors of B rows each."""
-        if not len(images):  # its pooling refuses that
-            return tuple(answer[:0] for answer in self(images.new_zeros(1, *images.shape[1:])))
+        if not len(images):  # OpenVINO's pooling refuses empty batches
+            return tuple(output[:0] for output in self(images.new_zeros(1, *images.shape[1:])))
         with self._lock:
             each = self._each(len(images))
-            if len(images) == self._batch or len(images) % each or not self._has_own(tuple(images.shape[2:])):
-                return _answers(self._whole, images)
-            return self._handed_out(images, each)
+            if len(images) == self._batch or len(images) % each or not self._has_graph(tuple(images.shape[2:])):
+                return _outputs(self._whole, images)
+            return self._in_streams(images, each)
 
     def __deepcopy__(self, memo: Any) -> Runner:
-        """A compiled graph cannot be copied; copies of what holds it share it."""
+        """A compiled graph cannot be copied; copies of its owner share it."""
         return self
 
     def _each(self, count: int) -> int:
-        """Images in a request: what the graph is for, or two where they come out even and every thread has some."""
+        """Images per request: the graph's own number, or pairs if the batch is even and fills all threads."""
         if self._batch is not None:
             return self._batch
-        return self.PAIR if count % self.PAIR == 0 and count >= self.PAIR * self._most() else 1
+        return self.PAIR if count % self.PAIR == 0 and count >= self.PAIR * self._max_streams() else 1
 
-    def _most(self) -> int:
-        """Streams at the most."""
+    def _max_streams(self) -> int:
+        """The largest number of streams."""
         return self._threads or os.cpu_count() or 1
 
-    def _has_own(self, sides: Sides) -> bool:
-        """Whether a size has, or gets now, a graph of its own."""
+    def _has_graph(self, sides: Sides) -> bool:
+        """Whether a size has a graph of its own, from its second batch on."""
         if sides in self._seen and len(self._own) < self.OWN:
             self._own.add(sides)
         self._seen.add(sides)
         return sides in self._own
 
-    def _handed_out(self, images: Tensor, each: int) -> tuple[Tensor, ...]:
+    def _in_streams(self, images: Tensor, each: int) -> tuple[Tensor, ...]:
         requests = len(images) // each
-        streams = 1 << (min(requests, self._most()).bit_length() - 1)  # 1, 2, 4, …: few graphs for many sizes of batch
+        streams = 1 << (
+            min(requests, self._max_streams()).bit_length() - 1
+        )  # powers of two: few graphs for many batch sizes
         key = tuple(images.shape[2:]), streams, each
         if key not in self._streams:
             self._streams[key] = self._queue(images[:each], streams)
@@ -201,7 +202,7 @@ class Runner:
         return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
 
     def _queue(self, images: Tensor, streams: int) -> Any:
-        """So many requests at a time to a graph for images of this shape."""
+        """A queue of as many requests as streams, for a graph for images of this shape."""
         graph = self._model.clone()
         graph.reshape(list(images.shape))
         return library().AsyncInferQueue(self._compiled(graph, streams), streams)
@@ -216,10 +217,10 @@ class Runner:
             raise InputError(f"OpenVINO cannot compile the model: {_reason(error)}") from error
 
 
-def _answers(compiled: Any, images: Tensor) -> tuple[Tensor, ...]:
+def _outputs(compiled: Any, images: Tensor) -> tuple[Tensor, ...]:
     return _copies(compiled([images.contiguous().numpy()]).values())
 
 
 def _copies(found: Iterable[Any]) -> tuple[Tensor, ...]:
-    """Copies, since a request writes its next answers into the same memory."""
+    """Copies, because a request writes its next outputs into the same memory."""
     return tuple(torch.from_numpy(one.copy()).float() for one in found)

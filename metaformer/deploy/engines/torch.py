@@ -1,4 +1,4 @@
-"""PyTorch itself: compiled by Inductor, or line by line; and its programs as files."""
+"""PyTorch: modules compiled by Inductor or eager, and programs as files."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ PROGRAM, PACKAGE = "model.pt2", "model.aot.pt2"
 
 
 def prepared(module: nn.Module, precision: str) -> nn.Module:
-    """The module itself, its weights in a precision and in the order of ``channels_last``."""
+    """The module itself, its weights converted to a precision and to ``channels_last``."""
     return module.to(DTYPES[precision]).to(memory_format=torch.channels_last)
 
 
 def runner(module: Any, precision: str, threads: int | None = None) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """A function from images (B, C, H, W) float32 to the module's answers, each a float32 tensor."""
+    """A function from images (B, C, H, W) float32 to the module's outputs, each a float32 tensor."""
     dtype = DTYPES[precision]
 
     def run(images: Tensor) -> tuple[Tensor, ...]:
         with torch.inference_mode(), _threads(threads):
             found = module(images.to(dtype, memory_format=torch.channels_last))
-        answers = found if isinstance(found, (tuple, list)) else (found,)
-        return tuple(answer.float() for answer in answers)
+        outputs = found if isinstance(found, (tuple, list)) else (found,)
+        return tuple(output.float() for output in outputs)
 
     return run
 
 
 def compiled(module: nn.Module) -> Callable[..., Any]:
-    """The module through Inductor, which compiles at the first call and again for the first other size.
+    """The module compiled by Inductor, at the first call and again for the first other size.
 
-    On a CPU its weights are frozen: oneDNN lays them out once, and joins a product with the activation behind it.
+    On a CPU the weights are frozen: oneDNN then packs them once and joins a product with the activation after it.
     """
     device = next(module.parameters(), torch.empty(0)).device
     return torch.compile(module, options={"freezing": device.type == "cpu"})
@@ -47,7 +47,7 @@ def compiled(module: nn.Module) -> Callable[..., Any]:
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """PyTorch has one number of threads for everybody; it is set back."""
+    """Run with a number of threads. PyTorch has one for the whole process, so it is restored."""
     before = torch.get_num_threads()
     if count is None or count == before:
         yield
@@ -60,22 +60,22 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 def write(program: ExportedProgram, folder: Path) -> None:
-    """``model.pt2``, for ``torch.export.load``."""
+    """Write ``model.pt2``, for ``torch.export.load``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(program, folder / PROGRAM)
 
 
 def read(folder: Path) -> Any:
-    """What ``write`` wrote, as a callable; raises ``InputError`` where it cannot be read."""
+    """The program that ``write`` wrote, as a callable; raises ``InputError`` if it cannot be read."""
     try:
         return torch.export.load(folder / PROGRAM).module()
-    except Exception as error:  # zip, pickle and JSON errors alike
+    except Exception as error:  # errors of zip, pickle and JSON
         raise InputError(f"{folder / PROGRAM}: torch.export cannot read it: {error}") from None
 
 
 def write_package(program: ExportedProgram, folder: Path) -> None:
-    """``model.aot.pt2``: machine code for this kind of machine, by AOTInductor; needs a C++ compiler.
+    """Write ``model.aot.pt2``: machine code for this kind of machine, by AOTInductor; needs a C++ compiler.
 
     Raises:
         InputError: it cannot be compiled.
@@ -84,13 +84,13 @@ def write_package(program: ExportedProgram, folder: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch._inductor.aoti_compile_and_package(program, package_path=str(folder / PACKAGE))
-    except Exception as error:  # compilers fail in many ways
+    except Exception as error:  # compilers raise many kinds of exceptions
         raise InputError(f"AOTInductor cannot compile the model: {str(error).splitlines()[0]}") from error
 
 
 def read_package(folder: Path) -> Any:
-    """What ``write_package`` wrote, as a callable; raises ``InputError`` where it cannot be read."""
+    """The code that ``write_package`` wrote, as a callable; raises ``InputError`` if it cannot be read."""
     try:
         return torch._inductor.aoti_load_package(str(folder / PACKAGE))
-    except Exception as error:  # another machine's code, a cut file
+    except Exception as error:  # code for another machine, a truncated file
         raise InputError(f"{folder / PACKAGE}: AOTInductor cannot load it: {error}") from None
