@@ -1,1 +1,1 @@
-"""Labeled images: files in, batches out. Knows nothing of models."""
+"""Datasets: files in, batches out. It does not know models or tasks."""

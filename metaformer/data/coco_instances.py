@@ -261,7 +261,7 @@ def _annotation_fault(annotation: dict[str, Any], size: Size, labels: dict[int, 
     if wide <= 0 or high <= 0:
         return f"its box {box} has no area"
     beyond = max(-left, -top, left + wide - width, top + high - height)
-    # a box inside the tolerance may still miss the image completely, and nothing of it would be left after clipping
+    # a box inside the tolerance may still miss the image completely, and would have no area after clipping
     if beyond > TOLERANCE or min(width - left, height - top, left + wide, top + high) <= 0:
         return f"its box {box} (left, top, width, height) lies outside the image of {width} × {height}"
     segmentation = annotation.get("segmentation")

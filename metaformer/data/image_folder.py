@@ -91,7 +91,7 @@ def open_image_folder(root: Path, config: DataConfig, progress: Progress | None 
     val_pairs = _labeled_files(val, classes) if val else []
 
     strays = train.strays + (val.strays if val else [])
-    bad = [BadFile(str(path), "it lies beside the class folders, so its class is not known") for path in strays]
+    bad = [BadFile(str(path), "it is not in a class folder, so its class is not known") for path in strays]
     sizes, unreadable = verify_images([path for path, _ in pairs + val_pairs], config, progress)
     bad += unreadable
     total = len(pairs) + len(val_pairs) + len(strays)

@@ -43,7 +43,7 @@ class PartSummary:
 
     @property
     def note(self) -> str:
-        """A sentence on how the part was read; empty where there is nothing to say."""
+        """A sentence on how the part was read, or an empty string."""
         return ""
 
 

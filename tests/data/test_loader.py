@@ -6,13 +6,13 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
 import torch
 
-from metaformer.data.dataset import ArrayDataset
+from metaformer.data.dataset import ArrayDataset, Sample
 from metaformer.data.loading.loader import Loader
 from metaformer.data.loading.schedule import BatchSchedule
 from metaformer.data.loading.seeding import epoch_order
@@ -174,3 +174,38 @@ def test_workers_end_when_closed_and_survive_a_signal_to_the_process_group() -> 
     while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(process.is_alive() for process in processes)
+
+
+class Words:
+    """A dataset of other inputs than images: words of different lengths, labeled by their length."""
+
+    skips_bad = False
+    words = ("a", "token", "mixer", "is", "enough")
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def load(self, index: int) -> Sample[int]:
+        return Sample(self.words[index], len(self.words[index]))
+
+    def name(self, index: int) -> str:
+        return f"words/{index}"
+
+
+def letters(sample: Sample[int]) -> tuple[torch.Tensor, int]:
+    return torch.tensor([ord(letter) for letter in sample.input]), sample.target
+
+
+def pad(samples: Sequence[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ids = torch.nn.utils.rnn.pad_sequence([one for one, _ in samples], batch_first=True)
+    return ids, torch.tensor([target for _, target in samples]), ids != 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_collate_function_may_pad_and_mask(workers: int) -> None:
+    reader = Loader(Words(), letters, BatchSchedule(5, 5), collate=pad, workers=workers)
+    (batch,) = reader.batches(0)
+    reader.close()
+    assert batch.inputs.shape == (5, 6)
+    assert batch.mask is not None
+    assert batch.mask.sum(1).tolist() == batch.targets.tolist() == [1, 5, 5, 2, 6]

@@ -45,7 +45,7 @@ def cache_images(config: DataConfig, augmentation: Augmentation, count: int, siz
 
 
 def works_in_batches(augmentation: Augmentation) -> bool:
-    """Whether the policy draws nothing before an image has the input's size, and nothing for its colors."""
+    """Whether the policy has no random step before an image has the input's size, and none for its colors."""
     without_colors = not augmentation.auto_augment and augmentation.color_jitter is None
     return augmentation.policy == "none" or (augmentation.policy == "small" and without_colors)
 

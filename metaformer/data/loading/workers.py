@@ -62,7 +62,7 @@ class Workers:
         with _blocked_signals():
             self._iterator = iter(self._loader)
         # Exit hooks run in the reverse order. torch registered its own when it was imported, and it would wait for
-        # processes that nobody has asked to end.
+        # processes that have not been asked to end.
         atexit.register(_close, weakref.ref(self))
         return self._iterator
 

@@ -69,7 +69,7 @@ def training_transform(preprocessing: Preprocessing, augmentation: Augmentation,
 
 
 def training_preprocessing(preprocessing: Preprocessing, augmentation: Augmentation) -> Preprocessing:
-    """How training images get the input's size under a policy that draws nothing for it: ``none`` and ``small``."""
+    """How training images get the input's size under the policies without a random crop: ``none`` and ``small``."""
     crop = 1.0 if augmentation.policy == "small" else augmentation.crop or preprocessing.crop
     return preprocessing.with_changes(crop=crop)
 
