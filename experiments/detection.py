@@ -1,13 +1,13 @@
-"""A detector for images of your own, without published weights: small images, short training.
+"""A detector on your own images, from scratch: small images, short training.
 
     metaformer train --recipe detection --model poolformer_s12 --data IMAGES
 
-With ``--pretrained`` the backbone starts from ImageNet's weights, with ``--model.weights runs/mine`` from a classifier
-of your own.
+With ``--pretrained`` the backbone starts from its ImageNet weights, with ``--model.weights runs/mine`` from a
+classifier of yours.
 
 IMAGES is a folder in COCO's layout: images/train, images/val and annotations/instances_train.json and
-instances_val.json; `metaformer data check IMAGES` looks at it. Mask R-CNN where the objects have masks, RetinaNet
-where they have boxes only (``--dense.system`` says otherwise). Images are resized to a short side of 320 pixels.
+instances_val.json; `metaformer data check IMAGES` checks it. The detector is Mask R-CNN if the objects have masks, else
+RetinaNet; ``--dense.system`` chooses another. Images are resized to a short side of 320 pixels.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""A segmenter for images of your own, without published weights: small images, short training.
+"""A segmenter on your own images, from scratch: small images, short training.
 
     metaformer train --recipe segmentation --model poolformer_s12 --data IMAGES
 
-With ``--pretrained`` the backbone starts from ImageNet's weights, with ``--model.weights runs/mine`` from a classifier
-of your own.
+With ``--pretrained`` the backbone starts from its ImageNet weights, with ``--model.weights runs/mine`` from a
+classifier of yours.
 
-IMAGES is a folder in ADE20K's layout: images/training, images/validation, and annotations/ with the same parts, one
-PNG an image; `metaformer data check IMAGES` looks at it. As in ADE20K, label 0 is no class and the classes are
-counted from 1; ``--data.no-reduce-zero-label`` takes 0 as a class, ``--data.ignore-label`` names another label that
-is none.
+IMAGES is a folder in ADE20K's layout: images/training, images/validation, and annotations/ with the same subfolders,
+one PNG per image; `metaformer data check IMAGES` checks it. As in ADE20K, label 0 is ignored and the classes are
+counted from 1. With ``--data.no-reduce-zero-label`` 0 is a class; ``--data.ignore-label`` sets the label to ignore.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A short training from scratch for comparing models on small images: what the ablation plans use.
+"""A short training from scratch that compares models on small images, used by the ablation plans.
 
     metaformer train --recipe short --model poolformer_s12 --data digits
 
-Everything that would need a long training to pay off is left out: no label smoothing, no mixing, no stochastic depth,
-and images as they are. Photographs gain from ``--augmentation.policy small --augmentation.hflip 0.5``, which shifts
-and mirrors them; on the digits a shift by one pixel of eight costs PoolFormer five points in twelve epochs.
+There is no label smoothing, no mixup, no stochastic depth and no augmentation, since these pay off in long trainings
+only. Photographs gain from ``--augmentation.policy small --augmentation.hflip 0.5``, which shifts and flips them. On
+the digits, a shift by one of eight pixels costs PoolFormer five points in twelve epochs.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -349,6 +350,24 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["", "train", "eval", "predict", "models", "report", "ablate", "bench", "export", "data check"]
+)
+def test_help_fits_a_terminal_of_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*command.split(), "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    prose = [line for line in lines if line and line[0].isalpha() and not line.startswith("Usage")]
+    # the terminal breaks lines, the source does not: a line is short only where its paragraph ends
+    for line, below in pairwise(prose):
+        word = below.split()[0]
+        assert len(line) + len(word) >= 79 or line.rstrip().endswith("."), line
+    assert "``" not in "".join(lines)
 
 
 def test_completion_can_be_installed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Semantic FPN on ADE20K for 40,000 updates, with PoolFormer behind it (MetaFormer, section 4.3 and table 4).
+"""Semantic FPN on ADE20K for 40,000 updates, with PoolFormer as the backbone (MetaFormer, section 4.3 and table 4).
 
     metaformer train --recipe ade20k/fpn --model poolformer_s12 --data ADE20K
 
@@ -9,9 +9,9 @@
     poolformer_m36   42.4   59,778,006
     poolformer_m48   42.7   77,078,934
 
-ADE20K is a folder with images/training, images/validation and annotations/ with the same parts: one PNG an image, 0
-for what is no class and 1 to 150 for the classes. The mIoU is the paper's, in percent of the validation part; this
-project has not run it. Images are evaluated whole, at sides that are multiples of 32, which is worth about a point.
+ADE20K is a folder with images/training, images/validation and annotations/ with the same subfolders: one PNG per image
+with 0 for unlabeled pixels and 1 to 150 for the classes. The mIoU is the paper's, in percent on the validation split;
+this project has not run it. Images are evaluated whole, resized to multiples of 32, which gains about one point.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from metaformer.recipe import Augmentation, DataConfig, Dense, Machine, ModelCon
 
 
 def recipe(model: str = "poolformer_s12") -> Recipe:
-    """The published run; any backbone with published weights."""
+    """The published run, for any backbone with published weights."""
     return Recipe(
         task="segmentation",
         model=ModelConfig(name=model, pretrained=True, drop_path_rate=0.0),

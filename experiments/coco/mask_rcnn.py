@@ -1,4 +1,4 @@
-"""Mask R-CNN on COCO for 12 epochs, with PoolFormer behind it (MetaFormer, section 4.2 and table 3).
+"""Mask R-CNN on COCO for 12 epochs, with PoolFormer as the backbone (MetaFormer, section 4.2 and table 3).
 
     metaformer train --recipe coco/mask_rcnn --model poolformer_s12 --data COCO
 
@@ -8,7 +8,7 @@
     poolformer_s36     41.0      37.7   50,518,192
 
 COCO is a folder with images/train2017, images/val2017 and annotations/instances_*2017.json. The AP is the paper's, in
-percent of val2017; this project has not run it. The backbone starts from its ImageNet weights, which are downloaded.
+percent on val2017; this project has not run it. The backbone starts from its ImageNet weights, which are downloaded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from metaformer.recipe import Augmentation, DataConfig, Dense, Machine, ModelCon
 
 
 def recipe(model: str = "poolformer_s12") -> Recipe:
-    """The published run; any backbone with published weights."""
+    """The published run, for any backbone with published weights."""
     return Recipe(
         task="detection",
         model=ModelConfig(name=model, pretrained=True, drop_path_rate=0.0),
@@ -27,7 +27,7 @@ def recipe(model: str = "poolformer_s12") -> Recipe:
             epochs=12,
             batch_size=16,
             name="adamw",
-            lr=2e-4,  # the configuration file's; the paper's text says 1e-4
+            lr=2e-4,  # from the original config file; the paper states 1e-4
             weight_decay=1e-4,
             decay_everything=True,
             schedule="step",

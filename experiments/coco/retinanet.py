@@ -1,4 +1,4 @@
-"""RetinaNet on COCO for 12 epochs, with PoolFormer behind it (MetaFormer, section 4.2 and table 3).
+"""RetinaNet on COCO for 12 epochs, with PoolFormer as the backbone (MetaFormer, section 4.2 and table 3).
 
     metaformer train --recipe coco/retinanet --model poolformer_s12 --data COCO
 
@@ -8,8 +8,8 @@
     poolformer_s36     39.5   40,600,628
 
 COCO is a folder with images/train2017, images/val2017 and annotations/instances_*2017.json. The AP is the paper's, in
-percent of val2017; this project has not run it. The backbone starts from its ImageNet weights, which are downloaded.
-The paper prints a rate of 1e-4 for both detectors; its configuration files have 1e-4 here and 2e-4 for Mask R-CNN.
+percent on val2017; this project has not run it. The backbone starts from its ImageNet weights, which are downloaded.
+The paper states a learning rate of 1e-4 for both detectors; its config files have 1e-4 here and 2e-4 for Mask R-CNN.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from metaformer.recipe import Augmentation, DataConfig, Dense, Machine, ModelCon
 
 
 def recipe(model: str = "poolformer_s12") -> Recipe:
-    """The published run; any backbone with published weights."""
+    """The published run, for any backbone with published weights."""
     return Recipe(
         task="detection",
         model=ModelConfig(name=model, pretrained=True, drop_path_rate=0.0),

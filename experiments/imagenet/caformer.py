@@ -8,9 +8,9 @@
     caformer_m36              85.2   31.7
     caformer_b36              85.5   55.3
 
-IMAGENET is a folder with train/ and val/, each with a folder for every class. The accuracy is the paper's, in percent;
+IMAGENET is a folder with train/ and val/, each with a subfolder per class. The accuracy is the paper's, in percent;
 this project has not run it. The cost is in 10¹⁸ floating-point operations: six for every multiply-add of an image
-(forward and backward), 310 passes over 1,281,167 images.
+(forward and backward), 310 epochs of 1,281,167 images.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DROPOUT = {
     "caformer_m36": (0.4, 0.4),
     "caformer_b36": (0.6, 0.5),
 }
-"""Stochastic depth of the last block and dropout inside the head, by model."""
+"""Stochastic depth rate of the last block and dropout rate in the head, by model."""
 
 
 def recipe(model: str = "caformer_s18") -> Recipe:
@@ -43,9 +43,9 @@ def recipe(model: str = "caformer_s18") -> Recipe:
         augmentation=PAPER_AUGMENTATION,
         optimizer=OptimizerConfig(
             epochs=300,
-            cooldown_epochs=10,  # the original script goes on for ten epochs at min_lr
+            cooldown_epochs=10,  # the original script trains ten more epochs at min_lr
             batch_size=4096,
-            accumulation=4,  # 128 images a part on each of 8 GPUs
+            accumulation=4,  # 128 images per micro-batch on each of 8 GPUs
             name="lamb",  # timm's: it clips the global gradient norm to 1 itself
             lr=8e-3,
             lr_batch=4096,

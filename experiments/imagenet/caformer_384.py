@@ -8,9 +8,9 @@
     caformer_m36_384          86.2    9.7
     caformer_b36_384          86.4   16.7
 
-IMAGENET is a folder with train/ and val/, each with a folder for every class. The accuracy is the paper's, in percent;
+IMAGENET is a folder with train/ and val/, each with a subfolder per class. The accuracy is the paper's, in percent;
 this project has not run it. The cost is in 10¹⁸ floating-point operations: six for every multiply-add of an image
-(forward and backward), 30 passes over 1,281,167 images.
+(forward and backward), 30 epochs of 1,281,167 images.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DROPOUT = {
     "caformer_m36_384": (0.7, 0.4),
     "caformer_b36_384": (0.8, 0.5),
 }
-"""Stochastic depth of the last block and dropout inside the head, by model."""
+"""Stochastic depth rate of the last block and dropout rate in the head, by model."""
 
 
 def recipe(model: str = "caformer_s18_384") -> Recipe:
@@ -45,7 +45,7 @@ def recipe(model: str = "caformer_s18_384") -> Recipe:
         optimizer=OptimizerConfig(
             epochs=30,
             batch_size=1024,
-            accumulation=4,  # 32 images a part on each of 8 GPUs
+            accumulation=4,  # 32 images per micro-batch on each of 8 GPUs
             name="lamb",
             lr=1e-4,
             lr_batch=1024,

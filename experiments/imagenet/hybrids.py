@@ -9,9 +9,9 @@
     metaformer_pppf_s12_224   77.5    4.3
     metaformer_ppff_s12_224   77.9    4.5
 
-IMAGENET is a folder with train/ and val/, each with a folder for every class. The accuracy is the paper's, in percent;
+IMAGENET is a folder with train/ and val/, each with a subfolder per class. The accuracy is the paper's, in percent;
 this project has not run it. The cost is in 10¹⁸ floating-point operations: six for every multiply-add of an image
-(forward and backward), 310 passes over 1,281,167 images.
+(forward and backward), 310 epochs of 1,281,167 images.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def recipe(model: str = "metaformer_ppaa_s12_224") -> Recipe:
         augmentation=PAPER_AUGMENTATION,
         optimizer=OptimizerConfig(
             epochs=300,
-            cooldown_epochs=10,  # the original script goes on for ten epochs at min_lr
+            cooldown_epochs=10,  # the original script trains ten more epochs at min_lr
             batch_size=batch_size,
-            accumulation=batch_size // 1024,  # 128 images a part on each of 8 GPUs
+            accumulation=batch_size // 1024,  # 128 images per micro-batch on each of 8 GPUs
             name="adamw",
             lr=1e-3,
             lr_batch=1024,

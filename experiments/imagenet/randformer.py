@@ -9,9 +9,9 @@
     randformer_m36            81.2   21.5
     randformer_m48            81.4   28.4
 
-IMAGENET is a folder with train/ and val/, each with a folder for every class. The accuracy is the paper's, in percent;
+IMAGENET is a folder with train/ and val/, each with a subfolder per class. The accuracy is the paper's, in percent;
 this project has not run it. The cost is in 10¹⁸ floating-point operations: six for every multiply-add of an image
-(forward and backward), 310 passes over 1,281,167 images.
+(forward and backward), 310 epochs of 1,281,167 images.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ DROP_PATH = {
     "randformer_s24": 0.1,
     "randformer_s36": 0.2,
     "randformer_m36": 0.3,
-    "randformer_m48": 0.3,  # m48 as m36, as in the original script
+    "randformer_m48": 0.3,  # as for m36 in the original script
 }
-"""Stochastic depth of the last block, by model."""
+"""Stochastic depth rate of the last block, by model."""
 
 
 def recipe(model: str = "randformer_s12") -> Recipe:
@@ -45,9 +45,9 @@ def recipe(model: str = "randformer_s12") -> Recipe:
         augmentation=PAPER_AUGMENTATION,
         optimizer=OptimizerConfig(
             epochs=300,
-            cooldown_epochs=10,  # the original script goes on for ten epochs at min_lr
+            cooldown_epochs=10,  # the original script trains ten more epochs at min_lr
             batch_size=4096,
-            accumulation=4,  # 128 images a part on each of 8 GPUs
+            accumulation=4,  # 128 images per micro-batch on each of 8 GPUs
             name="adamw",
             lr=4e-3,
             lr_batch=4096,

@@ -12,7 +12,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ from .bench import bench
 from .data import data
 from .evaluate import evaluate
 from .export import export
-from .flags import command_line, with_current_flags
+from .flags import command_line, paragraphs, with_current_flags
 from .models import models
 from .predict import predict
 from .report import report
@@ -41,11 +41,6 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, a full quota and a file that is too large."""
 
 
-def _paragraphs(command: Callable[..., object]) -> str:
-    """A command's docstring with a line per paragraph, which the terminal wraps at its own width."""
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n"))
-
-
 app = App(
     name="metaformer",
     help="One MetaFormer skeleton with the token mixer as an argument: train, run and compare models.",
@@ -55,7 +50,7 @@ app = App(
     result_action="return_value",
 )
 for command in (train, evaluate, predict, export, report, models, ablate, bench):
-    app.command(command, name="eval" if command is evaluate else None, help=_paragraphs(command))
+    app.command(command, name="eval" if command is evaluate else None, help=paragraphs(command))
 app.command(data)
 app.register_install_completion_command()
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .flags import command_line, option, switch
+from .flags import command_line, option, several, switch
 
 QUIET = 0.02
 """The share of CPU steal time above which ratios vary by more than the differences to be measured."""
@@ -18,15 +18,15 @@ QUIET = 0.02
 
 def bench(
     *sections: Annotated[
-        str, Parameter(help="What to measure: inference, training, scaling, start-up [default: all].")
+        str, Parameter(help="What to measure: inference, training, scaling, start-up. [default: all]")
     ],
     model: Annotated[
         tuple[str, ...],
-        option("Model names; sections other than inference measure the first.", consume_multiple=True, negative=()),
+        several("Model names; sections other than inference measure the first."),
     ] = ("poolformer_s12",),
     batch_size: Annotated[
         tuple[int, ...],
-        option("Images per batch; the first model is measured at each size.", consume_multiple=True, negative=()),
+        several("Images per batch; the first model is measured at each size."),
     ] = (8,),
     size: Annotated[int, option("Side of the images in pixels.")] = 224,
     rounds: Annotated[int, option("Rounds; every contender has one turn in each.")] = 15,

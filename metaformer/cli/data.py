@@ -15,7 +15,7 @@ from rich.text import Text
 from ..errors import DataError
 from ..recipe import DataConfig
 from ..tasks.task import TASKS
-from .flags import AsJson, nested, option, with_flags
+from .flags import AsJson, nested, option, paragraphs, with_flags
 
 if TYPE_CHECKING:
     from ..data.inspection import PartSummary
@@ -26,7 +26,6 @@ data = App(name="data", help="Check datasets.", help_format="plaintext", result_
 _WIDTH = 16  # of a bar, in characters
 
 
-@data.command
 @with_flags(DataConfig, "data.", "Data", without=("data.source",))
 def check(
     folder: Annotated[str, Parameter(help="Dataset: a folder, 'digits' or the name of a torchvision dataset.")],
@@ -61,6 +60,9 @@ def check(
             f"{problems} in {folder}, listed above. Fix or remove these files, or skip them with "
             "--data.on-bad-image skip"
         )
+
+
+data.command(check, help=paragraphs(check))
 
 
 def _print(found: Inspection, config: DataConfig) -> None:

@@ -62,6 +62,16 @@ def switch(help: str, *names: str) -> Parameter:
     return option(help, *names, negative=(), show_default=False)
 
 
+def several(help: str) -> Parameter:
+    """A flag that takes one value or more, with a default."""
+    return option(help, consume_multiple=True, negative=(), show_default=lambda values: " ".join(map(str, values)))
+
+
+def paragraphs(command: Callable[..., object]) -> str:
+    """A command's docstring with one line per paragraph, which the terminal wraps at its own width."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n"))
+
+
 Weights: TypeAlias = Annotated[str | None, option("Run folder, weights file or hub id.")]
 ModelName: TypeAlias = Annotated[
     str | None, option("Model name, for published weights and third-party checkpoints; see metaformer models.")
