@@ -1,4 +1,4 @@
-"""A model small enough for every test, and a hub of one's own on the loopback."""
+"""A model small enough for every test, and a local hub."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Enough of the Hugging Face hub for one client on the loopback: files of repositories down, commits up."""
+"""Enough of the Hugging Face hub for one client on this machine: files of repositories down, commits up."""
 
 from __future__ import annotations
 

@@ -68,13 +68,13 @@ def test_features_only_gives_timms_interface() -> None:
 def test_timm_reads_our_preprocessing(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(f"mf_{name}")
-    told, ours = resolve_model_data_config(model), metaformer.find(name).preprocessing
-    assert told["input_size"] == (3, *ours.size)
-    assert told["crop_pct"] == ours.crop
-    assert told["interpolation"] == ours.interpolation
-    assert (told["mean"], told["std"]) == (ours.mean, ours.std)
+    config, ours = resolve_model_data_config(model), metaformer.find(name).preprocessing
+    assert config["input_size"] == (3, *ours.size)
+    assert config["crop_pct"] == ours.crop
+    assert config["interpolation"] == ours.interpolation
+    assert (config["mean"], config["std"]) == (ours.mean, ours.std)
     registered = timm.get_pretrained_cfg(f"mf_{name}")
-    assert (registered.input_size, registered.crop_pct) == (told["input_size"], told["crop_pct"])
+    assert (registered.input_size, registered.crop_pct) == (config["input_size"], config["crop_pct"])
 
 
 def test_the_preprocessing_is_timms_where_timm_has_the_model() -> None:
@@ -127,7 +127,7 @@ def test_timm_loads_a_file_of_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"global_pool": "max"}, {"cache_dir": "x"}, {"pretrained_cfg": {"url": "x"}}])
-def test_what_cannot_be_done_is_said(arguments: dict) -> None:
+def test_impossible_arguments_are_refused_with_the_reason(arguments: dict) -> None:
     with pytest.raises(InputError, match=next(iter(arguments))):
         timm.create_model("mf_poolformer_s12", **arguments)
 

@@ -14,7 +14,7 @@ from metaformer.files import replace_file
 from metaformer.weights.safetensors_io import read_metadata, read_tensors, write_tensors
 
 
-def test_tensors_and_header_come_back_as_they_went(tmp_path: Path) -> None:
+def test_tensors_and_header_are_read_back_unchanged(tmp_path: Path) -> None:
     tensors = {
         "weight": torch.randn(3, 4),
         "half": torch.randn(5).bfloat16(),
@@ -64,9 +64,9 @@ def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
         read_tensors(path)
 
 
-def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such file"):
-        read_tensors(tmp_path / "nothing.safetensors")
+        read_tensors(tmp_path / "missing.safetensors")
     with pytest.raises(WeightsError, match="got a folder"):
         read_tensors(tmp_path)
 
@@ -79,13 +79,13 @@ def test_the_previous_content_can_be_kept(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["f", "f.previous"]
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="No such file or directory"):
         replace_file(tmp_path / "no" / "f", b"x")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX")
-def test_a_full_disk_leaves_the_earlier_file_and_no_rubbish(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_earlier_file_and_no_partial_one(tmp_path: Path) -> None:
     """The size limit of a process makes a write fail half way, as a full disk does."""
     script = textwrap.dedent("""
         import resource, sys

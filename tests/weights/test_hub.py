@@ -1,4 +1,4 @@
-"""Downloads, the cache, and the Hugging Face way of saving, against a hub on the loopback."""
+"""Downloads, the cache, and the Hugging Face way of saving, against a local hub."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def test_a_plain_address_is_kept_too(hub: FakeHub) -> None:
     assert fetch([source])[0].name == "a.pth.tar"
 
 
-def test_what_cannot_be_had_is_named_with_the_reason_and_the_cure(hub: FakeHub) -> None:
+def test_failed_downloads_are_listed_with_reasons_and_advice(hub: FakeHub) -> None:
     hub.repos["timm/there"] = {}
     sources = (
         WeightSource(repo="timm/there"),
@@ -111,7 +111,7 @@ def test_offline_mode_is_named(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) ->
     assert hub.requests == []
 
 
-def test_a_hub_in_trouble_is_quoted(hub: FakeHub) -> None:
+def test_an_error_of_the_hub_is_quoted(hub: FakeHub) -> None:
     hub.refuses_with = 503
     with pytest.raises(WeightsError, match="answered 503"):
         fetch([WeightSource(repo="timm/a")])
@@ -183,7 +183,7 @@ def test_saved_the_hugging_face_way(tiny, tmp_path: Path) -> None:
     assert describe_source(folder).classes == CLASSES
 
 
-def test_a_card_of_ones_own_is_kept(tiny, tmp_path: Path) -> None:
+def test_a_given_card_is_kept(tiny, tmp_path: Path) -> None:
     ready = "---\nlicense: mit\n---\n# Mine\n"
     save_pretrained(tiny(), tmp_path, card=ready)
     assert (tmp_path / "README.md").read_text() == ready
@@ -241,7 +241,7 @@ def test_a_refused_upload_says_how_to_log_in(tiny, hub: FakeHub) -> None:
         push_to_hub(tiny(), "someone/tiny", token="hf_secret")
 
 
-def test_a_repository_of_another_library_says_how_to_go_on(tiny, hub: FakeHub) -> None:
+def test_a_repository_of_another_library_is_refused_with_advice(tiny, hub: FakeHub) -> None:
     files = {"config.json": b'{"architecture": "tiny"}', "model.safetensors": save(to_layout(tiny(), "timm"))}
     hub.repos["timm/tiny"] = files
     with pytest.raises(WeightsError, match=r"create_model\(NAME\)"):

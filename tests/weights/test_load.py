@@ -26,7 +26,7 @@ def test_everything_is_copied_and_counted(tiny) -> None:
     assert torch.equal(model(images), other(images))
 
 
-def test_a_head_for_other_classes_is_left_fresh_and_said_so(tiny) -> None:
+def test_a_head_for_other_classes_is_left_fresh_and_reported(tiny) -> None:
     published, model = tiny(), tiny(num_classes=7)
     initial = model.head.fc.weight.clone()
     report = load_weights(model, to_layout(published, "timm"))
@@ -176,7 +176,7 @@ def test_a_position_table_for_coarser_patches_is_not_taken_alone() -> None:
     assert torch.equal(fine.backbone.stages[0].position.table, before)
 
 
-LIKENESSES = {
+LOOK_ALIKES = {
     "vit_base_patch16_384": ["vit_base_patch16_384", "vit_base_patch16_224", "deit_base_patch16_224"],
     "deit_tiny_distilled_patch16_224": ["deit_tiny_distilled_patch16_224"],
     "pvt_small": ["pvt_small"],
@@ -189,17 +189,17 @@ LIKENESSES = {
 }
 
 
-@pytest.mark.parametrize("name", LIKENESSES)
-def test_the_compared_systems_are_known_by_their_weights(name: str) -> None:
+@pytest.mark.parametrize("name", LOOK_ALIKES)
+def test_the_compared_systems_are_recognized_by_their_weights(name: str) -> None:
     with torch.device("meta"):
         other = metaformer.create_model(name).state_dict()
         model = metaformer.create_model("deit_small_patch16_224")
-    assert look_alikes(other) == LIKENESSES[name]
-    with pytest.raises(WeightsError, match=f"looks like {' or '.join(LIKENESSES[name])}: create_model\\('{name}'"):
+    assert look_alikes(other) == LOOK_ALIKES[name]
+    with pytest.raises(WeightsError, match=f"looks like {' or '.join(LOOK_ALIKES[name])}: create_model\\('{name}'"):
         load_weights(model, other)
 
 
-def test_a_changed_model_is_not_told_to_be_its_twin() -> None:
+def test_a_changed_model_is_not_said_to_look_like_itself() -> None:
     """DeiT-B and ViT-B have the same shapes: naming the one would not help who changed the other."""
     with torch.device("meta"):
         state = metaformer.create_model("vit_base_patch16_224").state_dict()
@@ -219,7 +219,7 @@ def test_buffers_that_follow_from_the_window_are_not_needed() -> None:
     assert report.loaded == len(state)
 
 
-def test_a_piece_that_is_missing_is_told() -> None:
+def test_a_missing_part_is_named() -> None:
     model = metaformer.create_model(vit.frame(1, 16, 2, prefix_tokens=2, side=32))
     state = to_layout(model, "huggingface")
     del state["deit.encoder.layer.0.attention.attention.key.weight"]
@@ -249,7 +249,7 @@ def test_without_weights_of_its_own_the_nearest_are_named(name: str) -> None:
     assert message.endswith(UNPUBLISHED[name])
 
 
-def test_every_row_without_weights_names_weights_that_can_be_had() -> None:
+def test_every_model_without_weights_names_a_published_one() -> None:
     rows = [metaformer.find(name) for name in metaformer.list_models()]
     for row in rows:
         assert not (row.weights and row.nearest)

@@ -52,7 +52,7 @@ def test_the_example_runs(tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(names["model"].head.fc.weight, model.head.fc.weight)
 
 
-def test_without_metrics_nothing_is_claimed(tiny) -> None:
+def test_without_metrics_there_are_no_results(tiny) -> None:
     card = card_of(tiny())
     assert front_matter(card).keys() == {"library_name", "pipeline_tag", "tags"}
     assert "Metric" not in card
@@ -65,7 +65,7 @@ def test_without_metrics_nothing_is_claimed(tiny) -> None:
         (lambda: metaformer.create_segmenter(backbone=pyramid_spec(), **SMALL), "image-segmentation"),
     ],
 )
-def test_the_hub_is_told_the_task(create, tag: str) -> None:
+def test_the_pipeline_tag_follows_the_task(create, tag: str) -> None:
     with torch.device("meta"):
         card = card_of(create())
     assert front_matter(card)["pipeline_tag"] == tag

@@ -1,4 +1,4 @@
-"""One file that is enough to have the model back."""
+"""One file is enough to build the model again."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ CLASSES = ("ant", "bee", "cat", "dog", "eel")
 
 
 class Mean(nn.Module):
-    """A mixer of one's own: the mean of all tokens, scaled."""
+    """A user's mixer: the mean of all tokens, scaled."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Mean(nn.Module):
 
 
 @pytest.mark.parametrize("changes", [{}, {"in_chans": 1}, {"stem_stride": 2}, {"mixers": "pooling(kernel=5)"}])
-def test_a_saved_model_comes_back_whole(tiny, tmp_path: Path, changes: dict) -> None:
+def test_a_saved_model_is_read_back_complete(tiny, tmp_path: Path, changes: dict) -> None:
     model = tiny(**changes)
     again = load_model(save_weights(model, tmp_path / "model.safetensors", classes=CLASSES))
     assert again.spec == model.spec
@@ -45,10 +45,10 @@ def test_the_header_says_what_the_file_is(tiny, tmp_path: Path) -> None:
         header = file.metadata()
     assert header["format"] == "pt"
     assert header["epoch"] == "3"
-    told = json.loads(header["metaformer"])
-    assert told["classes"] == list(CLASSES)
-    assert told["version"] == metaformer.__version__
-    assert {"name", "spec", "preprocessing"} <= told.keys()
+    content = json.loads(header["metaformer"])
+    assert content["classes"] == list(CLASSES)
+    assert content["version"] == metaformer.__version__
+    assert {"name", "spec", "preprocessing"} <= content.keys()
     assert read_description(path).classes == CLASSES
 
 
@@ -87,7 +87,7 @@ def test_what_may_change_while_loading(tiny_hybrid, tmp_path: Path) -> None:
         load_model(path, num_class=2)
 
 
-def test_a_file_without_a_description_says_how_to_go_on(tiny, tmp_path: Path) -> None:
+def test_a_file_without_a_description_is_refused_with_advice(tiny, tmp_path: Path) -> None:
     from metaformer.weights.safetensors_io import write_tensors
 
     path = tmp_path / "bare.safetensors"
@@ -101,8 +101,8 @@ def test_a_damaged_description_is_named(tiny, tmp_path: Path) -> None:
     from metaformer.weights.safetensors_io import write_tensors
 
     path = tmp_path / "odd.safetensors"
-    told = {"name": "x", "spec": {"stages": [{"depth": "two", "width": 8}]}, "preprocessing": {}}
-    write_tensors(path, tiny().state_dict(), {"metaformer": json.dumps(told)})
+    content = {"name": "x", "spec": {"stages": [{"depth": "two", "width": 8}]}, "preprocessing": {}}
+    write_tensors(path, tiny().state_dict(), {"metaformer": json.dumps(content)})
     with pytest.raises(WeightsError, match=r"spec\.stages\[0\]\.depth: expected an integer, got 'two'"):
         load_model(path)
 

@@ -81,6 +81,12 @@ def test_metrics_are_those_of_the_weights_in_the_file() -> None:
     assert read_metrics(WRITTEN / "pretrained/model.safetensors") == {}
 
 
+@pytest.mark.parametrize("name", ["export-onnx", "export-safetensors"])
+def test_exports_describe_their_model(name: str) -> None:
+    content = json.loads((WRITTEN / name / "export.json").read_text())["model"]
+    assert Description.from_dict(content) == describe_source(WRITTEN / "runs/digits")
+
+
 def test_what_is_read_can_be_written_again(tmp_path: Path) -> None:
     description = read_description(WRITTEN / "runs/retinanet/best.safetensors")
     assert Description.from_dict(description.to_dict()) == description
