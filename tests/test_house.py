@@ -23,7 +23,7 @@ from metaformer.spec.model import EmbeddingSpec, ModelSpec, StageSpec
 from metaformer.tasks.task import TASKS, tasks
 
 EXTERNAL = {
-    "data/coco.py": {"segmentation"},
+    "data/coco_instances.py": {"segmentation"},
     "recipe.py": {"classification"},
     "cli/models.py": {"top1"},
     "zoo/tables/imagenet_table.py": {"top1"},
@@ -40,7 +40,14 @@ WORDS = re.compile(
     re.IGNORECASE,
 )
 """Spellings and phrases that are not the field's."""
-FORMER = {"metaformer/recipe.py", "metaformer/spec/model.py", "metaformer/training/engine.py"}
+FORMER = {
+    "metaformer/ablation/folder.py",
+    "metaformer/evaluation.py",
+    "metaformer/recipe.py",
+    "metaformer/spec/model.py",
+    "metaformer/tasks/classification/evaluation.py",
+    "metaformer/training/engine.py",
+}
 """Files that name what version 0.1.0 called otherwise, to read its files."""
 
 
