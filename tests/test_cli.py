@@ -1,4 +1,4 @@
-"""The command line, run in this process: what it does, what it says to mistakes, and how little it imports for help."""
+"""The command line, run in this process: commands, flags, help. Messages of mistakes are in test_messages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL = ["--img-size", "32", "--stem-stride", "4", "--augmentation.policy", "non
 ONCE = [*SMALL, "--epochs", "1"]
 
 
-def painted(folder: Path, per_class: int = 3) -> Path:
+def noisy_images(folder: Path, per_class: int = 3) -> Path:
     """Two classes of noisy images."""
     rng = np.random.default_rng(0)
     for name, color in {"dark": 60, "light": 190}.items():
@@ -44,7 +44,7 @@ def painted(folder: Path, per_class: int = 3) -> Path:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return painted(tmp_path_factory.mktemp("data") / "images")
+    return noisy_images(tmp_path_factory.mktemp("data") / "images")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     return folder
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+def run_command(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of a command, the latter without line breaks."""
     capsys.readouterr()
     status = main([str(word) for word in words])
@@ -63,40 +63,42 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
     return status, captured.out, " ".join(captured.err.replace("│", " ").split())
 
 
-# ---- the way of a run ----------------------------------------------------------------------------------------------
+# ---- a run from training to report -----------------------------------------------------------------------------------
 
 
 def test_train_resume_eval_predict_report(run: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads((run / "config.json").read_text())["command"].startswith("metaformer train --data")
 
-    status, out, _ = said(capsys, "train", "--resume", "--out", str(run))
+    status, out, _ = run_command(capsys, "train", "--resume", "--out", str(run))
     assert status == 0
     assert "already finished" in out
 
-    status, out, _ = said(capsys, "eval", str(run), "--json")
+    status, out, _ = run_command(capsys, "eval", str(run), "--json")
     assert status == 0
     assert json.loads(out)["metrics"]["top1"] == json.loads((run / "evaluation.json").read_text())["metrics"]["top1"]
 
-    status, out, _ = said(capsys, "predict", "--weights", str(run), str(images / "dark"), "--json")
+    status, out, _ = run_command(capsys, "predict", "--weights", str(run), str(images / "dark"), "--json")
     assert status == 0
     answers = json.loads(out)
     assert [Path(a["file"]).name for a in answers] == ["0.png", "1.png", "2.png"]
-    assert {guess["class"] for guess in answers[0]["top"]} == {"dark", "light"}
-    assert sum(guess["probability"] for guess in answers[0]["top"]) == pytest.approx(1, abs=1e-4)
+    assert {score["class"] for score in answers[0]["top"]} == {"dark", "light"}
+    assert sum(score["probability"] for score in answers[0]["top"]) == pytest.approx(1, abs=1e-4)
 
-    status, out, _ = said(capsys, "predict", "--weights", str(run / "last.safetensors"), str(images / "dark" / "0.png"))
+    status, out, _ = run_command(
+        capsys, "predict", "--weights", str(run / "last.safetensors"), str(images / "dark" / "0.png")
+    )
     assert status == 0
     assert "dark" in out
     assert "%" in out
 
     (run / "report.html").unlink()
-    status, out, _ = said(capsys, "report", str(run))
+    status, out, _ = run_command(capsys, "report", str(run))
     assert (status, out.strip()) == (0, str(run / "report.html"))
     assert (run / "report.html").is_file()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
-def test_a_full_disk_behind_the_answer_is_told() -> None:
+def test_a_full_disk_behind_the_output_is_reported() -> None:
     with open("/dev/full", "w") as full:
         words = [sys.executable, "-m", "metaformer", "models", "--format", "json"]
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
@@ -106,7 +108,7 @@ def test_a_full_disk_behind_the_answer_is_told() -> None:
     )
 
 
-def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, images: Path) -> None:
+def test_sigterm_saves_and_prints_how_to_resume(tmp_path: Path, images: Path) -> None:
     folder = tmp_path / "run"
     words = ["train", "--data", str(images), "--out", str(folder), *SMALL, "--epochs", "500"]
     child = subprocess.Popen(
@@ -120,10 +122,10 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, images: Path) -> No
         assert child.poll() is None, child.communicate()
         time.sleep(0.05)
     child.send_signal(signal.SIGTERM)
-    _, told = child.communicate(timeout=60)
+    _, printed = child.communicate(timeout=60)
     assert child.returncode == 143
-    assert b"--resume" in told
-    assert b"Traceback" not in told
+    assert b"--resume" in printed
+    assert b"Traceback" not in printed
     assert (folder / "checkpoint.safetensors").exists()
 
 
@@ -133,27 +135,27 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path: Path, images: Path) -> No
 def test_bad_images_are_refused_by_name_or_skipped_and_counted(
     tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = painted(tmp_path / "data")
+    data = noisy_images(tmp_path / "data")
     whole = (data / "dark" / "0.png").read_bytes()
     (data / "dark" / "cut.png").write_bytes(whole[: len(whole) // 2])
     (data / "light" / "text.jpg").write_text("no image")
     words = ["train", "--data", str(data), "--out", str(tmp_path / "run"), *ONCE]
-    status, _, error = said(capsys, *words)
+    status, _, error = run_command(capsys, *words)
     assert status == 2
     assert "2 of 8 image files" in error
     assert str(data / "dark" / "cut.png") in error
     assert not (tmp_path / "run").exists()
-    status, out, error = said(capsys, *words, "--on-bad-image", "skip")
+    status, out, error = run_command(capsys, *words, "--on-bad-image", "skip")
     assert status == 0, error
     assert "2 files left out" in out
     skipped = json.loads((tmp_path / "run" / "config.json").read_text())["data"]["skipped"]
     assert {Path(bad["path"]).name for bad in skipped} == {"cut.png", "text.jpg"}
 
-    asked = ["predict", "--weights", str(run), str(data), "--json"]
-    status, _, error = said(capsys, *asked)
+    words = ["predict", "--weights", str(run), str(data), "--json"]
+    status, _, error = run_command(capsys, *words)
     assert status == 2
     assert "cut.png" in error
-    status, out, error = said(capsys, *asked, "--on-bad-image", "skip")
+    status, out, error = run_command(capsys, *words, "--on-bad-image", "skip")
     assert status == 0
     assert len(json.loads(out)) == 6
     assert "2 files skipped" in error
@@ -162,7 +164,7 @@ def test_bad_images_are_refused_by_name_or_skipped_and_counted(
 def test_a_loss_that_is_not_finite_stops_the_run(
     tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, _, error = said(
+    status, _, error = run_command(
         capsys, "train", "--data", str(images), "--out", str(tmp_path / "run"), *SMALL, "--epochs", "3",
         "--optimizer.name", "sgd", "--lr", "1e30",
     )  # fmt: skip
@@ -172,7 +174,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert ", update " in error
 
 
-def test_a_full_disk_keeps_the_state_before(
+def test_a_full_disk_keeps_the_last_checkpoint(
     tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from metaformer.training.checkpoint import read_tree
@@ -189,9 +191,9 @@ def test_a_full_disk_keeps_the_state_before(
         sync(descriptor)
 
     if not Path("/proc/self/fd").is_dir():
-        pytest.skip("which file is flushed can only be told through /proc")
+        pytest.skip("needs /proc to see which file is flushed")
     monkeypatch.setattr(os, "fsync", full)
-    status, _, error = said(
+    status, _, error = run_command(
         capsys, "train", "--data", str(images), "--out", str(tmp_path / "run"), *ONCE, "--machine.save-steps", "1",
     )  # fmt: skip
     assert status == 2
@@ -199,11 +201,11 @@ def test_a_full_disk_keeps_the_state_before(
     assert read_tree(tmp_path / "run" / "checkpoint.safetensors")["state"]["update"] == 1
 
 
-# ---- flags ---------------------------------------------------------------------------------------------------------
+# ---- flags -----------------------------------------------------------------------------------------------------------
 
 
-def given(*words: str) -> dict[str, Any]:
-    """The values that a ``train`` command line gives, nested."""
+def parsed(*words: str) -> dict[str, Any]:
+    """The flags of a ``train`` command line as a nested mapping."""
     _, bound, _ = app.parse_args(["train", *words], exit_on_error=False, print_error=False)
     own = {"out", "recipe", "config", "resume", "overwrite"}
     return nested({name: value for name, value in bound.arguments.items() if name not in own})
@@ -213,7 +215,7 @@ EXAMPLES: dict[type, list[str]] = {int: ["3"], float: ["0.5"], str: ["word"], bo
 
 
 def example(annotation: Any) -> tuple[list[str], Any]:
-    """Words for a flag of this type, and the value they stand for."""
+    """Words for a flag of this type, and their value."""
     from typing import Literal, get_args, get_origin
 
     options = [a for a in get_args(annotation) if a is not type(None)]
@@ -229,29 +231,29 @@ def example(annotation: Any) -> tuple[list[str], Any]:
 
 @pytest.mark.parametrize("field", list(leaves(Recipe)), ids=lambda field: field.path)
 def test_every_field_of_a_recipe_is_a_flag_with_help(field: Any) -> None:
-    assert field.help.endswith((".", ")", "]")), f"{field.path} has no sentence under it"
+    assert field.help.endswith((".", ")", "]")), f"{field.path} has no docstring"
     words, value = example(field.annotation)
     expected = nested({field.parameter: value})
-    assert given(field.dotted, *words) == expected
-    assert given("--" + field.path, *words) == expected, "underscores are as good as hyphens"
+    assert parsed(field.dotted, *words) == expected
+    assert parsed("--" + field.path, *words) == expected, "underscores work like hyphens"
     if field.path in ALIASES:
-        assert given(ALIASES[field.path], *words) == expected
+        assert parsed(ALIASES[field.path], *words) == expected
 
 
-def test_short_names_stand_for_fields_that_exist() -> None:
+def test_short_flags_belong_to_fields() -> None:
     assert set(ALIASES) <= {field.path for field in leaves(Recipe)}
 
 
-def test_mixers_are_listed_or_repeated() -> None:
+def test_mixers_are_given_as_a_list_or_repeated() -> None:
     expected = {"model": {"mixers": ("pooling(kernel=5)", "attention")}}
-    assert given("--mixers", "pooling(kernel=5)", "attention") == expected
-    assert given("--mixers", "pooling(kernel=5)", "--mixers", "attention") == expected
+    assert parsed("--mixers", "pooling(kernel=5)", "attention") == expected
+    assert parsed("--mixers", "pooling(kernel=5)", "--mixers", "attention") == expected
 
 
-def test_what_is_not_said_is_not_given() -> None:
-    assert given("--lr", "1e-3") == {"optimizer": {"lr": 1e-3}}
-    assert given("--no-pretrained") == {"model": {"pretrained": False}}
-    assert given("--optimizer.clip-grad", "none") == {"optimizer": {"clip_grad": None}}
+def test_only_flags_that_were_given_are_passed() -> None:
+    assert parsed("--lr", "1e-3") == {"optimizer": {"lr": 1e-3}}
+    assert parsed("--no-pretrained") == {"model": {"pretrained": False}}
+    assert parsed("--optimizer.clip-grad", "none") == {"optimizer": {"clip_grad": None}}
 
 
 def test_former_flags_are_accepted_with_one_warning(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -265,7 +267,7 @@ def test_former_flags_are_accepted_with_one_warning(capsys: pytest.CaptureFixtur
         ("--optimisation.optimiser", "--optimizer.name"),
         ("--optimisation.lr", "--optimizer.lr"),
     ]
-    status, _, error = said(capsys, "train", "--optimisation.epochs", "0", "--out", str(tmp_path / "run"))
+    status, _, error = run_command(capsys, "train", "--optimisation.epochs", "0", "--out", str(tmp_path / "run"))
     assert status == 2
     assert error == (
         "warning: --optimisation.epochs is now --optimizer.epochs; old names are still accepted "
@@ -279,29 +281,27 @@ def test_the_default_folder_names_model_and_data() -> None:
     assert default_folder(Recipe(optimizer=OptimizerConfig())) == Path("runs/poolformer_s12-digits")
 
 
-# ---- models, files, help -------------------------------------------------------------------------------------------
+# ---- models, files, help ---------------------------------------------------------------------------------------------
 
 
-def test_models_prints_the_zoo_in_every_format(capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = said(capsys, "models", "--format", "json")
+def test_models_are_listed_in_every_format(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run_command(capsys, "models", "--format", "json")
     rows = json.loads(out)
     assert [row["name"] for row in rows] == list(CATALOGUE)
     assert all(row["parameters"] == CATALOGUE[row["name"]].parameters for row in rows)
-    _, out, _ = said(capsys, "models", "poolformer_*", "--format", "csv")
+    _, out, _ = run_command(capsys, "models", "poolformer_*", "--format", "csv")
     assert len(out.splitlines()) == 1 + 5
-    _, out, _ = said(capsys, "models", "--family", "caformer", "--pretrained", "--format", "markdown")
+    _, out, _ = run_command(capsys, "models", "--family", "caformer", "--pretrained", "--format", "markdown")
     assert "| caformer_s18 |" in out
     assert "poolformer" not in out
-    status, out, _ = said(capsys, "models", "poolformer_s12")
+    status, out, _ = run_command(capsys, "models", "poolformer_s12")
     assert status == 0
     assert "poolformer_s12" in out
 
 
-def test_models_compares_what_is_counted_with_what_is_in_print(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    status, out, error = said(capsys, "models", "gmlp_*", "--compare", "--format", "json")
-    assert (status, error) == (0, ""), "only a terminal sees a bar"
+def test_models_compares_counted_with_published_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, out, error = run_command(capsys, "models", "gmlp_*", "--compare", "--format", "json")
+    assert (status, error) == (0, ""), "bars are shown in terminals only"
     small, base = json.loads(out)
     assert (small["name"], small["parameters"], small["differs"]) == (
         "gmlp_s16_224",
@@ -310,18 +310,20 @@ def test_models_compares_what_is_counted_with_what_is_in_print(
     )
     assert small["macs"] < find("gmlp_s16_224").macs * 1e9, "products only"
     assert (base["differs"], base["note"]) == (["macs"], "15.78 G with fvcore's operations for the norms")
-    _, out, _ = said(capsys, "models", "gmlp_*", "--compare", "--pretrained", "--format", "csv")
+    _, out, _ = run_command(capsys, "models", "gmlp_*", "--compare", "--pretrained", "--format", "csv")
     assert len(out.splitlines()) == 1 + 1
-    _, out, _ = said(capsys, "models", "--compare", "--family", "gmlp", "--format", "markdown")
+    _, out, _ = run_command(capsys, "models", "--compare", "--family", "gmlp", "--format", "markdown")
     assert "| `gmlp_b16_224` | 224 | 73,075,392 | 73 M |" in out
-    status, out, error = said(capsys, "models", "gmlp_s", "--compare", "--plot", str(tmp_path / "new" / "figure"))
+    status, out, error = run_command(
+        capsys, "models", "gmlp_s", "--compare", "--plot", str(tmp_path / "new" / "figure")
+    )
     assert status == 0
     assert "≠¹" in out
     assert "figure.svg" in error
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["figure.png", "figure.svg"]
-    said(capsys, "models", "gmlp_s", "--compare", "--plot", str(tmp_path / "only.png"))
+    run_command(capsys, "models", "gmlp_s", "--compare", "--plot", str(tmp_path / "only.png"))
     assert [path.name for path in tmp_path.glob("only*")] == ["only.png"]
-    status, _, error = said(
+    status, _, error = run_command(
         capsys, "models", "gmlp_s", "--compare", "--plot", str(tmp_path / "only.png" / "figure.png")
     )
     assert status == 2
@@ -342,8 +344,8 @@ def test_files_folders_and_patterns_become_images(images: Path) -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from metaformer.cli import main\n"
-        "for words in ([], ['train'], ['eval'], ['predict'], ['models'], ['report']):\n"
-        "    assert main([*words, '--help']) == 0\n"
+        "for words in '', 'train', 'eval', 'predict', 'models', 'report', 'ablate', 'bench', 'export', 'data check':\n"
+        "    assert main([*words.split(), '--help']) == 0\n"
         "assert main(['models', 'caformer_*']) == 0\n"
         "heavy = {'torch', 'torchvision', 'timm', 'accelerate', 'matplotlib', 'numpy', 'sklearn', 'huggingface_hub'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
@@ -378,7 +380,7 @@ def test_completion_can_be_installed(tmp_path: Path) -> None:
     assert "predict" in script
 
 
-def test_a_reader_that_leaves_early_is_no_fault() -> None:
+def test_a_closed_pipe_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(

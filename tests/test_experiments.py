@@ -270,9 +270,9 @@ def test_docstring_gives_accuracy_and_cost_of_every_model(file: str) -> None:
 def test_docstring_gives_the_published_figures_and_counts(file: str) -> None:
     figures = r"^    (\w+)((?: +\d+\.\d)+) +([\d,]+)$"
     rows = re.findall(figures, FILES[file].read_text(encoding="utf-8"), re.MULTILINE)
-    told = {model: (tuple(map(float, row.split())), int(count.replace(",", ""))) for model, row, count in rows}
-    assert told == PUBLISHED_DENSE[file]
-    for model, (_, parameters) in told.items():
+    printed = {model: (tuple(map(float, row.split())), int(count.replace(",", ""))) for model, row, count in rows}
+    assert printed == PUBLISHED_DENSE[file]
+    for model, (_, parameters) in printed.items():
         system = maker(file)(model).dense.system
         with torch.device("meta"):
             built = create_segmenter(system, model) if file == "ade20k/fpn" else create_detector(system, model)
