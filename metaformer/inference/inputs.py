@@ -1,4 +1,4 @@
-"""What a person names as images in, files or images out: paths, folders, patterns, arrays, PIL images."""
+"""Images as users name them: paths, folders, patterns, arrays or PIL images in; files or PIL images out."""
 
 from __future__ import annotations
 
@@ -19,76 +19,78 @@ ImageInput: TypeAlias = "str | Path | Image.Image | NDArray[np.uint8]"
 
 
 def expand(paths: Sequence[str | Path]) -> list[Path]:
-    """Files, the images below folders, and what patterns match, each once, in the order given.
+    """All image files that the paths stand for, each once, in the order given: files, folders, patterns.
 
     Raises:
-        DataError: a path that does not exist or has no image; the message suggests its neighbors.
+        DataError: a path that does not exist or has no image; the message suggests similar names.
     """
     if not paths:
         raise DataError("no images given; pass files, folders or patterns such as 'photos/*.jpg'")
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}  # a set that keeps its order
     for path in paths:
-        found |= dict.fromkeys(_files(str(path)))
-    return list(found)
+        files |= dict.fromkeys(_image_files(str(path)))
+    return list(files)
 
 
-def _files(text: str) -> list[Path]:
+def _image_files(text: str) -> list[Path]:
     path = Path(text).expanduser()
     if path.is_file():
         return [path]
     if path.is_dir():
-        inside = sorted(file for file in path.rglob("*") if file.is_file() and _is_image_below(file, path))
-        if not inside:
+        files = sorted(file for file in path.rglob("*") if file.is_file() and _is_image_in(file, path))
+        if not files:
             raise DataError(f"{path}: no images in this folder")
-        return inside
-    if glob.has_magic(text):
+        return files
+    if glob.has_magic(text):  # last, since a file name may have brackets
         matches = (Path(match) for match in glob.glob(str(path), recursive=True))
         files = sorted(match for match in matches if match.is_file() and is_image_name(match.name))
         if not files:
             raise DataError(f"{text}: no image matches")
         return files
-    raise DataError(f"{path}: no such file or folder. {_near(path)}".rstrip())
+    raise DataError(f"{path}: no such file or folder. {_similar_path(path)}".rstrip())
 
 
-def _is_image_below(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return is_image_name(file.name) and not hidden
+def _is_image_in(file: Path, folder: Path) -> bool:
+    # no thumbnails and trash that systems keep in hidden folders
+    is_hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return is_image_name(file.name) and not is_hidden
 
 
-def _near(path: Path) -> str:
+def _similar_path(path: Path) -> str:
     if not path.parent.is_dir():
         return f"There is no folder {path.parent} either."
     hint = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
-    return hint if hint.startswith("Did you mean") else ""
+    return hint if hint.startswith("Did you mean") else ""  # not a list of everything in the folder
 
 
 def sources(images: ImageInput | Iterable[ImageInput]) -> list[Path | Image.Image]:
-    """Files, and images that are in memory already, in the order given.
+    """Files and PIL images, in the order given.
 
     Raises:
         DataError: a path that does not exist, or an array of another shape or type.
     """
     if isinstance(images, (str, Path, Image.Image, np.ndarray)):
-        images = [images]
-    found: list[Path | Image.Image] = []
-    for one in images:
-        if isinstance(one, (str, Path)):
-            found += expand([one])
-        elif isinstance(one, Image.Image):
-            found.append(one)
+        images = [images]  # an array is one image; a loop over it would give its rows
+    result: list[Path | Image.Image] = []
+    for image in images:
+        if isinstance(image, (str, Path)):
+            result += expand([image])
+        elif isinstance(image, Image.Image):
+            result.append(image)
         else:
-            found.append(_of_array(one))
-    if not found:
+            result.append(_from_array(image))
+    if not result:
         raise DataError("no images given; pass files, folders, PIL images or arrays")
-    return found
+    return result
 
 
-def _of_array(array: object) -> Image.Image:
+def _from_array(array: object) -> Image.Image:
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim not in (2, 3):
-        came = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise DataError(f"images: expected a path, a PIL image, or an array (H, W) or (H, W, 3) of uint8, got {came}")
+        got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise DataError(f"images: expected a path, a PIL image, or an array (H, W) or (H, W, 3) of uint8, got {got}")
     if array.ndim == 3 and array.shape[2] not in (1, 3):
         raise DataError(f"images: expected an array (H, W) or (H, W, 3), channels last in RGB, got {array.shape}")
+    # PIL has no images with an axis of one channel
     return Image.fromarray(array.squeeze(2) if array.ndim == 3 and array.shape[2] == 1 else array)
 
 
@@ -98,5 +100,5 @@ def read(source: Path | Image.Image, mode: Mode) -> Image.Image:
 
 
 def batches(sources_: Sequence[Path | Image.Image], size: int) -> Iterator[Sequence[Path | Image.Image]]:
-    """``size`` at a time."""
+    """The sources in batches of ``size``; the last may be smaller."""
     return (sources_[start : start + size] for start in range(0, len(sources_), size))

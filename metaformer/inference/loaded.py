@@ -1,4 +1,4 @@
-"""A trained model by whatever names it: a run's folder, a weights file, a hub id, or a model name.
+"""Load a trained model from a run's folder, a weights file, a hub id or a model name.
 
 In: a source, a model name, or both. Out: the model with its weights, the names of its classes and its task.
 """
@@ -17,34 +17,35 @@ from ..weights.hub import describe_source, from_pretrained
 from ..weights.load import load_weights
 from ..zoo.catalogue import CATALOGUE
 
-_FIRST_TASK = next(iter(TASKS))
-"""What published models and third-party checkpoints are for."""
+_DEFAULT_TASK = next(iter(TASKS))
+"""The task of published models and third-party checkpoints, which do not name one."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained model and what is known of it."""
+    """A trained model with its class names and its task."""
 
     model: AnyModel
     """In evaluation mode."""
     classes: tuple[str, ...] | None
-    """Names of its scores; None where the weights do not have them."""
+    """A name for each class; None where the weights have no names."""
     origin: str
     """The run folder, the file, the hub id or the model name."""
-    task: str = _FIRST_TASK
-    """What it was trained for."""
+    task: str = _DEFAULT_TASK
+    """The name of its task."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """A name for each class; where the weights have none, ImageNet's for as many classes as it has, or numbers."""
+        """A name for each class: of the weights, else ImageNet's where the number of classes is ImageNet's, else
+        ``class 0`` and so on."""
         count = self.model.num_classes
         return self.classes or imagenet_classes(count) or tuple(f"class {index}" for index in range(count))
 
 
 def task_of(source: str | Path | None) -> str:
-    """What a run's folder, a weights file or a hub id was trained for; published models are classifiers."""
+    """The task of a run's folder, a weights file or a hub id; published models are classifiers."""
     description = None if source is None or str(source) in CATALOGUE else _description_or_none(source)
-    return _FIRST_TASK if description is None else description.task
+    return _DEFAULT_TASK if description is None else description.task
 
 
 def load_any(
@@ -53,9 +54,9 @@ def load_any(
     """Load a trained model.
 
     Args:
-        source: a run's folder, a weights file or a hub id. What this library wrote says which model it is.
-        name: a model name: needed for third-party checkpoints; alone, its published weights are loaded.
-        num_classes: how many classes a third-party checkpoint has; the named model's own where left out.
+        source: a run's folder, a weights file or a hub id. Files of this library name their model.
+        name: a model name. Third-party checkpoints need it; without a source, its published weights are loaded.
+        num_classes: the number of classes of a third-party checkpoint; the named model's own by default.
 
     Raises:
         InputError: no such source; a checkpoint that is truncated, of another model, or with other classes.
@@ -64,6 +65,7 @@ def load_any(
         if name is None:
             raise WeightsError("no weights given; pass --weights RUN_DIR, FILE or HUB_ID, or --model NAME")
         return LoadedModel(create_model(name, pretrained=True).eval(), None, name)
+    # a folder in the working directory wins over a model of the same name
     if name is None and str(source) in CATALOGUE and not Path(source).exists():
         return load_any(None, str(source))
     description = None if name is None else _description_or_none(source)
@@ -94,10 +96,10 @@ def _description_or_none(source: str | Path) -> Description | None:
 
 
 def _load_third_party(source: str | Path, name: str, num_classes: int | None) -> LoadedModel:
-    """A checkpoint that does not say what it is."""
+    """A checkpoint that does not name its model."""
     model = create_model(name, num_classes=num_classes)
     report = load_weights(model, source)
-    if report.fresh:
+    if report.fresh:  # load_weights initializes a classifier of another size, to fine-tune it
         raise WeightsError(
             f"{source}: the classifier layer does not match the {model.num_classes} classes expected, so the model "
             "cannot predict"
@@ -106,8 +108,8 @@ def _load_third_party(source: str | Path, name: str, num_classes: int | None) ->
 
 
 def imagenet_classes(count: int) -> tuple[str, ...] | None:
-    """English names of ImageNet's classes in the usual order, for 1,000 or one of the larger sets; None for others."""
-    from timm.data import ImageNetInfo, infer_imagenet_subset
+    """English names of ImageNet's classes in timm's order, for ImageNet-1k or a larger set; None for other counts."""
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
     subset = infer_imagenet_subset({"num_classes": count})
     if subset is None:

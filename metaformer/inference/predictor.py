@@ -1,4 +1,4 @@
-"""A trained model ready to be asked: images in, results out. Nothing is written."""
+"""Run inference with a trained model: images in, results out. No files are written."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ResultT = TypeVar("ResultT", bound=Result)
 
 
 class Predictor(Generic[ResultT]):
-    """A model that was trained here or elsewhere, with its preprocessing and the names of its classes.
+    """A trained model with its preprocessing and class names.
 
-    ``Predictor[Detections]("runs/cells")`` tells a type checker what the results are.
+    ``Predictor[Detections]("runs/cells")`` tells a type checker the type of the results.
 
     Args:
         source: a run's folder, a weights file, a hub id, or a model name for its published weights.
-        model: a model name, for third-party checkpoints, which do not say what they are.
-        device: where to compute; ``auto`` takes a GPU when there is one.
+        model: a model name, for third-party checkpoints, which do not name their model.
+        device: where to compute; ``auto`` selects a GPU when there is one.
 
     Raises:
         InputError: weights that cannot be read or do not fit.
@@ -47,7 +47,7 @@ class Predictor(Generic[ResultT]):
         self.task: Task = task_named(loaded.task)
         self.classes: tuple[str, ...] = loaded.class_names
         self.skipped: list[UnreadableImage] = []
-        """Files of the last call that could not be read, with ``on_bad_image="skip"``."""
+        """Unreadable files of the last call, with ``on_bad_image="skip"``."""
 
     def __call__(
         self,
@@ -62,13 +62,13 @@ class Predictor(Generic[ResultT]):
 
         Args:
             images: files, folders, patterns, PIL images or uint8 arrays (H, W, 3) in RGB; one or many.
-            top: most classes of a classifier's result.
-            score: least score of a detector's objects.
-            batch_size: images at a time.
-            on_bad_image: raise at a file that is no image, or leave it out (see ``skipped``).
+            top: the maximum number of classes in a classifier's result.
+            score: the minimum score of a detector's objects.
+            batch_size: images per batch.
+            on_bad_image: raise an error for an unreadable file, or skip it (see ``skipped``).
 
         Raises:
-            DataError: nothing there, or an unreadable file that was not to be skipped.
+            DataError: no images, or an unreadable file with ``on_bad_image="refuse"``.
         """
         return list(self.stream(images, top=top, score=score, batch_size=batch_size, on_bad_image=on_bad_image))
 
@@ -81,14 +81,14 @@ class Predictor(Generic[ResultT]):
         batch_size: int = 32,
         on_bad_image: Literal["refuse", "skip"] = "refuse",
     ) -> Iterator[ResultT]:
-        """The same one by one, so that not all results are in memory."""
+        """The same results one by one, so that they need not fit into memory together."""
         options = PredictionOptions(top=top, score=score, device=self.device)
         self.skipped = []
         for batch in batches(sources(images), batch_size):
-            loaded = [pair for one in batch if (pair := self._read(one, on_bad_image)) is not None]
-            if loaded:
-                results = self.task.predict(self.model, [image for _, image in loaded], self.classes, options)
-                for (file, _), result in zip(loaded, results, strict=True):
+            readable = [pair for source in batch if (pair := self._read(source, on_bad_image)) is not None]
+            if readable:
+                results = self.task.predict(self.model, [image for _, image in readable], self.classes, options)
+                for (file, _), result in zip(readable, results, strict=True):
                     yield replace(result, file=file)
 
     def _read(self, source: Path | Image.Image, on_bad_image: str) -> tuple[Path | None, Image.Image] | None:
@@ -112,7 +112,7 @@ def predict(
     score: float = 0.5,
     batch_size: int = 32,
 ) -> list[Result]:
-    """Ask a trained model once: ``Predictor(source)(images)``.
+    """Run inference on images: ``Predictor(source)(images)`` in one call.
 
     Raises:
         InputError: weights or images that cannot be read.

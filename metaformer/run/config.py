@@ -1,6 +1,6 @@
 """``config.json`` of a run: everything that is known before the first update. No torch here.
 
-Written when a run starts, read by whatever resumes, evaluates, exports or reports it, through the same record.
+The same record writes it when a run starts, and reads it to resume, evaluate, export or report the run.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from ..errors import InputError, RunError
 from ..files import read_json, write_json
@@ -38,7 +38,7 @@ class SkippedFile(_ConfigRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSummary(_ConfigRecord):
-    """What a run is trained and evaluated on."""
+    """The dataset of a run."""
 
     source: str
     train: int
@@ -50,7 +50,7 @@ class DataSummary(_ConfigRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class MachineSummary(_ConfigRecord):
-    """What a run is trained on."""
+    """Hardware and versions of a run."""
 
     cpu: str = ""
     threads: int | None = None
@@ -62,17 +62,17 @@ class MachineSummary(_ConfigRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(_ConfigRecord):
-    """A run before its first update."""
+    """The content of config.json."""
 
     recipe: Recipe
     name: str
-    """The model's."""
+    """The name of the model."""
     spec: AnySpec | DenseSpec
-    """The whole model; mixers that are Python objects by their names only."""
+    """The complete model. Mixers that are Python objects are stored by name only."""
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     primary: str | None = None
-    """The metric that decides which epoch is the best; not in runs of 0.1.0."""
+    """The metric that selects the best epoch; missing in runs of version 0.1.0."""
     data: DataSummary
     parameters: int
     macs: int
@@ -88,12 +88,12 @@ class RunConfig(_ConfigRecord):
         return task_named(self.recipe.task)
 
     def primary_metric(self, measured: tuple[str, ...] = ()) -> MetricDef:
-        """The metric that decides; for runs of 0.1.0, which do not say, by what was measured."""
-        named = [metric for metric in self.task.metrics if metric.name == self.primary]
-        return named[0] if named else self.task.primary(measured)
+        """The metric that selects the best epoch; ``measured`` decides it for runs of version 0.1.0."""
+        stored = next((metric for metric in self.task.metrics if metric.name == self.primary), None)
+        return stored or self.task.primary(measured)
 
     def write(self, folder: Path) -> Path:
-        """Write config.json, all or nothing."""
+        """Write config.json atomically."""
         return write_json(folder / CONFIG, self.to_dict())
 
     @classmethod
@@ -101,32 +101,28 @@ class RunConfig(_ConfigRecord):
         """The config.json of a run's folder.
 
         Raises:
-            RunError: it is not there, damaged, or not a run's; the message names it.
+            RunError: the file is missing, damaged, or not a run's; the message has its path.
         """
         path = folder / CONFIG
         data = read_json(path)
-        if not isinstance(data.get("recipe"), Mapping):
+        if not isinstance(data.get("recipe"), Mapping):  # a hub repository has a config.json too
             raise RunError(f"{path}: expected the config.json of a run, with a recipe in it")
         try:
-            return cls.from_dict(_completed(data))
+            # before data.memory was a setting, runs read images one at a time, which draws other random numbers
+            recipe = dict(data["recipe"])
+            if isinstance(recipe.get("data"), Mapping):
+                recipe["data"] = {"memory": "never", **recipe["data"]}
+            return cls.from_dict(data | {"recipe": recipe})
         except InputError as error:
             raise RunError(f"{path}: {error}") from None
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run wrote this folder."""
+    """Whether a folder is a run's."""
     return (folder / CONFIG).is_file()
 
 
 def run_of(source: str | Path | None) -> Path | None:
-    """The run's folder that weights belong to: the folder itself, or the one a file is in; None for other weights."""
+    """The folder of the run that weights belong to: ``source`` itself or its parent; None for other weights."""
     folders = () if source is None else (Path(source).expanduser(), Path(source).expanduser().parent)
     return next((folder for folder in folders if is_run(folder)), None)
-
-
-def _completed(data: dict[str, Any]) -> dict[str, Any]:
-    """Runs from before ``data.memory`` was a choice read their images one at a time, which draws differently."""
-    recipe = dict(data["recipe"])
-    if isinstance(recipe.get("data"), Mapping):
-        recipe["data"] = {"memory": "never", **recipe["data"]}
-    return data | {"recipe": recipe}

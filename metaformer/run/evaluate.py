@@ -1,4 +1,4 @@
-"""``metaformer eval``: a trained model and a dataset in, an evaluation out; nothing is written."""
+"""``metaformer eval``: a trained model and a dataset in, an evaluation out. Also reads and writes evaluation.json."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def evaluate(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     console: Console | None = None,
 ) -> Evaluation:
-    """Measure a trained model on a dataset.
+    """Evaluate a trained model on a dataset.
 
     Args:
-        source: a run's folder, a weights file or a hub id; None takes the published weights of ``model``.
-        data: the dataset; that of the run where left out.
+        source: a run's folder, a weights file or a hub id; None means the published weights of ``model``.
+        data: the dataset; by default that of the run.
         model: a model name, for published weights and for third-party checkpoints.
-        part: the validation part, the training part, or both. Left out, the validation part; both where the data has
+        part: the validation part, the training part, or both. By default the validation part; both where the data has
             no validation part of its own and the model was not trained on it.
-        batch_size: images at a time.
+        batch_size: images per batch.
         device: where to compute.
-        console: where to print what is being done; standard error when left out.
+        console: where to print progress; standard error by default.
 
     Returns:
         The task's evaluation, with ``metrics`` by name.
 
     Raises:
-        InputError: weights or images that cannot be read, or classes that are not the model's.
+        InputError: weights or images that cannot be read, or classes that differ from the model's.
     """
     console = console or Console(stderr=True)
     config = data or data_of_run(source)
@@ -63,7 +63,7 @@ def evaluate(
         part = "all" if splits.held_out_here and not is_own_data(config, source) else "val"
     dataset = concatenate(splits.train, splits.val) if part == "all" else getattr(splits, part)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("evaluating", total=-(-len(dataset) // batch_size))
+        bar = progress.add_task("evaluating", total=-(-len(dataset) // batch_size))  # rounded up
         options = EvaluationOptions(
             batch_size=batch_size,
             workers=config.workers,
@@ -71,10 +71,10 @@ def evaluate(
             each_batch=lambda: progress.advance(bar),
         )
         result = task.evaluate(loaded.model, dataset, splits.classes, options)
-    everything = len(splits.train) + len(splits.val)
-    if part == "val" and everything > len(dataset):
+    total = len(splits.train) + len(splits.val)
+    if part == "val" and total > len(dataset):
         console.print(
-            f"{count(len(dataset))} of {count(everything)} images: the validation part (--part all takes all)",
+            f"{count(len(dataset))} of {count(total)} images: the validation part (--part all uses all)",
             style="dim",
             highlight=False,
         )
@@ -82,9 +82,9 @@ def evaluate(
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:
-    """Write evaluation.json and its drawings into a folder that is no run's."""
+    """Write evaluation.json and its figures to a folder that is not a run's."""
     if is_run(folder):
-        raise RunError(f"{folder} is a run's folder, whose evaluation belongs to its report; choose another with --out")
+        raise RunError(f"{folder} is a run's folder and has an evaluation of its own; choose another with --out")
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(folder, evaluation)
     task_named(evaluation.task).sections(evaluation, folder)

@@ -1,4 +1,4 @@
-"""A run's folder before, during and after training: what may be removed, and whether a run can be resumed in it."""
+"""A run's folder: the files in it, and the checks before a run is resumed there."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RUN_FOLDER = OutputFolder(
         "report.html",
     ),
 )
-"""Everything a run writes; a run that starts over removes these files and nothing else."""
+"""Every file that a run writes; ``--overwrite`` removes these files only."""
 
 FREE_ON_RESUME = frozenset(
     {
@@ -49,15 +49,15 @@ FREE_ON_RESUME = frozenset(
         "machine.lean_blocks",
     }
 )
-"""Fields that decide where and how conveniently a run is resumed, not what it comes to. Data that was moved is checked
-by its classes and its size."""
+"""Fields that may change when a run is resumed, because they do not change its results. A data source that was moved is
+checked by its classes and its size."""
 
 
 def recipe_to_resume(folder: Path, given: Recipe | None) -> Recipe:
-    """The recipe to resume with: the folder's, with what may change taken from ``given``.
+    """The recipe to resume with: ``given``, or the run's own where it is None.
 
     Raises:
-        RunError: a field of ``given`` that decides the result differs from the run's.
+        RunError: a field of ``given`` that changes the results differs from the run's.
     """
     stored = RunConfig.read(folder).recipe
     if given is None:
@@ -72,7 +72,7 @@ def recipe_to_resume(folder: Path, given: Recipe | None) -> Recipe:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted field, before, now) wherever two plain trees of the same fields differ."""
+    """(dotted field, before, now) wherever two nested mappings with the same keys differ."""
     for key, value in before.items():
         if isinstance(value, Mapping) and isinstance(now[key], Mapping):
             yield from differences(value, now[key], f"{prefix}{key}.")
@@ -81,10 +81,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
 
 
 def expect_same_data(folder: Path, classes: tuple[str, ...], train: int, val: int) -> None:
-    """Refuse to resume on other classes, in another order, or on another number of samples.
+    """Check that the data has the classes and the numbers of samples that the run was started with.
 
     Raises:
-        RunError: naming the first difference.
+        RunError: with the first difference.
     """
     config = RunConfig.read(folder)
     if config.classes != classes:
@@ -101,7 +101,7 @@ def expect_same_data(folder: Path, classes: tuple[str, ...], train: int, val: in
 
 
 def class_difference(stored: tuple[str, ...], now: tuple[str, ...]) -> str:
-    """What differs between the classes of a checkpoint and those of the data, in words."""
+    """A sentence on the difference between the classes of a model and of a dataset."""
     if len(stored) != len(now):
         return f"the model has {len(stored)} classes, the dataset has {len(now)}"
     if set(stored) == set(now):

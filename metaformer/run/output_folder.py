@@ -1,6 +1,6 @@
-"""A folder that one command writes: what may be in it before, and what may be removed from it.
+"""A folder that one command writes: what it may contain before, and what may be removed from it.
 
-Runs, sweeps and exports each write a folder of their own. Files that metaformer did not create are never touched.
+Runs, sweeps and exports each write to a folder of their own. Files that metaformer did not create are never changed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ class OutputFolder:
     kind: str
     """``run``, ``sweep`` or ``export``."""
     mark: str
-    """The file that says that a folder is one."""
+    """The file that identifies such a folder."""
     written: tuple[str, ...]
-    """Patterns for the names of everything that is written."""
+    """Patterns for the names of all files that are written."""
     resumable: bool = True
+    """Whether ``--resume`` exists for this kind."""
 
     def check(self, folder: Path, *, resume: bool = False, overwrite: bool = False) -> None:
-        """Refuse a folder that cannot take the output; nothing in it is touched.
+        """Check that the output can be written to a folder; nothing in it is changed.
 
         Raises:
-            RunError: it is a file; it has an output already and neither ``resume`` nor ``overwrite`` was given; there
-                is nothing to resume; it contains files that metaformer did not create.
+            RunError: it is a file; it has an output already and neither ``resume`` nor ``overwrite`` is set; there is
+                no output to resume; it contains files that metaformer did not create.
         """
         if resume and overwrite:
             raise RunError(
@@ -38,31 +39,30 @@ class OutputFolder:
             )
         if folder.exists() and not folder.is_dir():
             raise RunError(f"{folder} is a file; expected a folder for the {self.kind}. Choose another with --out")
-        # hidden files are a system's own (.DS_Store) and never in the way
-        found = sorted(e for e in folder.iterdir() if not e.name.startswith(".")) if folder.is_dir() else []
+        # without hidden files, which operating systems create (.DS_Store)
+        names = sorted(e.name for e in folder.iterdir() if not e.name.startswith(".")) if folder.is_dir() else []
         if resume:
-            self._expect_output(folder, found)
+            self._expect_output(folder, names)
             return
-        foreign = [entry.name for entry in found if not self.is_written(entry.name)]
+        foreign = [name for name in names if not self.is_written(name)]
+        # beside an existing output foreign files do no harm, unless that output is to be removed
         if foreign and (overwrite or not (folder / self.mark).is_file()):
             raise RunError(
                 f"{folder} contains files that metaformer did not create: {listed(foreign)}. Nothing was changed. "
                 "Choose another folder with --out, or move these files away"
             )
-        if found and not overwrite:
+        if names and not overwrite:
             resume_it = "Resume it with --resume, replace" if self.resumable else "Replace"
             raise RunError(
                 f"{folder} already contains {self._article}{self.kind}. {resume_it} it with --overwrite, or choose "
                 "another folder with --out"
             )
 
-    def _expect_output(self, folder: Path, found: list[Path]) -> None:
+    def _expect_output(self, folder: Path, names: list[str]) -> None:
         if (folder / self.mark).is_file():
             return
-        problem = (
-            f"it contains {listed([entry.name for entry in found])}" if found else "the folder is empty or missing"
-        )
-        if found and all(self.is_written(entry.name) for entry in found):
+        problem = f"it contains {listed(names)}" if names else "the folder is empty or missing"
+        if names and all(self.is_written(name) for name in names):
             problem = f"its {self.mark} is missing"
         raise RunError(
             f"{folder}: no {self.kind} to resume, {problem}. Pass the {self.kind}'s folder with --out, or leave out "
@@ -74,7 +74,8 @@ class OutputFolder:
         return "an " if self.kind[0] in "aeiou" else "a "
 
     def is_written(self, name: str) -> bool:
-        """Whether a file of this name is part of the output, or of a file that was being written."""
+        """Whether a file of this name is part of the output, complete or partly written."""
+        # files.replace_file writes to a hidden .NAME.partial first, and a kill may leave it
         name = name.removeprefix(".").removesuffix(".partial") if name.endswith(".partial") else name
         return any(fnmatchcase(name, pattern) for pattern in self.written)
 
@@ -83,7 +84,7 @@ class OutputFolder:
         return (entry for entry in folder.iterdir() if entry.is_file() and self.is_written(entry.name))
 
     def clear(self, folder: Path) -> None:
-        """Remove the output's files, and only those; the folder is made where it is missing."""
+        """Remove the output's files, and only those; creates the folder where it is missing."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for path in list(self.files(folder)):

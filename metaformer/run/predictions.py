@@ -1,4 +1,4 @@
-"""What ``metaformer predict`` writes: a drawing for each image, a label map, COCO's results."""
+"""The files of ``metaformer predict``: a drawing for each image, label maps, COCO results."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from ..errors import DataError
 from ..files import replace_file
-from ..tasks.task import Task
+from ..tasks.task import Result, Task
 from .config import is_run
+
+ResultT = TypeVar("ResultT", bound=Result)
 
 
 def expect_free(out: Path, files: Sequence[Path | Image.Image]) -> None:
-    """Refuse a folder in which drawings would replace the images themselves, or fill a run's folder.
+    """Check that drawings can be written to ``out``.
 
     Raises:
-        DataError: naming the folder.
+        DataError: it is a file or a run's folder, or it contains the images themselves.
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; expected a folder for the drawings. Choose another with --out")
@@ -32,44 +34,43 @@ def expect_free(out: Path, files: Sequence[Path | Image.Image]) -> None:
         )
 
 
-def write_predictions(task: Task, results: Iterable[Any], out: Path) -> Iterator[tuple[Any, dict[str, Path]]]:
-    """Write each result's images as it comes, and at last the files over all of them.
+def write_predictions(task: Task, results: Iterable[ResultT], out: Path) -> Iterator[tuple[ResultT, dict[str, Path]]]:
+    """Write the images of each result as it comes, and then the files for all results together.
 
-    Into ``out`` go ``NAME.png``, the image with the result drawn on it, ``NAME.labels.png`` (a segmenter's classes: a
-    pixel's value is its label, from 0 on) and ``results.json`` (a detector's objects as COCO's results).
+    The files in ``out``: ``NAME.png``, the image with the result drawn on it; ``NAME.labels.png``, a segmenter's label
+    map, whose pixel values are labels from 0; ``results.json``, a detector's objects in COCO's results format.
 
     Yields:
-        Each result and its files by their endings; nothing is written for results that have no images.
+        Each result with its files by file name ending; no files for results without images.
     """
-    taken: set[str] = set()
-    kept = []
+    used_names: set[str] = set()
+    collected: list[Result] = []
     for result in results:
         images = result.images()
         files = {}
         if images:
             out.mkdir(parents=True, exist_ok=True)
-            name = _free_name(result.file, taken, tuple(images))
+            name = _free_name(result.file, used_names, tuple(images))
             files = {ending: out / f"{name}{ending}" for ending in images}
             for ending, image in images.items():
                 image.save(files[ending])
-        kept.append(_without_image(result))
+        lean: Any = result
+        if getattr(lean, "image", None) is not None:  # thousands of images would not fit into memory
+            lean = replace(lean, image=None)
+        collected.append(lean)
         yield result, files
-    for name, content in task.collect(kept).items():
+    for name, content in task.collect(collected).items():
         out.mkdir(parents=True, exist_ok=True)
         replace_file(out / name, json.dumps(content).encode())
 
 
-def _free_name(file: Path | None, taken: set[str], endings: Sequence[str]) -> str:
-    """A name of its own for each image: its file's stem, with a number behind where one had it before."""
+def _free_name(file: Path | None, used: set[str], endings: Sequence[str]) -> str:
+    """The stem of the image's file, followed by a number where an earlier image has the same stem."""
     stem = "image" if file is None else file.stem
     name, number = stem, 1
-    while any(f"{name}{ending}" in taken for ending in endings):
+    # with the endings, because a file can be called a.labels.jpg beside a.jpg
+    while any(f"{name}{ending}" in used for ending in endings):
         number += 1
         name = f"{stem}-{number}"
-    taken |= {f"{name}{ending}" for ending in endings}
+    used |= {f"{name}{ending}" for ending in endings}
     return name
-
-
-def _without_image(result: Any) -> Any:
-    """The result without its pixels: thousands of images would not fit into memory."""
-    return replace(result, image=None) if getattr(result, "image", None) is not None else result

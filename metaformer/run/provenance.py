@@ -1,4 +1,4 @@
-"""Where results come from: the commit, the processor and the installed versions, for config.json and bench.json."""
+"""Provenance of results: the commit, the CPU and package versions, for config.json and bench.json."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from pathlib import Path
 
 @cache
 def commit() -> str | None:
-    """The short hash of the checkout that this library runs from, with a ``+`` if files differ from it.
+    """The short hash of the git checkout that this library runs from, with a ``+`` for uncommitted changes.
 
-    None outside of a checkout: an installed wheel must not report the repository that it happens to lie in.
+    None where the library is not a checkout.
     """
     root = Path(__file__).resolve().parents[2]
+    # git itself searches upwards: an installed wheel would report the project whose .venv it is in
     if not (root / ".git").exists():
         return None
-    # --exclude=* leaves out tags: the hash alone, always in the same form.
+    # --exclude=* ignores tags, so that the result is always a hash
     command = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
@@ -28,7 +29,8 @@ def commit() -> str | None:
 
 
 def cpu_name() -> str:
-    """The processor's name as the system reports it."""
+    """The name of the CPU, as the system reports it."""
+    # on Linux, platform.processor() is only the architecture or empty
     return next(iter(cpuinfo("model name")), "") or platform.processor() or platform.machine()
 
 
@@ -42,7 +44,7 @@ def cpuinfo(key: str) -> list[str]:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """The versions of those packages that are installed."""
+    """The versions of the packages; those that are not installed are left out."""
     found = {}
     for package in packages:
         try:

@@ -1,8 +1,8 @@
-"""Recipes from files and flags: a recipe file, a YAML file over it, flags over both. No torch here.
+"""Recipes from files and flags: a recipe file, then a YAML file, then flags; the later one wins. No torch here.
 
-The files in ``experiments/`` can be named without their path. They lie beside the package in a checkout and inside it
+The files in ``experiments/`` can be named without their path. They are beside the package in a checkout and inside it
 in an installed wheel. A recipe file defines ``recipe(model: str) -> Recipe``, a plan file ``plan(side: int) -> Plan``;
-a plan can be YAML too. The docstring at the top of each is its introduction.
+a plan can be YAML too. The docstring of each file introduces it.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def assemble_recipe(
     """A recipe, updated from a YAML file, then from flags.
 
     Args:
-        base: the recipe to start from; the defaults where it is None.
-        recipe: a recipe file or the name of a shipped one, in place of ``base``.
-        config: a YAML file with any fields of a recipe, or the ``config.json`` of a run.
-        overrides: values of flags as a nested mapping.
+        base: the recipe to start from; None means the defaults.
+        recipe: a recipe file or the name of a shipped one, instead of ``base``.
+        config: a YAML file with some fields of a recipe, or the ``config.json`` of a run.
+        overrides: the values of flags, as a nested mapping.
 
     Raises:
         InputError: a file that is missing or cannot be read, an unknown field, or a value of a wrong type.
@@ -45,7 +45,7 @@ def assemble_recipe(
     fields = read_config(config) if config else {}
     flags = Recipe.with_current_names(overrides or {})
     if recipe is not None:
-        # The flags' model is needed first: a recipe file's settings depend on it.
+        # the model is needed first, because the settings in a recipe file depend on it
         base = named_recipe(recipe, _model_of(flags) or _model_of(fields))
     base = base or Recipe()
     if fields:
@@ -62,11 +62,11 @@ def _model_of(fields: Mapping[str, Any]) -> str | None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The fields in a YAML file, by their present names; of a run's ``config.json`` those of its recipe.
+    """The fields in a YAML file, under their present names; of a run's ``config.json``, those of its recipe.
 
-    Former names in a YAML file cause a warning, since somebody wrote them; those in ``config.json`` do not.
+    Former names cause a warning in a YAML file, which people write, and none in ``config.json``.
     """
-    import yaml  # only here: ``--help`` must not wait for it
+    import yaml  # only here, so that --help does not wait for it
 
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -87,7 +87,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def warn_of_former_names(former: Mapping[str, str], place: str) -> None:
-    """One warning for all former names in a file or a command line; none where there are none."""
+    """Issue one warning for all former names in a file or a command line, if there are any."""
     if former:
         names = ", ".join(f"{old} is now {new}" for old, new in former.items())
         warnings.warn(f"{place}: {names}; old names are still accepted", FutureWarning, stacklevel=2)
@@ -104,7 +104,7 @@ def _similar_files(path: Path) -> str:
 
 
 def experiments_folder() -> Path:
-    """The folder of the shipped recipes and plans."""
+    """The folder with the shipped recipes and plans."""
     inside = _PACKAGE / "experiments"
     return inside if inside.is_dir() else _PACKAGE.parent / "experiments"
 
@@ -127,7 +127,7 @@ def _shipped(*suffixes: str) -> dict[str, Path]:
 
 
 def named_recipe(name: str, model: str | None = None, *, flag: str = "--recipe") -> Recipe:
-    """The recipe of a file or of a shipped one, for ``model`` or for the file's default model.
+    """The recipe of a file, for ``model`` or for the file's default model.
 
     Args:
         name: a path, or a shipped name such as ``finetune``.
@@ -139,12 +139,12 @@ def named_recipe(name: str, model: str | None = None, *, flag: str = "--recipe")
     """
     try:
         path = _recipe_file(name)
-        made = _call_recipe(path, model)
+        recipe = _call_recipe(path, model)
     except InputError as error:
         raise type(error)(f"{flag}: {error}") from error
-    if not isinstance(made, Recipe):
-        raise RunError(f"{flag}: {path}: expected recipe() to return a Recipe, got {made!r}")
-    return made
+    if not isinstance(recipe, Recipe):
+        raise RunError(f"{flag}: {path}: expected recipe() to return a Recipe, got {recipe!r}")
+    return recipe
 
 
 def _recipe_file(name: str) -> Path:
@@ -168,6 +168,7 @@ def _call_recipe(path: Path, model: str | None) -> object:
         try:
             return make()
         except TypeError as error:
+            # Python has no other sign that an argument was missing
             if "required positional argument" not in str(error):
                 raise
             raise RunError("this recipe has no default model; add --model") from None
@@ -187,7 +188,7 @@ def run_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise RunError(f"{path}: expected a Python file (.py)")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look up their module while the class is made
+    sys.modules[name] = module  # dataclasses look up their module when the class is created
     with user_code_errors(path):
         spec.loader.exec_module(module)
     return module
@@ -195,16 +196,16 @@ def run_file(path: Path) -> ModuleType:
 
 @contextmanager
 def user_code_errors(path: Path) -> Iterator[None]:
-    """Turn an error of a user's Python file into one message with the file and the line.
+    """Convert an error in a user's Python file to one message with the file and the line.
 
     Raises:
-        RunError: in place of Python's own errors; an ``InputError`` keeps its class.
+        RunError: instead of Python's own errors; an ``InputError`` keeps its class.
     """
     try:
         yield
     except InputError as error:
         raise type(error)(f"{path}: {error}") from None
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in a recipe must not end the command without a message
         raise RunError(f"{path}: {_line_of(error, path)}{type(error).__name__}: {error}") from error
 
 

@@ -1,8 +1,8 @@
-"""Where the rooms meet: a recipe in, a trained model and a run folder out.
+"""``metaformer train``: a recipe in, a trained model and a run folder out.
 
-``train`` opens the data, builds the model for it, hands both to the trainer, and at the end evaluates and writes the
-report. What that means for a task is up to the task's object (``tasks/``). It prints what it decided by itself. Works
-alone and under ``torchrun``.
+``train`` opens the data, builds the model, runs the trainer, evaluates the model and writes the report. The task's
+object (``tasks/``) does each of these for its kind of data. Settings that were chosen automatically are printed. Works
+in one process and under ``torchrun``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 
+from ..data.dataset import Splits
 from ..errors import RunError
+from ..evaluation import Evaluation
 from ..metrics import MetricDef
 from ..model.complexity import count_macs, count_parameters
+from ..model.dense.build import AnyModel
 from ..model.device import resolve_device
 from ..recipe import Machine, Recipe
 from ..spec.model import AnySpec
@@ -30,7 +33,7 @@ from ..training.device import processes
 from ..training.journal import Events, MetricsFile
 from ..training.observer import Observer
 from ..training.progress import ProgressBars
-from ..training.trainer import BEST, LAST, Trainer
+from ..training.trainer import BEST, LAST, FitResult, Trainer
 from ..version import __version__
 from ..weights.description import describe
 from ..weights.safetensors_io import read_tensors
@@ -40,33 +43,31 @@ from .data import open_data, progress_bars
 from .evaluation_file import read_evaluation, write_evaluation
 from .provenance import commit, cpu_name
 
-if TYPE_CHECKING:
-    from ..training.trainer import FitResult
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a run came to."""
+    """The results of a run."""
 
     folder: Path
     metrics: Mapping[str, float]
-    """Of the evaluation in ``evaluation.json``."""
+    """The metrics in ``evaluation.json``."""
     last: Mapping[str, float]
     """Everything measured in the last epoch, as in ``metrics.csv``."""
     primary: MetricDef
-    """The metric by which weights are the best."""
+    """The metric that selects the best epoch."""
     best: float | None
-    """Its best value in any epoch; None where it was never measured."""
+    """Its best value in any epoch; None where it was not measured."""
     best_epoch: int
-    """The epoch it came from; the first is 1."""
+    """The epoch with that value; the first is 1."""
     seconds: float
-    """From the first update of this call to its last evaluation; 0 when the run was finished already."""
+    """From the first update of this call to its last evaluation; 0 for a run that was finished already."""
     parameters: int
     macs: int
+    """Multiply-adds of one sample."""
     report: Path | None
-    """The page, where it was written."""
+    """The path of report.html, where it was written."""
     was_finished: bool
-    """Whether there was nothing left to train."""
+    """Whether all epochs were trained before this call."""
 
 
 def train(
@@ -77,7 +78,7 @@ def train(
     overwrite: bool = False,
     command: str = "",
     spec: AnySpec | None = None,
-    splits: Any = None,
+    splits: Splits[Any] | None = None,
     evaluated: Literal["best", "last"] = "best",
     title: str = "",
     page: bool = True,
@@ -86,27 +87,27 @@ def train(
     """Train a recipe in a folder.
 
     Args:
-        recipe: the run; None takes the folder's own, to resume it.
+        recipe: the recipe; None with ``resume`` means the run's own, otherwise the defaults.
         folder: where everything is written; new, empty, or a run's with ``resume`` or ``overwrite``.
-        resume: continue from the folder's newest state, exactly.
-        overwrite: remove the run that is in the folder once this one is ready to start.
-        command: the command line, kept in config.json.
-        spec: a model of your own in place of ``recipe.model.name``; for dense tasks, its backbone.
-        splits: data that is open already; opened from ``recipe.data`` when left out.
-        evaluated: which weights evaluation.json and the report show: those of the best epoch or of the last.
-        title: a word in front of the progress bars.
-        page: whether the report is written at the end; ``metaformer report`` writes it later too.
-        console: where to print; standard output when left out.
+        resume: continue exactly from the folder's newest checkpoint.
+        overwrite: remove the run that is in the folder, once this one is ready to start.
+        command: the command line, stored in config.json.
+        spec: a model instead of ``recipe.model.name``; for dense tasks, its backbone.
+        splits: an opened dataset; by default ``recipe.data`` is opened.
+        evaluated: the weights that evaluation.json and the report describe: of the best epoch or of the last.
+        title: a word before the progress bars.
+        page: whether to write the report; ``metaformer report`` can write it later.
+        console: where to print; standard output by default.
 
     Returns:
-        The result on the main process, None on the others of a ``torchrun``.
+        The results in the main process, None in the other processes of ``torchrun``.
 
     Raises:
-        InputError: anything a person can fix, before the folder is touched where possible.
+        InputError: wrong input; where possible before the folder is changed.
         RunInterrupted: after SIGTERM, SIGUSR1 or Ctrl-C, with the state saved.
     """
     folder = Path(folder)
-    is_main = processes()[0] == 0
+    is_main = processes()[0] == 0  # from the environment, since Accelerate starts with the trainer
     console = (console or Console()) if is_main else Console(quiet=True)
     if is_main:
         run_folder.RUN_FOLDER.check(folder, resume=resume, overwrite=overwrite)
@@ -122,10 +123,11 @@ def train(
         model.name = title or "custom"
     objective = task.objective(recipe, splits, model)
     config = _config(recipe, model, splits, objective.primary, command)
-    if not title:
-        _introduce(console, folder, config, notes, resume)
-    opening = _Opening(folder, config, resume)
-    observers = [opening, MetricsFile(), Events(), ProgressBars(title, console, epoch_lines=not title)]
+    if not title:  # a sweep gives its runs titles and has a summary of its own
+        _print_summary(console, folder, config, notes, resume)
+    start = _RunStart(folder, config, resume)
+    # first, so that the folder is empty when the others open their files
+    observers = [start, MetricsFile(), Events(), ProgressBars(title, console, epoch_lines=not title)]
     with progress_bars(console) as show:
         loaders = task.loaders(recipe, splits, model, show)
     trainer = Trainer(
@@ -143,13 +145,13 @@ def train(
         fit = trainer.fit(resume=resume)
     finally:
         for loader in (loaders.train, loaders.val):
-            loader.close()
+            loader.close()  # worker processes would outlive an error
     if not is_main:
         return None
-    return _finished(task, trainer, loaders, fit, opening, splits, evaluated, page, console)
+    return _finish(task, trainer, loaders, fit, start, splits, evaluated, page, console)
 
 
-def _config(recipe: Recipe, model: Any, splits: Any, primary: MetricDef, command: str) -> RunConfig:
+def _config(recipe: Recipe, model: AnyModel, splits: Splits[Any], primary: MetricDef, command: str) -> RunConfig:
     return RunConfig(
         recipe=recipe,
         name=model.name,
@@ -184,8 +186,8 @@ def _machine(machine: Machine) -> MachineSummary:
     )
 
 
-class _Opening(Observer):
-    """Writes config.json, and removes the run before, at the last moment before the first update."""
+class _RunStart(Observer):
+    """Removes an earlier run and writes config.json, when everything else has succeeded."""
 
     def __init__(self, folder: Path, config: RunConfig, resume: bool) -> None:
         self.folder, self.config, self.resume = folder, config, resume
@@ -200,29 +202,29 @@ class _Opening(Observer):
         self.clock = time.perf_counter()
 
 
-def _finished(
+def _finish(
     task: Task,
     trainer: Trainer,
     loaders: Loaders,
     fit: FitResult,
-    opening: _Opening,
-    splits: Any,
+    start: _RunStart,
+    splits: Splits[Any],
     evaluated: str,
     page: bool,
     console: Console,
 ) -> RunResult:
-    """Evaluate, write the report, sum up."""
+    """Evaluate the weights, write the report, and return the results."""
     folder = trainer.folder
-    seconds = 0.0 if opening.was_finished else time.perf_counter() - opening.clock
-    evaluation = None
-    if opening.was_finished:
+    seconds = 0.0 if start.was_finished else time.perf_counter() - start.clock
+    evaluation = None  # also for a finished run that was killed before its evaluation
+    if start.was_finished:
         with suppress(RunError):  # a damaged one is written again
             evaluation = read_evaluation(folder, task)
     primary = trainer.objective.primary
     if fit.best is None and evaluated == "best":
         console.print(
-            f"{primary.label} was not a number in any epoch, so no epoch is the best: the weights of the last are kept "
-            f"in {LAST} and evaluated",
+            f"{primary.label} was not finite in any epoch, so there is no best epoch; the weights of the last epoch, "
+            f"{LAST}, are evaluated",
             style="yellow",
             soft_wrap=True,
         )
@@ -238,21 +240,22 @@ def _finished(
         best=fit.best,
         best_epoch=fit.best_epoch,
         seconds=seconds,
-        parameters=opening.config.parameters,
-        macs=opening.config.macs,
-        report=_page(folder) if page else None,
-        was_finished=opening.was_finished,
+        parameters=start.config.parameters,
+        macs=start.config.macs,
+        report=_write_page(folder) if page else None,
+        was_finished=start.was_finished,
     )
 
 
-def _page(folder: Path) -> Path:
-    from .report.page import write_run_page  # matplotlib comes with it
+def _write_page(folder: Path) -> Path:
+    from .report.page import write_run_page  # imports matplotlib
 
     return write_run_page(folder)
 
 
-def _evaluate(task: Task, trainer: Trainer, loaders: Loaders, splits: Any, weights: str) -> Any:
+def _evaluate(task: Task, trainer: Trainer, loaders: Loaders, splits: Splits[Any], weights: str) -> Evaluation:
     """Evaluate the weights in one of the run's files and write evaluation.json."""
+    # from the file, which may have averaged weights or those of an earlier epoch
     trainer.model.load_state_dict(read_tensors(trainer.folder / weights)[0])
     accelerator, recipe = trainer.engine.accelerator, trainer.recipe
     options = EvaluationOptions(
@@ -267,8 +270,8 @@ def _evaluate(task: Task, trainer: Trainer, loaders: Loaders, splits: Any, weigh
     return evaluation
 
 
-def _introduce(console: Console, folder: Path, config: RunConfig, notes: list[str], resume: bool) -> None:
-    """What is about to run, and what was decided without being asked."""
+def _print_summary(console: Console, folder: Path, config: RunConfig, notes: list[str], resume: bool) -> None:
+    """Print the model, the data, and the settings that were chosen automatically."""
     classes = len(config.classes)
     console.print(f"{config.name}: {config.parameters:,} parameters, {config.macs / 1e6:,.1f} M multiply-adds an image")
     console.print(

@@ -61,7 +61,7 @@ class EvaluationOptions:
     """Whether this process keeps the images decoded already."""
     device: Any = "cpu"
     """A ``torch.device`` or its name."""
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
     """Gives the context of the forward pass."""
     each_batch: Callable[[], None] = lambda: None
     """Called after each batch."""

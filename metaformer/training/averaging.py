@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from timm.utils import ModelEmaV3
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 # timm's decay is 1 - (1 + (t - 1) / gamma) ** -power: with gamma 9 and power 1 it is (t - 1) / (t + 8), as TensorFlow's
@@ -27,7 +27,8 @@ class AveragedWeights:
     @property
     def module(self) -> nn.Module:
         """The averaged model, in evaluation mode."""
-        return self._average.module
+        module: nn.Module = self._average.module
+        return module
 
     def update(self, module: nn.Module, update: int) -> None:
         """Add the weights after update number ``update`` (the first is 1) to the average."""

@@ -73,19 +73,20 @@ class Engine:
     @property
     def is_main(self) -> bool:
         """Whether this process writes files and calls the observers."""
-        return self.accelerator.is_main_process
+        return bool(self.accelerator.is_main_process)
 
     @property
     def world(self) -> int:
         """Number of processes."""
-        return self.accelerator.num_processes
+        return int(self.accelerator.num_processes)
 
     def sum_over_processes(self, values: Sequence[float]) -> list[float]:
         """The sum of each value over the processes, in every process."""
         if self.world == 1:  # also because MPS, which has one process, has no float64
             return [float(value) for value in values]
         sums = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
-        return self.accelerator.reduce(sums, "sum").tolist()
+        total: list[float] = self.accelerator.reduce(sums, "sum").tolist()
+        return total
 
     def gradients(self, window: Sequence[Batch], update: int) -> WindowSums:
         """Gradient of the mean loss over all samples of the window, in every process.

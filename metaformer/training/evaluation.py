@@ -48,7 +48,7 @@ def measure(
     loader: Batches,
     *,
     device: torch.device | str = "cpu",
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     gather: Callable[[Any], list[Any]] = lambda part: [part],
     each_batch: Callable[[], None] = lambda: None,
 ) -> Measured:

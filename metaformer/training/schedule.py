@@ -34,5 +34,5 @@ def learning_rate(update: int, optimizer: OptimizerConfig, updates_per_epoch: in
     if optimizer.schedule == "step":
         return peak * 0.1 ** sum(update >= epoch * updates_per_epoch for epoch in optimizer.step_epochs)
     if optimizer.schedule == "poly":
-        return floor + (peak - floor) * (1 - update / total) ** optimizer.power
+        return floor + (peak - floor) * float((1 - update / total) ** optimizer.power)
     return floor + (peak - floor) * (1 + cos(pi * (update - warmup) / (total - warmup))) / 2

@@ -1,7 +1,7 @@
-"""The page of one run: the files of a run folder in; curves.png, the task's drawings and report.html out.
+"""The report of one run: the files of a run folder in; curves.png, the task's figures and report.html out.
 
-The page is one file that can be mailed: drawings and images are inside it, nothing is fetched. It can be written
-at any time; what is not there yet is said instead of shown.
+The page is a single file with all figures and images inside. It can be written at any time; it names what is not
+there yet.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from .plots import learning_curves
 
 
 def write_run_page(folder: Path | str) -> Path:
-    """Write the drawings and the page of a run folder; gives back the path of report.html.
+    """Write the figures and the page of a run folder; returns the path of report.html.
 
     Raises:
-        RunError: there is no such folder, or a file in it is damaged; the message names it.
+        RunError: the folder does not exist, or a file in it is damaged; the message has its path.
     """
     run = read_run(folder)
-    context = _results(run) | _setting(run)
+    context = _results(run) | _settings(run)
     context["sections"] = run.task.sections(run.evaluation, run.folder) if run.evaluation is not None else []
     context["curves"] = None
     if len(run.metrics):
@@ -32,7 +32,7 @@ def write_run_page(folder: Path | str) -> Path:
 
 
 def _results(run: RunFiles) -> dict[str, Any]:
-    """What came out."""
+    """Template variables from metrics.csv and evaluation.json."""
     heads, rows = results.metric_table(run)
     return {
         "title": results.title(run),
@@ -48,8 +48,8 @@ def _results(run: RunFiles) -> dict[str, Any]:
     }
 
 
-def _setting(run: RunFiles) -> dict[str, Any]:
-    """What went in."""
+def _settings(run: RunFiles) -> dict[str, Any]:
+    """Template variables from config.json."""
     config = run.config
     return {
         "command": config.command if config else "",
@@ -57,6 +57,6 @@ def _setting(run: RunFiles) -> dict[str, Any]:
         "stages": setting.stage_rows(config.spec) if config else [],
         "data": setting.data_rows(config) if config else [],
         "machine": setting.machine_rows(config) if config else [],
-        "skipped": [(one.path, one.reason) for one in config.data.skipped] if config else [],
+        "skipped": [(file.path, file.reason) for file in config.data.skipped] if config else [],
         "sources": results.sources(run),
     }

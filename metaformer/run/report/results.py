@@ -1,4 +1,4 @@
-"""What came out of a run, as sentences and table rows ready to print: only read from its files, never measured."""
+"""The results of a run as sentences and table rows, read from its files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def title(run: RunFiles) -> str:
 
 
 def verdict(run: RunFiles) -> str:
-    """The result in one sentence."""
+    """The main result in one sentence."""
     best, primary = run.best, run.primary
     if best is None:
         measured = run.evaluation.metrics.get(primary.name) if run.evaluation else None
@@ -32,13 +32,13 @@ def verdict(run: RunFiles) -> str:
     which = ", with averaged weights (EMA)" if best.averaged else ""
     cost = ""
     if run.config:
-        cost = f"; {short(run.config.parameters)} parameters and {short(run.config.macs)} multiply-adds an image"
+        cost = f"; {short(run.config.parameters)} parameters and {short(run.config.macs)} multiply-adds per image"
     value = f"{primary.label} {metric_text(primary, best.value)}"
     return f"Best validation {value} after epoch {best.epoch} of {_epochs(run)}{which}{cost}."
 
 
 def _epochs(run: RunFiles) -> str:
-    """Planned epochs, and how many are done where that is fewer."""
+    """The number of planned epochs, and of finished ones where there are fewer."""
     done = int(run.metrics.epochs[-1])
     if run.config is None:
         return count(done)
@@ -47,51 +47,46 @@ def _epochs(run: RunFiles) -> str:
 
 
 def tiles(run: RunFiles) -> list[Row]:
-    """The few numbers that people look for first."""
+    """The most important numbers, for the top of the page."""
     best, primary, config = run.best, run.primary, run.config
     return [
         (f"Best {primary.label}", metric_text(primary, best.value if best else None)),
         ("Best epoch", count(best.epoch if best else None)),
         ("Parameters", short(config.parameters if config else None)),
-        ("MACs an image", short(config.macs if config else None)),
+        ("MACs per image", short(config.macs if config else None)),
         ("Training time", duration(training_seconds(run.metrics))),
-        ("Samples a second", count(throughput(run.metrics))),
+        ("Samples per second", count(throughput(run.metrics))),
     ]
 
 
 def training_seconds(metrics: MetricsTable) -> float | None:
-    """Seconds of all epochs together."""
+    """Seconds of all epochs, evaluations included."""
     return float(np.nansum(metrics.column("seconds"))) if metrics.has("seconds") else None
 
 
 def throughput(metrics: MetricsTable) -> float | None:
-    """The median epoch's training samples a second."""
+    """Training samples per second of the median epoch."""
+    # the median, because the first epoch is slower (workers start, caches fill)
     return float(np.nanmedian(metrics.column("samples_per_second"))) if metrics.has("samples_per_second") else None
 
 
 def notes(run: RunFiles) -> list[str]:
-    """What is not there yet, and what it will bring."""
-    found = []
+    """Sentences on missing files and on epochs without a finite loss."""
+    sentences = []
     if run.config is None:
-        found.append(f"{CONFIG} is missing: recipe, data, machine and model size are not known.")
+        sentences.append(f"{CONFIG} is missing: recipe, data, machine and model size are not known.")
     if not len(run.metrics):
-        found.append(f"{METRICS} has no epoch yet: learning curves come with the first finished epoch.")
+        sentences.append(f"{METRICS} has no epoch yet: learning curves appear after the first epoch.")
     if run.evaluation is None:
-        found.append(f"{EVALUATION} is not there yet: tables and sample predictions come with the evaluation.")
-    broken = _not_finite(run.metrics)
-    if broken:
-        found.append(f"The loss was not finite after epoch {broken}.")
-    return found
-
-
-def _not_finite(metrics: MetricsTable) -> str:
-    """Epochs whose loss is missing while other epochs have it."""
+        sentences.append(f"{EVALUATION} does not exist yet: tables and sample predictions appear after the evaluation.")
+    metrics = run.metrics
     losses = metrics.column("loss") if metrics.has("loss") else metrics.column("train_loss")
-    return ", ".join(f"{epoch:g}" for epoch in metrics.epochs[~np.isfinite(losses)])
+    epochs = ", ".join(f"{epoch:g}" for epoch in metrics.epochs[~np.isfinite(losses)])
+    return [*sentences, f"The loss was not finite after epoch {epochs}."] if epochs else sentences
 
 
 def metric_table(run: RunFiles) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Heads and rows: each metric at the best and at the last epoch."""
+    """Column heads and rows: each metric at the best and at the last epoch."""
     metrics, best = run.metrics, run.best
     if not len(metrics):
         return [], []
@@ -109,7 +104,7 @@ def metric_table(run: RunFiles) -> tuple[list[str], list[tuple[str, list[str]]]]
 
 
 def column_labels(run: RunFiles) -> dict[str, str]:
-    """What the metrics in metrics.csv are called, training before validation before averaged weights."""
+    """Labels for the columns of metrics.csv: training, validation, averaged weights."""
     defined = run.task.metrics
     labels = {"train_loss": "Training loss"} | {f"train_{m.name}": f"Training {m.label}" for m in defined}
     labels |= {m.name: f"Validation {m.label}" for m in defined}
@@ -117,9 +112,9 @@ def column_labels(run: RunFiles) -> dict[str, str]:
 
 
 def column_text(run: RunFiles, name: str, value: float) -> str:
-    """A value of metrics.csv: a metric by its unit, counts whole, the rest with four digits."""
-    plain = name.removeprefix("ema_").removeprefix("train_")
-    metric = next((metric for metric in run.task.metrics if metric.name == plain), None)
+    """A formatted value of metrics.csv: a metric by its unit, counts as whole numbers, others with four digits."""
+    base_name = name.removeprefix("ema_").removeprefix("train_")
+    metric = next((metric for metric in run.task.metrics if metric.name == base_name), None)
     if metric is not None:
         return metric_text(metric, value)
     if name in ("epoch", "update", "samples_per_second"):
@@ -128,7 +123,7 @@ def column_text(run: RunFiles, name: str, value: float) -> str:
 
 
 def epoch_table(run: RunFiles) -> dict[str, list[Any]] | None:
-    """Every epoch with everything that was measured."""
+    """All epochs with all measured values; None before the first epoch."""
     metrics = run.metrics
     names = [name for name in metrics.columns if metrics.has(name)]
     if not len(metrics):
@@ -138,13 +133,13 @@ def epoch_table(run: RunFiles) -> dict[str, list[Any]] | None:
 
 
 def evaluation_rows(run: RunFiles) -> list[Row]:
-    """The metrics of evaluation.json and how many images they are of."""
+    """The metrics of evaluation.json, the number of images, and the weights file."""
     if run.evaluation is None:
         return []
     defined = {metric.name: metric for metric in run.task.metrics}
     rows = []
     for name, value in run.evaluation.metrics.items():
-        metric = defined.get(name)
+        metric = defined.get(name)  # a file of a newer version may have more metrics
         text = metric_text(metric, value) if metric else number(value)
         rows.append((capital(metric.label if metric else name), text))
     rows += [("Images", count(run.evaluation.images))] if run.evaluation.images else []
@@ -152,5 +147,5 @@ def evaluation_rows(run: RunFiles) -> list[Row]:
 
 
 def sources(run: RunFiles) -> str:
-    """The files that the page was written from."""
+    """The names of the files that the page is based on."""
     return ", ".join(name for name in _SOURCES if (run.folder / name).is_file()) or "an empty run folder"

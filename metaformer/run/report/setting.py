@@ -1,4 +1,4 @@
-"""What went into a run, as table rows ready to print: recipe, architecture, data and machine from config.json."""
+"""The settings of a run as table rows: recipe, architecture, data and machine from config.json."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ Row = tuple[str, str]
 
 
 def recipe_sections(recipe: Recipe) -> list[dict[str, Any]]:
-    """The recipe by sections; each setting says whether it differs from the default."""
+    """The recipe by sections; each setting has ``changed`` where it differs from the default."""
     defaults = Recipe().to_dict()
-    sections, loose = [], []
+    sections, top_level = [], []
     for name, value in recipe.to_dict().items():
         if isinstance(value, dict):
             settings = [_setting(key, item, defaults[name][key]) for key, item in value.items()]
             sections.append({"title": name.capitalize(), "settings": settings})
         else:
-            loose.append(_setting(name, value, defaults[name]))
-    return [*sections, {"title": "Run", "settings": loose}]
+            top_level.append(_setting(name, value, defaults[name]))
+    return [*sections, {"title": "Run", "settings": top_level}]
 
 
-def _setting(name: str, value: Any, default: Any) -> dict[str, Any]:
+def _setting(name: str, value: object, default: object) -> dict[str, Any]:
+    # compact: 1e-5 and not 1e-05
     text = compact(value) if isinstance(value, float) and abs(value) < 1 else plain(value)
     return {"name": name.replace("_", " "), "value": text, "changed": value != default}
 
 
 def stage_rows(spec: AnySpec | DenseSpec) -> list[dict[str, str]]:
     """The stages of a model, or of its backbone; timm's CNNs have none."""
-    model = spec.backbone if isinstance(spec, DenseSpec) else spec
+    model = getattr(spec, "backbone", spec)
     return [
         {
             "depth": plain(stage.depth),
@@ -62,7 +63,7 @@ def _embedding(embedding: EmbeddingSpec) -> str:
 
 
 def data_rows(config: RunConfig) -> list[Row]:
-    """Where the images came from, how many, how they were prepared."""
+    """The source of the images, their number, and their preprocessing."""
     rows = [
         ("Source", config.data.source),
         ("Training images", count(config.data.train)),

@@ -96,7 +96,7 @@ def label_map(
     model: Any,
     image: Image.Image,
     device: torch.device | str = "cpu",
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> NDArray[np.uint8]:
     """(H, W) the likeliest class of each pixel of an image in ``RGB``, by a segmenter with a spec, at its own size."""
     training = model.training

@@ -34,7 +34,7 @@ def test_a_whole_run_gives_a_page_and_three_images(tmp_path: Path) -> None:
 def test_every_number_comes_from_the_files(tmp_path: Path) -> None:
     text = read(write_run_page(fake.run_folder(tmp_path))).text
     for words in (
-        "Best validation top-1 87.50 % after epoch 3 of 4; 11.41 M parameters and 412 M multiply-adds an image.",
+        "Best validation top-1 87.50 % after epoch 3 of 4; 11.41 M parameters and 412 M multiply-adds per image.",
         "poolformer_s12 on digits", "2 min 00 s", "512", "0.4321", "95.00 %", "1,437", "360", "An Old Abacus",
         "metaformer train --optimizer.epochs 4", "cat/broken.jpg", "image file is truncated", "pooling(kernel=5)",
     ):  # fmt: skip
