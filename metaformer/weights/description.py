@@ -65,7 +65,7 @@ class Description(Record):
     def check(self) -> None:
         """One name for each score, and a task."""
         if not self.task:
-            object.__setattr__(self, "task", _usual_task(self.spec))
+            object.__setattr__(self, "task", self.spec.task)
         count = self.spec.num_classes
         right = self.classes is None or len(self.classes) == count
         self.expect(right, "classes", f"{count} names", len(self.classes or ()))
@@ -100,18 +100,6 @@ class Description(Record):
                 f"{self.name}: its token mixers ({', '.join(lost)}) are Python code of yours and not in the file; "
                 f"pass them as mixers=[...], one for each of {len(self.spec.mixers)} stages"
             )
-
-
-def _usual_task(spec: AnySpec | DenseSpec) -> str:
-    if isinstance(spec, DenseSpec):
-        return "detection" if spec.finds_objects else "segmentation"
-    return "classification"
-
-
-def pipeline_tag_of(spec: AnySpec | DenseSpec) -> str:
-    """The Hugging Face hub's word for what a model is for."""
-    tags = {"classification": "image-classification", "detection": "object-detection"}
-    return tags.get(_usual_task(spec), "image-segmentation")
 
 
 def describe(model: AnyModel, classes: Sequence[str] | None = None, task: str = "") -> Description:

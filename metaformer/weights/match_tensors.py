@@ -123,12 +123,15 @@ def _but_channels(kernel: Tensor) -> tuple[int, ...]:
 
 
 def _for_grid(name: str, table: Tensor, model: nn.Module) -> Tensor | None:
-    """A position table, (1, C, H, W) or (1, P + N, C) of a square grid, resampled to the grid of the model; None where
-    it is neither."""
+    """A position table, (1, C, H, W) or (1, P + N, C) of a square grid, resampled to the grid of the model; the first
+    rows for a shorter sequence. None for any other shape."""
     position = model.get_submodule(name.removesuffix(".table"))
     if not isinstance(position, Position):
         return None
     prefix, width = position.prefix_tokens, position.table.shape[2]
+    if len(position.grid) == 1:
+        rows = position.table.shape[1]
+        return table[:, :rows] if table.ndim == 3 and table.shape[2] == width and table.shape[1] > rows else None
     if table.ndim == 4 and table.shape[:2] == (1, width) and prefix == 0:
         grid: Grid = (table.shape[2], table.shape[3])
         table = table.permute(0, 2, 3, 1).reshape(1, prod(grid), width)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from .description import Description, pipeline_tag_of
+from ..spec.input import TokenInput
+from .description import Description
 
 LIBRARY = "metaformer"
 
@@ -40,7 +41,7 @@ def model_card(description: Description, facts: CardFacts, text: str | None = No
 
 
 def _front_matter(description: Description, facts: CardFacts, dataset: str) -> str:
-    purpose = pipeline_tag_of(description.spec)
+    purpose = description.spec.pipeline_tag
     results = [
         EvalResult(
             task_type=purpose,
@@ -62,20 +63,18 @@ def _front_matter(description: Description, facts: CardFacts, dataset: str) -> s
 
 
 def _body(description: Description, facts: CardFacts, dataset: str) -> str:
-    spec = description.spec
-    height, width = spec.img_size
-    size = f"{height}×{width} pixels" if getattr(spec, "square", True) else f"a short side of {height} pixels"
+    spec, (inputs, example) = description.spec, _inputs(description)
     lines = [
         f"# {_escaped(description.name)}",
         "",
-        f"{spec.summary[0].upper()}{spec.summary[1:]} for images of {size} with {spec.in_chans} channels; "
-        f"{spec.num_classes} classes. Saved by the Python library metaformer.",
+        f"{spec.summary[0].upper()}{spec.summary[1:]} for {inputs}; {spec.num_classes} classes. Saved by the Python "
+        "library metaformer.",
         "",
         "```python",
         "import metaformer",
         "",
         f"model = metaformer.from_pretrained({facts.repo_id!r})  # a folder works too",
-        f'results = metaformer.Predictor({facts.repo_id!r})(["image.jpg"])',
+        f'results = metaformer.Predictor({facts.repo_id!r})(["{example}"])',
         "```",
     ]
     if facts.metrics:
@@ -84,6 +83,16 @@ def _body(description: Description, facts: CardFacts, dataset: str) -> str:
     if description.classes:
         lines += ["", f"Classes: {', '.join(map(_escaped, description.classes))}."]
     return "\n".join(lines) + "\n"
+
+
+def _inputs(description: Description) -> tuple[str, str]:
+    """What goes in, in words, and an example."""
+    spec = description.spec
+    if isinstance(spec.input, TokenInput):
+        return f"sequences of up to {spec.input.length} tokens", "a sentence"
+    height, width = spec.input.img_size
+    size = f"{height}×{width} pixels" if getattr(spec, "square", True) else f"a short side of {height} pixels"
+    return f"images of {size} with {spec.input.in_chans} channels", "image.jpg"
 
 
 def _escaped(text: str) -> str:

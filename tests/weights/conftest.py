@@ -10,7 +10,9 @@ from torch import nn
 
 import metaformer
 from metaformer.model.classifier import Classifier
+from metaformer.spec.input import TokenInput
 from metaformer.spec.mixer import MixerSpec
+from metaformer.spec.model import EmbeddingSpec, ModelSpec, StageSpec
 from metaformer.zoo.poolformer import CHANNEL_NORM, frame
 
 from .fake_hub import FakeHub
@@ -24,6 +26,12 @@ def randomized(module: nn.Module) -> nn.Module:
         for parameter in module.parameters():
             parameter.normal_(std=0.5)
     return module.eval()
+
+
+def text_spec(length: int) -> ModelSpec:
+    """One block over sequences of tokens."""
+    stage = StageSpec(depth=1, width=8, embedding=EmbeddingSpec(kind="token"), mixer=POOLING, position=True)
+    return ModelSpec(stages=(stage,), num_classes=3, tokens=TokenInput(vocab_size=50, length=length))
 
 
 @pytest.fixture

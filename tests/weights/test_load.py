@@ -16,6 +16,8 @@ from metaformer.weights.match_tensors import for_channels
 from metaformer.weights.translate import to_layout
 from metaformer.zoo import pvt, swin, vit
 
+from .conftest import randomized, text_spec
+
 
 def test_everything_is_copied_and_counted(tiny) -> None:
     model, other = tiny(), tiny()
@@ -122,6 +124,17 @@ def test_tables_of_every_stage_are_resampled_bilinearly_in_pvt() -> None:
     assert torch.equal(after[:, :1], before[:, :1])
     resized = F.interpolate(before[:, 1:].transpose(1, 2).reshape(1, 512, 2, 2), size=(3, 3), mode="bilinear")
     torch.testing.assert_close(after[:, 1:], resized.flatten(2).transpose(1, 2))
+
+
+def test_a_shorter_sequence_takes_the_first_positions_and_a_longer_one_is_refused(tmp_path) -> None:
+    long, short = metaformer.build(text_spec(1024)), metaformer.build(text_spec(16))
+    path = metaformer.save_weights(randomized(long), tmp_path / "text.safetensors")
+    ids = torch.randint(50, (2, 16))
+    assert torch.equal(metaformer.load_model(path)(ids), long(ids))
+    assert load_weights(short, path).adapted == ("backbone.stages.0.position.table from 1024 to 16 positions",)
+    assert torch.equal(short.eval()(ids), long(ids))
+    with pytest.raises(WeightsError, match=r"position\.table is \(1, 16, 8\) in the checkpoint and \(1, 1024, 8\)"):
+        load_weights(long, short.state_dict())
 
 
 FIXED_GRIDS = ("metaformer_pppf_s12_224", "randformer_s12", "mixer_s16_224", "resmlp_12_224", "gmlp_ti16_224")

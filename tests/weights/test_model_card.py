@@ -14,6 +14,8 @@ from metaformer.weights.description import describe
 from metaformer.weights.model_card import CardFacts, model_card
 from metaformer.weights.save import save_weights
 
+from .conftest import text_spec
+
 CLASSES = ("ant", "bee", "cat", "dog", "eel")
 
 
@@ -70,6 +72,12 @@ def test_the_pipeline_tag_follows_the_task(create, tag: str) -> None:
         card = card_of(create())
     assert front_matter(card)["pipeline_tag"] == tag
     assert tag in front_matter(card)["tags"]
+
+
+def test_a_model_of_text_says_what_goes_in() -> None:
+    card = card_of(metaformer.build(text_spec(24)))
+    assert front_matter(card)["pipeline_tag"] == "text-classification"
+    assert "for sequences of up to 24 tokens; 3 classes." in card
 
 
 def test_names_cannot_break_a_card(tiny) -> None:
