@@ -519,4 +519,4 @@ def test_train_and_resume_from_the_command_line(
     assert load_any(tmp_path / "run").model.name == f"{system}_poolformer_s12"
     status, out, _ = said(capsys, "train", "--resume", "--out", tmp_path / "run")
     assert status == 0
-    assert "finished already" in out
+    assert "already finished" in out
