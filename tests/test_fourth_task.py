@@ -100,7 +100,8 @@ def test_its_data_is_checked(gray_images: Path, capsys: pytest.CaptureFixture[st
 
 def test_it_is_exported(trained: Path, tmp_path: Path) -> None:
     result = metaformer.export(trained, tmp_path / "out", format="torch")
-    assert result.after["mean_error"] == pytest.approx(result.before["mean_error"], abs=1e-5)
+    compared = result.info.comparison
+    assert compared.after["mean_error"] == pytest.approx(compared.before["mean_error"], abs=1e-5)
 
 
 def test_a_killed_run_resumes_to_the_same_weights(trained: Path, gray_images: Path, tmp_path: Path) -> None:
