@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from brightness_child import LINE
 from dense_run import narrow
 from drawn_sets import LABELS, ade20k_folder, coco_folder
+from PIL import Image
 from tiny_sweep import swept
 
 from metaformer.ablation import ablate as ablations
@@ -21,6 +24,7 @@ from metaformer.ablation.report.page import write_sweep_page
 from metaformer.ablation.report.results import SweepResults, read_results
 from metaformer.cli.app import main
 from metaformer.run.config import RunConfig
+from metaformer.tasks import task as tasks
 
 PLAN = """
 base: {{model: poolformer_s12, width: 0.125, change: {{name: shallow, stages: {{depth: 1}}}}, published: 37.2}}
@@ -101,6 +105,27 @@ def test_detectors_are_compared_by_average_precision(tmp_path: Path, monkeypatch
     config = RunConfig.read(out / "runs/identity/seed-0")
     assert (config.primary, config.spec.mixers[0].name) == ("box_ap", "identity")
     assert SweepFolder(out).settled(results.files.plan) == {"base/seed-0", "identity/seed-0"}
+
+
+def test_a_task_of_ones_own_is_compared_by_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fourth task of the tests: no labels, no chance value, and a metric that is better when it is lower."""
+    monkeypatch.setattr(tasks, "TASKS", tasks.TASKS | LINE)
+    tasks.task_named.cache_clear()
+    monkeypatch.setattr(ablations, "_executor_starter", lambda *_: InProcess)
+    data, out = tmp_path / "data", tmp_path / "out"
+    for part, count in (("train", 8), ("val", 4)):
+        (data / part).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(np.full((16, 16, 3), 25 * i, np.uint8)).save(data / part / f"{i}.png")
+    (data / "brightness.txt").touch()
+    swept(plan_of(tmp_path, "brightness", data), out)
+    write_sweep_page(out)
+    results = read_results(out)
+    assert (results.metric.name, results.metric.better, results.files.chance) == ("mean_error", "lower", None)
+    assert results.rows[1].is_better == (results.rows[1].values[0] < results.rows[0].values[0])
+    with (out / "table.csv").open() as file:
+        assert {"mean_error", "mean_error_deviation"} <= next(csv.DictReader(file)).keys()
+    assert "Mean error of the base is " in findings(results)[0]
 
 
 def refusal(capfd: pytest.CaptureFixture[str], out: Path, *words: str) -> str:
