@@ -1,10 +1,10 @@
-"""Does your token mixer matter? A plan that puts it beside the paper's pooling and beside no mixer at all.
+"""Does your token mixer matter? A plan that compares it with the paper's pooling and with no mixer at all.
 
     metaformer ablate examples/ablate_your_mixer.py --data digits --only shift
 
-trains two rows, PoolFormer-S12 at a quarter of its widths and the same with the mixer below, with three seeds each, and
-writes the table and the report to sweeps/ablate_your_mixer-digits. Without `--only` all four rows are trained. The
-mixer stands at the top of the file because every run is a process of its own, which finds it here by its name.
+trains two variants with three seeds each, PoolFormer-S12 at a quarter of its widths and the same with the mixer below,
+and writes the table and the report to sweeps/ablate_your_mixer-digits. Without `--only` all four variants are trained.
+The mixer is defined at the top level of the file because worker processes import it from here by its name.
 """
 
 import torch
@@ -29,7 +29,7 @@ class Shift(nn.Module):
 
 
 class Unshifted(nn.Module):
-    """The same linear layer without the shift: is it the neighbors or the parameters?"""
+    """The same linear layer without the shift, which tells the effect of the neighbors from that of the parameters."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Unshifted(nn.Module):
 
 
 def plan(side: int = 8) -> Plan:
-    """The rows for images of ``side`` pixels; the base is shrunk for small ones."""
+    """The plan for images of ``side`` pixels; small images get a small base."""
     return Plan(
         name="your-mixer",
         title="A token mixer of one's own",

@@ -3,9 +3,9 @@
     metaformer ablate demo --data digits --seeds 3
 
 PoolFormer's pyramid shrunk to scikit-learn's 8 × 8 digits: ten blocks in three stages on grids of 8, 4 and 2, most of
-the depth in the middle, 16 to 64 channels. 7 rows and as many runs a seed, each of which takes seconds. All rows are
-in table 5, so the report can say how far the order on the digits is the paper's. Larger images get a stem with a
-larger step, so that the grids stay the same.
+the depth in the middle, 16 to 64 channels. There are 7 variants, so 7 runs per seed, each of which takes seconds. All
+variants are in table 5, so the report compares their order with the paper's. Larger images get a stem with a larger
+stride, so that the grids stay the same.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ ATTENTION = {"name": "attention", "head_dim": 16, "qkv_bias": False, "proj_bias"
 
 
 def pyramid(side: int) -> ModelSpec:
-    """Three stages behind a stem whose windows overlap, as the published one's do."""
-    step = max(1, side // 8)
-    stem = EmbeddingSpec(kernel=2 * step + 1, stride=step, padding=step)
+    """Three stages behind a stem whose windows overlap, as those of the published stem do."""
+    stride = max(1, side // 8)
+    stem = EmbeddingSpec(kernel=2 * stride + 1, stride=stride, padding=stride)
     down = EmbeddingSpec(kernel=3, stride=2, padding=1)
     stages = tuple(
         StageSpec(
@@ -58,7 +58,7 @@ CHANGES = (
 
 
 def plan(side: int = 8) -> Plan:
-    """The rows for images of ``side`` pixels."""
+    """The plan for images of ``side`` pixels."""
     return Plan(
         name="demo",
         title="Is the token mixer what you need?",

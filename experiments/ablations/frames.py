@@ -2,23 +2,23 @@
 
     metaformer ablate frames --data digits --seeds 3
 
-The frames are PoolFormer-S12's (a pyramid of four stages, pre-norm with LayerScale), DeiT-S's (one stage of square
-patches with a position table and a class token) and ConvFormer's (the second paper's pyramid: StarReLU, ResScale, no
-biases, an MLP head). Every frame has twelve blocks, ConvFormer's six fewer than in its S18. The mixers are pooling,
-attention and separable convolution: one that is at home in each frame. If the mixer were what matters, the rows of one
-mixer would stand together; if the frame is, the rows of one frame do.
+A frame is everything but the mixer. The frames are PoolFormer-S12's (a pyramid of four stages, pre-norm with
+LayerScale), DeiT-S's (one stage of square patches with a position table and a class token) and ConvFormer's (the second
+paper's pyramid: StarReLU, ResScale, no biases, an MLP head). Every frame has twelve blocks; ConvFormer's S18 has
+eighteen. The mixers are pooling, attention and separable convolution, each of which was published in one of the frames.
+If the mixer decides, variants with the same mixer have similar results; if the frame does, those with the same frame.
 
-In DeiT's frame pooling and convolution mix the patches, and the class token reads the mean of what they mixed: they
-have no place for a token outside the map. Attention keeps what its frame gives it: DeiT's biases, CAFormer's lack of
-them, the first paper's single one.
+In DeiT's frame pooling and convolution mix the patches only, and the class token reads the mean of the mixed patches,
+because these mixers cannot mix a token outside the map. Attention keeps the biases of its frame: DeiT's, CAFormer's
+(none), and the first paper's (one on the projection).
 
-At 224 pixels DeiT has 14 patches a side where the pyramids begin with 56; on small images it has 4 where they begin
-with 8, so that no frame works on many times the tokens of the others.
+At 224 pixels DeiT has 14 patches per side and the pyramids begin with 56. On small images it has 4 and they begin with
+8, so that no frame works on many times the tokens of the others.
 
-9 rows and as many runs a seed, up to 64 pixels at a quarter of all widths, PoolFormer's with a LayerScale of 0.1, under
-the recipe ``short``, above that as published under PoolFormer's ImageNet recipe. Parameters and multiply-adds differ
-between frames and are in the table.
-Only two of these nine were ever published, under recipes of their own, so no rank correlation is to be read from them.
+There are 9 variants, so 9 runs per seed. Up to 64 pixels all widths are a quarter, PoolFormer's frame has a LayerScale
+of 0.1, and the recipe is ``short``; above that the frames are as published and the recipe is PoolFormer's for ImageNet.
+Parameters and multiply-adds differ between frames and are in the table. Only two of the nine variants were published,
+each under a recipe of its own, so a rank correlation with the published numbers says nothing here.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ TWELVE_BLOCKS = {number: {"depth": depth} for number, depth in enumerate((2, 2, 
 
 
 def layer_scale(value: float | None) -> dict[str, dict[str, float | None]]:
-    """Another LayerScale in every stage, or none."""
+    """Another LayerScale in every stage; None removes it."""
     return {"residual": {"layer_scale": value}}
 
 
 def changes(width: float, patch: int) -> tuple[Change, ...]:
-    """All but the base, frame by frame; the base's LayerScale is PoolFormer's alone."""
+    """All variants but the base, frame by frame; only PoolFormer's frame has the base's LayerScale."""
     heads = {"name": "attention", "head_dim": round(32 * width), "qkv_bias": False}
     patches = {"embedding": {"kernel": patch, "stride": patch}}
     deit = {"group": DEIT, "model": "deit_small_patch16_224", "stages": {**patches, **layer_scale(None)}}
@@ -60,7 +60,7 @@ def changes(width: float, patch: int) -> tuple[Change, ...]:
 
 
 def plan(side: int = 224) -> Plan:
-    """The rows for images of ``side`` pixels."""
+    """The plan for images of ``side`` pixels."""
     small = side <= SMALL_SIDE
     pooling = Base(
         name="PoolFormer, pooling",
@@ -73,7 +73,7 @@ def plan(side: int = 224) -> Plan:
         name="frames",
         title="The frame or the mixer",
         question="The same three token mixers in three frames. Which of the two decides the accuracy?",
-        source="MetaFormer, table 2 (ImageNet-1K, each row under its own recipe)",
+        source="MetaFormer, table 2 (ImageNet-1K, each model under its own recipe)",
         base=base,
         recipe=named_recipe("short" if small else "imagenet/poolformer", "poolformer_s12"),
         changes=changes(base.width, patch=2 * max(1, side // 8) if small else 16),

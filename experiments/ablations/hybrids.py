@@ -1,16 +1,16 @@
-"""Where should the mixing get stronger? Every assignment of pooling, attention and spatial FC that the paper trained.
+"""Which stages need a stronger mixer? Every assignment of pooling, attention and spatial FC that the paper trained.
 
     metaformer ablate hybrids --data digits --seeds 3
 
-The paper pools on the large maps and puts attention or spatial FC into the last one or two stages, where few tokens
-are left and both can look at all of them (MetaFormer, section 4.4 and table 5); it trained no other assignment, so
-there is none here. Its hybrids with attention also have a channel LayerNorm and a learned position table, so the plan
-has pooling with that LayerNorm beside them: the norm's share of the difference.
+The paper pools on the large maps and uses attention or spatial FC in the last one or two stages, where few tokens are
+left (MetaFormer, section 4.4 and table 5). It trained no other assignment. Its hybrids with attention also have a
+channel LayerNorm and a learned position table. The plan therefore has a variant of pooling with that LayerNorm, which
+shows the norm's part of the difference.
 
-6 rows and as many runs a seed: PoolFormer-S12, up to 64 pixels at a quarter of its widths, with a LayerScale of 0.1 and
-under the recipe ``short``, above that as published under PoolFormer's ImageNet recipe, 4.3 to 6.1 · 10¹⁸ operations a
-run. The paper trained the two rows with attention in batches of 1024 in place of 4096
-(``experiments/imagenet/hybrids.py``); a plan has one recipe.
+There are 6 variants, so 6 runs per seed. Up to 64 pixels the base is PoolFormer-S12 at a quarter of its widths, with a
+LayerScale of 0.1, and the recipe is ``short``; above that the models are as published and the recipe is PoolFormer's
+for ImageNet, 4.3 to 6.1 · 10¹⁸ operations per run. The paper trained the two variants with attention in batches of 1024
+instead of 4096 (``experiments/imagenet/hybrids.py``); a plan has one recipe.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHANNEL_NORM = {"kind": "layer", "eps": 1e-5}
 
 
 def hybrid(name: str, group: str, model: str) -> Change:
-    """A row of the zoo with the top-1 that the paper prints."""
+    """A published model with the top-1 that the paper prints."""
     return Change(name=name, group=group, model=model, published=find(model).top1)
 
 
@@ -44,7 +44,7 @@ CHANGES = (
 
 
 def plan(side: int = 224) -> Plan:
-    """The rows for images of ``side`` pixels."""
+    """The plan for images of ``side`` pixels."""
     pooling = Base(
         name="pooling in every stage",
         group="pooling",

@@ -1,21 +1,21 @@
-"""Every token mixer of the library in one frame and under one recipe: what does the mixer alone decide?
+"""Every token mixer of the library in the same model and under one recipe: what does the mixer alone decide?
 
     metaformer ablate mixers --data digits --seeds 3
 
-The frame is the plan ``paper``'s: PoolFormer-S12, up to 64 pixels at a quarter of its widths, with a LayerScale of 0.1
-and under the recipe ``short``, above that as published and under the published ImageNet recipe. 13 rows and as many
-runs a seed. Only the mixer changes: norm, channel MLP and LayerScale stay, and no row gets a position table, which
-costs attention more than the others. Each mixer is given what its place asks for and no more:
+There are 13 variants, so 13 runs per seed. The base is that of the plan ``paper``: up to 64 pixels PoolFormer-S12 at a
+quarter of its widths, with a LayerScale of 0.1, under the recipe ``short``; above that as published, under the
+published ImageNet recipe. Only the mixer changes: norm, channel MLP and LayerScale stay, and no variant gets a position
+table, which puts attention at a disadvantage. The mixers' own arguments are:
 
-- attention has PoolFormer's hybrids' heads; keys and values of the reduced one come from 7 × 7 places of a map
+- attention has the heads of PoolFormer's hybrids; keys and values of the reduced one come from 7 × 7 places of a map
   at 224 pixels and from 2 × 2 on the smallest images;
-- windows have 7 tokens a side at 224 pixels and 2 on small images, so that one holds the last map, as in Swin;
-- the gating unit widens by 2 and not by its paper's 6, because the frame's channel MLP stays beside it;
-- the Fourier transform is orthonormal, because the frame normalizes before the mixer and not behind it.
+- windows have 7 tokens per side at 224 pixels and 2 on small images, so that one covers the last map, as in Swin;
+- the gating unit widens by 2 and not by its paper's 6, because the base's channel MLP stays beside it;
+- the Fourier transform is orthonormal, because the base normalizes before the mixer and not after it.
 
-Four rows are in the paper's table 5 and carry its top-1. Rows differ in parameters and multiply-adds, which the
-report's table shows: read the accuracy beside them. At 224 pixels matrices over 56 × 56 tokens have 10 million entries
-a block, and attention over as many tokens takes most of the time.
+Four variants are in the paper's table 5 and have its top-1. The variants differ in parameters and multiply-adds, which
+are in the report's table: compare accuracies with these in mind. At 224 pixels a matrix over 56 × 56 tokens has 10
+million entries per block, and attention over as many tokens takes most of the time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOCAL = "local"
 
 
 def changes(width: float, small: bool) -> tuple[Change, ...]:
-    """The rows; those that the paper has with the top-1 that it prints."""
+    """The changes; those of the paper have the top-1 that it prints."""
     window, reductions = (2, (4, 2, 1, 1)) if small else (7, (8, 4, 2, 1))
     heads = {"head_dim": round(32 * width), "qkv_bias": False, "proj_bias": True}
     attention = {"name": "attention", **heads}
@@ -39,9 +39,9 @@ def changes(width: float, small: bool) -> tuple[Change, ...]:
         {**windows, "shift": "pad", "mixer": {"name": "spatial_fc", "heads": count, "bias": True}}
         for count in (2, 4, 10, 16)  # as many heads as attention has
     ]
-    nothing, square, everywhere, spectral = "no mixing", "windows", "global", "spectral"
+    none, square, everywhere, spectral = "no mixing", "windows", "global", "spectral"
     return (
-        Change(name="identity", group=nothing, mixers="identity", published=74.3),
+        Change(name="identity", group=none, mixers="identity", published=74.3),
         Change(name="depthwise conv", group=LOCAL, mixers="depthwise_conv(kernel=3)", published=78.1),
         Change(name="separable conv", group=LOCAL, mixers="separable_conv"),
         Change(name="attention in windows", group=square, mixers=attention_windows),
@@ -57,14 +57,14 @@ def changes(width: float, small: bool) -> tuple[Change, ...]:
 
 
 def plan(side: int = 224) -> Plan:
-    """The rows for images of ``side`` pixels."""
+    """The plan for images of ``side`` pixels."""
     base = Base(name="pooling", group=LOCAL, model="poolformer_s12", published=77.2).for_images(side)
     small = side <= SMALL_SIDE
     return Plan(
         name="mixers",
-        title="Every token mixer in PoolFormer's frame",
-        question="The frame and the recipe stay, the token mixer changes. How far apart are the mixers?",
-        source="MetaFormer, table 5 (ImageNet-1K, 300 epochs), for the rows that it has",
+        title="Every token mixer in PoolFormer",
+        question="Only the token mixer changes. How far apart are the mixers?",
+        source="MetaFormer, table 5 (ImageNet-1K, 300 epochs), for the variants that it has",
         base=base,
         recipe=named_recipe("short" if small else "imagenet/poolformer", "poolformer_s12"),
         changes=changes(base.width, small),

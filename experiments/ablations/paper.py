@@ -1,10 +1,10 @@
-"""Every row of the paper's ablation table (MetaFormer, table 5), in one frame and under one recipe.
+"""Every row of the paper's ablation table (MetaFormer, table 5), on one base and under one recipe.
 
     metaformer ablate paper --data digits --seeds 3
 
-Up to 64 pixels the frame is PoolFormer-S12 at a quarter of its widths under the recipe ``short``, 18 rows and as many
-runs a seed; above that it is PoolFormer-S12 under the published ImageNet recipe, 4.3 · 10¹⁸ operations a run. What
-else is different in the small frame, and why, stands at ``Base.for_images``.
+There are 18 variants, so 18 runs per seed. Up to 64 pixels the base is PoolFormer-S12 at a quarter of its widths, and
+the recipe is ``short``; above that it is PoolFormer-S12 under the published ImageNet recipe, 4.3 · 10¹⁸ operations per
+run. ``Base.for_images`` says what else is different in the small base, and why.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CHANNEL_NORM = {"kind": "layer", "eps": 1e-5}
 
 
 def attention(head_dim: int) -> dict[str, object]:
-    """The paper's: no bias on queries, keys and values, one on the projection."""
+    """The paper's attention: no bias on queries, keys and values, a bias on the projection."""
     return {"name": "attention", "head_dim": head_dim, "qkv_bias": False, "proj_bias": True}
 
 
@@ -27,7 +27,7 @@ def normed(norm: dict[str, object]) -> dict[str, dict[str, object]]:
 
 
 def changes(width: float) -> tuple[Change, ...]:
-    """The rows, with the top-1 that the paper prints."""
+    """The changes, with the top-1 that the paper prints."""
     attend = attention(round(32 * width))
     mixer, size, norm, activation, part, hybrid = (
         "token mixer", "pooling size", "norm", "activation", "architecture", "hybrid"
@@ -68,7 +68,7 @@ def changes(width: float) -> tuple[Change, ...]:
 
 
 def plan(side: int = 224) -> Plan:
-    """The table for images of ``side`` pixels."""
+    """The plan for images of ``side`` pixels."""
     base = Base(name="PoolFormer", model="poolformer_s12", published=77.2).for_images(side)
     return Plan(
         name="paper",

@@ -1,3 +1,3 @@
-"""The ablation lab: a plan of variants, trained under one recipe, and what made the difference, with error bars."""
+"""Ablations: the variants of a plan, trained under one recipe, and what made the difference, with error bars."""
 
 from .plan import SMALL_SIDE, Base, Change, Plan

@@ -167,7 +167,7 @@ def _side(task: Task, recipe: Recipe, splits: Splits[Any], original: AnySpec) ->
 
 
 def _complete(variant: Variant, facts: DataFacts) -> Variant:
-    """A variant whose recipe holds everything a run has to know and leaves nothing to the machine."""
+    """A variant whose recipe holds everything a run needs, so that it is the same on every machine."""
     recipe = variant.recipe
     threads = recipe.machine.threads or (1 if facts.side <= SMALL_SIDE else None)
     # These are in the spec already. The channels stay in the recipe, because the task would take those of the images.

@@ -290,7 +290,7 @@ def test_head_network_and_recipe_are_merged_one_by_one() -> None:
 
 
 def test_a_changed_rate_is_not_overruled_by_the_recipes() -> None:
-    """The recipe's drop path is the model's own before the row changes it, and no second word in training."""
+    """The recipe's drop path is the model's own before the change, and training does not set it again."""
     recipe = Recipe(model=ModelConfig(drop_path_rate=0.1, drop_rate=0.3))
     rows, _ = resolved(Plan(name="one", recipe=recipe, changes=[Change(name="more", network={"drop_path_rate": 0.4})]))
     assert [row.spec.drop_path_rate for row in rows] == [0.1, 0.4]
@@ -324,8 +324,8 @@ def test_another_frame_has_the_bases_width_and_images() -> None:
         ),
         ({"mixers": ["pooling", "attention"]}, SpecError, r"row: mixers: expected 1 or 4 mixers.*got 2"),
         ({"mixers": 5}, SpecError, r"row: mixers\[0\]: expected a mixer's name"),
-        ({"mixers": {"name": "pooling", "args": 5}}, SpecError, r"row: mixers\[0\]: expected arguments by their names"),
-        ({"mixers": {"name": "pooling", 5: 5}}, SpecError, r"row: mixers\[0\]: expected arguments by their names"),
+        ({"mixers": {"name": "pooling", "args": 5}}, SpecError, r"row: mixers\[0\]: expected arguments by name"),
+        ({"mixers": {"name": "pooling", 5: 5}}, SpecError, r"row: mixers\[0\]: expected arguments by name"),
         ({"stage": {5: {"position": True}}}, SpecError, "row: stage: expected a number from 1 to 4, got 5"),
         ({"stages": {"norm": {"knid": "x"}}}, SpecError, r"row: stages\[0\]\.norm\.knid: no such field\. Did you mean"),
         ({"stages": {"mixer": "pooling"}}, SpecError, r"row: stages\[0\]\.mixer: set it with mixers"),

@@ -1,4 +1,4 @@
-"""Plans as files: found by name, read from Python and YAML, and every mistake told once, with file and place."""
+"""Plans as files: found by name, read from Python and YAML, and every mistake reported once, with file and place."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def mistake(path: Path) -> str:
 # --- found ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("said", ["paper", "paper.py", "ablations/paper", "experiments/ablations/paper.py"])
-def test_a_shipped_plan_is_found_by_its_name(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["paper", "paper.py", "ablations/paper", "experiments/ablations/paper.py"])
+def test_a_shipped_plan_is_found_by_its_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert plan_file(said) == ROOT / "experiments" / "ablations" / "paper.py"
+    assert plan_file(name) == ROOT / "experiments" / "ablations" / "paper.py"
 
 
-@pytest.mark.parametrize("said", ["norms", "norms.yaml"])
-def test_a_shipped_plan_in_yaml_is_found_too(said: str) -> None:
-    assert plan_file(said) == ROOT / "experiments" / "ablations" / "norms.yaml"
+@pytest.mark.parametrize("name", ["norms", "norms.yaml"])
+def test_a_shipped_plan_in_yaml_is_found_too(name: str) -> None:
+    assert plan_file(name) == ROOT / "experiments" / "ablations" / "norms.yaml"
 
 
 def test_a_file_goes_before_a_shipped_name(written: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_a_file_goes_before_a_shipped_name(written: Any, monkeypatch: pytest.Mon
     assert plan_file("paper") == Path("paper")
 
 
-def test_an_unknown_plan_is_told_with_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_plan_is_reported_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"'papre' is neither a plan's file nor a shipped plan. Did you mean 'paper'\?"):
         plan_file("papre")
     with pytest.raises(RunError, match="neither a plan's file"):
@@ -81,9 +81,9 @@ def test_a_shipped_plan_introduces_itself(name: str, path: Path) -> None:
     else:
         introduction = "\n".join(line.lstrip("# ") for line in re.match(r"(?:#.*\n)+", text)[0].splitlines())
     assert f"metaformer ablate {name} --data digits --seeds 3" in introduction
-    rows = re.search(r"(\d+) rows\b.*?\bas\s+many\s+runs\s+a\s+seed", introduction, re.DOTALL)
-    assert rows, "the introduction does not say how many rows there are"
-    assert int(rows[1]) == 1 + len(read_plan(path, 8).changes)
+    variants = re.search(r"(\d+)\s+variants,\s+so\s+(\d+)\s+runs\s+per\s+seed", introduction)
+    assert variants, "the introduction does not say how many variants there are"
+    assert int(variants[1]) == int(variants[2]) == 1 + len(read_plan(path, 8).changes)
 
 
 # --- YAML ------------------------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def test_a_plan_is_the_same_in_python_and_in_yaml(name: str, written: Any) -> No
         ("{base: {model: poolfromer_s12}, changes: []}", "base: unknown model 'poolfromer_s12'. Did you mean"),
     ],
 )
-def test_mistakes_in_yaml_are_told_with_their_place(written: Any, text: str | bytes, message: str) -> None:
+def test_mistakes_in_yaml_are_reported_with_their_place(written: Any, text: str | bytes, message: str) -> None:
     assert mistake(written("plan.yaml", text)).startswith(message)
 
 
@@ -192,7 +192,7 @@ def test_plan_may_leave_the_size_out(written: Any) -> None:
     assert isinstance(read_plan(path, 8), Plan)
 
 
-def test_plan_is_told_the_size(written: Any) -> None:
+def test_plan_gets_the_size(written: Any) -> None:
     path = written("sized.py", IMPORTS + "def plan(side):\n    return Plan(name=f'x{side}', changes=())\n")
     assert [read_plan(path, side).name for side in (8, 224)] == ["x8", "x224"]
 
@@ -214,7 +214,7 @@ def test_plan_is_told_the_size(written: Any) -> None:
         (IMPORTS + "def plan(side):\n    return Plan(name='x', changes=(Change(name=''),))", "name: expected letters"),
     ],
 )
-def test_mistakes_in_python_are_told_with_their_line(written: Any, text: str, message: str) -> None:
+def test_mistakes_in_python_are_reported_with_their_line(written: Any, text: str, message: str) -> None:
     assert mistake(written("plan.py", text + "\n")).startswith(message)
 
 
@@ -222,7 +222,7 @@ def test_a_file_of_another_kind_is_refused(written: Any) -> None:
     assert mistake(written("plan.txt", "hello")).startswith("expected a plan in Python (.py) or in YAML")
 
 
-def test_a_recipe_file_that_fails_is_told_with_its_line_too(written: Any) -> None:
+def test_a_recipe_file_that_fails_is_reported_with_its_line_too(written: Any) -> None:
     path = written("recipe.py", "def recipe(model='x'):\n    return undefined\n")
     with pytest.raises(RunError) as caught:
         named_recipe(str(path))
@@ -263,19 +263,19 @@ def test_ablate_refuses_a_bad_plan_with_one_message(
 ) -> None:
     out = tmp_path / "sweep"
     status = main(["ablate", str(written(name, text)), "--data", "digits", "--out", str(out)])
-    told = " ".join(capfd.readouterr().err.split())
+    printed = " ".join(capfd.readouterr().err.split())
     assert status == 2
-    assert message in told
-    assert told.count("error: ") == 1
-    assert "Traceback" not in told
+    assert message in printed
+    assert printed.count("error: ") == 1
+    assert "Traceback" not in printed
     assert not out.exists()
 
 
 def test_ablate_refuses_an_unknown_row(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     status = main(["ablate", "paper", "--data", "digits", "--only", "identty", "--out", str(tmp_path / "sweep")])
-    told = " ".join(capfd.readouterr().err.split())
+    printed = " ".join(capfd.readouterr().err.split())
     assert status == 2
-    assert "--only: the plan 'paper' has no change 'identty'. Did you mean 'identity'?" in told
+    assert "--only: the plan 'paper' has no change 'identty'. Did you mean 'identity'?" in printed
 
 
 # --- documentation ---------------------------------------------------------------------------------------------------

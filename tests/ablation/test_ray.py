@@ -67,7 +67,7 @@ def test_capacity_of_a_cluster() -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A Ray of two cores, as somebody else's program would have started it."""
+    """A Ray of two cores, as another program would have started it."""
     pytest.importorskip("ray")
     ray = ray_executor._import_ray()
     ray_executor._connect(ray, ray_executor.LOCAL, 2, 1, False)

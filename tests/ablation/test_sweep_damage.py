@@ -80,10 +80,10 @@ def test_code_that_raises_is_reported_once_with_its_line_and_costs_no_other_run(
 def test_nobody_at_the_address_leaves_nothing_behind(
     tiny_plan: Path, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nobody(*_: object, **__: object) -> None:
+    def no_cluster(*_: object, **__: object) -> None:
         raise RunError("no cluster there")
 
-    monkeypatch.setattr(RayExecutor, "__init__", nobody)
+    monkeypatch.setattr(RayExecutor, "__init__", no_cluster)
     assert refused(tiny_plan, tmp_path / "out", ray="nonsense:1") == "no cluster there"
     swept_before = [path.name for path in (tmp_path / "out").iterdir()]
     assert swept_before == [".lock"]

@@ -42,14 +42,14 @@ def test_a_whole_sweep_gives_a_page_its_tables_and_figures(tmp_path: Path) -> No
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_says_what_the_files_say(tmp_path: Path) -> None:
     text = read(write_sweep_page(made_up.sweep_folder(tmp_path))).text
-    for said in (
+    for expected in (
         "What makes PoolFormer work", "What does it need?", "SiLU was <left> as it is", "no <shortcut>",
         "93.60 ± 0.60", "−3.15 to −2.65", "2 of 3 diverged", "Worker time34 min 40 s", "Wall time18 min 45 s",
         "Overhead12.0 %", "metaformer ablate paper --seeds 3", "Commit0123abc", "An Old Abacus",
         "diverged: the loss is inf in epoch 2, update 1 of 40", "runs/no-residual/seed-2",
         "after MetaFormer, table 5", "counts as chance (10 %)", "Bonett and Wright",
     ):  # fmt: skip
-        assert said in text, said
+        assert expected in text, expected
     assert "not finished" not in text
     assert "Inferencesamples/s" not in text
     assert all(sentence in text for sentence in findings(read_results(tmp_path)))
@@ -150,11 +150,11 @@ def test_sweeps_are_compared_by_name(two: list[Path]) -> None:
     assert page == two[0] / "comparison" / "report.html"
     assert_self_contained(page)
     text = read(page).text
-    for said in (
+    for expected in (
         "2 sweeps side by side", "Between digits and flowers, Spearman's ρ is 0.70", "metaformer ablate flowers",
         "Significantly worse than the baseline in every sweep: identity; no residual; no channel MLP.",
     ):  # fmt: skip
-        assert said in text, said
+        assert expected in text, expected
     with (page.parent / "comparison.csv").open() as file:
         rows = {row["variant"]: row for row in csv.DictReader(file)}
     assert rows["BatchNorm"]["flowers top1_percent"] == ""
@@ -181,7 +181,7 @@ def test_what_cannot_be_compared_is_refused(two: list[Path], tmp_path: Path) -> 
 # The command.
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+def report(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     status = main(["report", *words])
     out, err = capsys.readouterr()
     return status, out, " ".join(err.split())
@@ -192,8 +192,8 @@ def test_report_rebuilds_sweeps_and_compares_two(
     two: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = map(str, two)
-    assert said(capsys, first) == (0, f"{first}/report.html\n", "")
-    status, out, _ = said(capsys, first, second, "--out", str(tmp_path / "both"))
+    assert report(capsys, first) == (0, f"{first}/report.html\n", "")
+    status, out, _ = report(capsys, first, second, "--out", str(tmp_path / "both"))
     assert status == 0
     assert out.split() == [f"{first}/report.html", f"{second}/report.html", f"{tmp_path}/both/report.html"]
 
@@ -204,13 +204,13 @@ def test_report_refuses_what_does_not_go_together(
 ) -> None:
     run = str(fake.run_folder(tmp_path / "run"))
     sweep, empty = str(two[0]), str(tmp_path)
-    for words, told in (
-        ((sweep, run), "is a sweep and"),
-        ((sweep, empty), "expected a run folder, with the config.json and metrics.csv that a run writes, or a sweep's"),
+    for words, message in (
+        ((sweep, run), "is a sweep folder and"),
+        ((sweep, empty), "expected a run folder, with config.json and metrics.csv, or a sweep folder"),
         ((sweep, "--out", empty), "--out is for the comparison of two or more sweeps"),
         ((run, "--out", empty), "--out is for the comparison of two or more sweeps"),
         ((sweep, sweep), "a sweep was given twice"),
     ):
-        status, out, err = said(capsys, *words)
+        status, out, err = report(capsys, *words)
         assert (status, out) == (2, "")
-        assert told in err
+        assert message in err

@@ -121,8 +121,8 @@ def test_markdown_and_terminal_say_the_same(tmp_path: Path) -> None:
     Console(file=out, width=100).print(terminal_table(sweep))
     terminal, markdown = out.getvalue().replace("\u00a0", " "), sweep_markdown(sweep)
     for text in (terminal, markdown):
-        for said in ("93.60 ± 0.60", "2 of 3 diverged", "chance (10 %)", "ρ", "412 M", "0.002", "74.3"):
-            assert said in text
+        for expected in ("93.60 ± 0.60", "2 of 3 diverged", "chance (10 %)", "ρ", "412 M", "0.002", "74.3"):
+            assert expected in text
     assert "−2.90 ± 0.25" in terminal  # half of the interval's width
     assert "**−2.90 [−3.15 to −2.65]**" in markdown
     assert "**+0.37" not in markdown
@@ -139,40 +139,40 @@ def test_the_terminals_numbers_are_never_cut(tmp_path: Path, width: int) -> None
 
 
 def test_findings_follow_the_numbers(tmp_path: Path) -> None:
-    said = findings(sweep_of(tmp_path))
-    assert said[0] == "Top-1 of the base, PoolFormer, is 96.50 ± 0.50 % over 3 seeds."
-    assert said[1] == (
+    sentences = findings(sweep_of(tmp_path))
+    assert sentences[0] == "Top-1 of the base, PoolFormer, is 96.50 ± 0.50 % over 3 seeds."
+    assert sentences[1] == (
         "3 of 5 changes make a significant difference after Holm's correction. "
         "Worse: no residual (−83.17); no channel MLP (−44.17); identity (−2.90)."
     )
-    assert said[2] == "Within the spread of the seeds: attention (+0.37); BatchNorm (−0.20)."
-    assert "change top-1 by −2.90 (identity) to +0.37 points (attention)" in said[3]
-    assert "−83.17 without residual connections and −44.17 without channel MLP" in said[3]
-    assert said[4] == (
+    assert sentences[2] == "Within the spread of the seeds: attention (+0.37); BatchNorm (−0.20)."
+    assert "change top-1 by −2.90 (identity) to +0.37 points (attention)" in sentences[3]
+    assert "−83.17 without residual connections and −44.17 without channel MLP" in sentences[3]
+    assert sentences[4] == (
         "Training diverged for no residual (2 of 3); "
         "such a run counts as chance (10 %) in means, differences and ranks."
     )
-    assert said[5].startswith("Against the order of the published numbers, Spearman's ρ is 1.00 (")
+    assert sentences[5].startswith("Against the order of the published numbers, Spearman's ρ is 1.00 (")
 
 
 def test_findings_turn_with_the_numbers(tmp_path: Path) -> None:
     """A clear gain is called better, and a difference that the correction takes back stands apart."""
     found = fake.RESULTS | {"attention": (0.97, 0.981, 0.976), "BatchNorm": (0.94, 0.957, 0.95)}
-    said = " ".join(findings(sweep_of(tmp_path, results=found)))
-    assert "Better: attention (+1.07)." in said
-    assert "Significant alone (the 95 % interval excludes zero) but not after the correction" not in said
+    sentences = " ".join(findings(sweep_of(tmp_path, results=found)))
+    assert "Better: attention (+1.07)." in sentences
+    assert "Significant alone (the 95 % interval excludes zero) but not after the correction" not in sentences
     noisier = fake.RESULTS | {"BatchNorm": (0.945, 0.962, 0.948)}
-    said = " ".join(findings(sweep_of(tmp_path / "noisier", results=noisier)))
-    assert "but not after the correction: BatchNorm (−1.33)." in said
+    sentences = " ".join(findings(sweep_of(tmp_path / "noisier", results=noisier)))
+    assert "but not after the correction: BatchNorm (−1.33)." in sentences
 
 
 def test_one_seed_makes_no_claims(tmp_path: Path) -> None:
     sweep = one_seed(tmp_path)
     row = row_of(sweep, "identity")
     assert (row.summary.deviation, row.difference.interval, row.difference.p_holm) == (None, None, None)
-    said = " ".join(findings(sweep))
-    assert "One seed: there is no deviation, no interval and no test" in said
-    assert "Holm" not in said
+    sentences = " ".join(findings(sweep))
+    assert "One seed: there is no deviation, no interval and no test" in sentences
+    assert "Holm" not in sentences
     assert "One seed: no deviation, no interval, no test." in sweep_markdown(sweep)
     assert "NaN" not in sweep_json(sweep)
 
@@ -221,9 +221,9 @@ def test_a_lower_loss_is_better(by_loss: SweepResults) -> None:
     identity, attention = row_of(by_loss, "identity"), row_of(by_loss, "attention")
     assert (identity.difference.mean > 0, identity.is_better, identity.is_significant) == (True, False, True)
     assert (attention.difference.mean < 0, attention.is_better, attention.is_significant) == (True, True, True)
-    said = findings(by_loss)
-    assert said[0] == "Loss of the base, PoolFormer, is 0.405 ± 0.005 over 3 seeds."
-    assert "Worse: identity (+0.507). Better: attention (−0.198)." in said[1]
+    sentences = findings(by_loss)
+    assert sentences[0] == "Loss of the base, PoolFormer, is 0.405 ± 0.005 over 3 seeds."
+    assert "Worse: identity (+0.507). Better: attention (−0.198)." in sentences[1]
 
 
 def test_without_a_chance_value_diverged_runs_are_counted_and_have_no_part_in_means(by_loss: SweepResults) -> None:
@@ -231,8 +231,8 @@ def test_without_a_chance_value_diverged_runs_are_counted_and_have_no_part_in_me
     assert (some.summary.mean, some.summary.number, some.notes) == (2.3, 1, ["2 of 3 diverged"])
     assert (none.summary.mean, none.difference, none.notes) == (None, None, ["3 of 3 diverged"])
     assert by_loss.done == (18, 18)
-    said = " ".join(findings(by_loss))
-    assert "no residual (2 of 3) and no channel MLP (3 of 3); such a run has no part in means" in said
+    sentences = " ".join(findings(by_loss))
+    assert "no residual (2 of 3) and no channel MLP (3 of 3); such a run has no part in means" in sentences
     assert "counts as chance" not in sweep_markdown(by_loss)
 
 

@@ -1,4 +1,4 @@
-"""The statistics of a sweep agree with scipy's and with figures worked out by hand; nothing turns into NaN."""
+"""The statistics of a sweep agree with scipy's and with numbers computed by hand; no result is NaN."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metaformer.ablation.report.statistics import Difference, holm, paired, rank
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """A division by nothing would warn."""
+    """A division by zero would warn."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
