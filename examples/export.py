@@ -1,9 +1,9 @@
-"""A model for an engine: compiled in one call, exported to files and read again.
+"""A model for an inference engine: compiled in one call, exported to files and read again.
 
     python examples/export.py
 
-Runs on OpenVINO or ONNX Runtime where one is installed (pip install 'metaformer[openvino]' or 'metaformer[export]'), on
-PyTorch elsewhere.
+Runs on OpenVINO or ONNX Runtime if one is installed (pip install 'metaformer[openvino]' or 'metaformer[export]'), else
+on PyTorch.
 """
 
 import tempfile
@@ -20,12 +20,13 @@ model = metaformer.create_model("resmlp_12_224", num_classes=10, in_chans=1, img
 fast = metaformer.compile(model)
 images = torch.randn(4, 1, 8, 8)
 with torch.no_grad():
-    apart = (fast(images) - model(images)).abs().max()
-print(f"compiled  {fast.precision}, scores within {'1e-4' if apart < 1e-4 else f'{apart:.0e}'}")
+    difference = (fast(images) - model(images)).abs().max()
+print(f"compiled  {fast.precision}, scores within {'1e-4' if difference < 1e-4 else f'{difference:.0e}'}")
 
 with tempfile.TemporaryDirectory() as folder:
     weights = metaformer.save_weights(model, Path(folder) / "weights.safetensors", classes=[str(i) for i in range(10)])
     digits = DataConfig(source="digits")
-    result = metaformer.deploy.export.export(weights, Path(folder) / "exported", format="torch", data=digits)
-    again = metaformer.deploy.export.load_exported(result.folder)
-    print(f"exported  {result.format}, compared on {result.images} images, {tuple(again(images).shape)} scores")
+    result = metaformer.export(weights, Path(folder) / "exported", format="torch", data=digits)
+    again = metaformer.load_exported(result.folder)
+    compared = result.comparison.images
+    print(f"exported  {result.info.format}, compared on {compared} images, {tuple(again(images).shape)} scores")

@@ -42,6 +42,7 @@ WORDS = re.compile(
 """Spellings and phrases that are not the field's."""
 FORMER = {
     "metaformer/ablation/folder.py",
+    "metaformer/deploy/export_info.py",
     "metaformer/evaluation.py",
     "metaformer/recipe.py",
     "metaformer/spec/model.py",

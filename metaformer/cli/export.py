@@ -64,7 +64,7 @@ def export(
 def _plain(result: Export) -> dict[str, Any]:
     info = result.info
     shown = {"folder": str(result.folder), "format": info.format, "precision": info.precision}
-    return {**shown, **info.comparison.to_dict(), "notes": list(info.notes)}
+    return {**shown, **result.comparison.to_dict(), "notes": list(info.notes)}
 
 
 def _print(result: Export) -> None:
@@ -72,7 +72,7 @@ def _print(result: Export) -> None:
     from ..tasks.task import task_named
 
     info, console = result.info, Console(highlight=False)
-    comparison = info.comparison
+    comparison = result.comparison
     console.print(
         f"[bold]{info.format} {info.precision}[/], largest difference {comparison.difference:.1e} of the largest "
         f"output ({comparison.images} images)"

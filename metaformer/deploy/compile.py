@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, MissingExtraError, did_you_mean
+from ..model.dense.build import AnyModel
 from ..types import Objects
-from ..weights.description import AnyModel, Description
+from ..weights.description import Description
 from .channels_first import as_maps, with_explicit_norms
 from .engines import onnxruntime, openvino
 from .engines import torch as eager

@@ -27,13 +27,14 @@ from ..data.decode import UnreadableImage
 from ..errors import DataError, InputError, RunError, did_you_mean
 from ..factory.classifier import create_model
 from ..inference.loaded import LoadedModel, load_any
+from ..model.dense.build import AnyModel
 from ..recipe import DataConfig
 from ..run.data import data_of_run, expect_classes, open_data
 from ..run.output_folder import OutputFolder
 from ..run.provenance import versions
 from ..tasks.task import EvaluationOptions, Task, task_named
 from ..version import __version__
-from ..weights.description import AnyModel, describe
+from ..weights.description import describe
 from ..weights.hub import from_pretrained
 from ..weights.save import load_model, save_weights
 from ..zoo.catalogue import CATALOGUE
@@ -85,7 +86,12 @@ class Export:
 
     folder: Path
     info: ExportInfo
-    """The content of its export.json, with the comparison and the notes."""
+    """The content of its export.json."""
+
+    @property
+    def comparison(self) -> Comparison:
+        """The exported model against the original: difference, and metrics before and after."""
+        return self.info.comparison
 
 
 def export(

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from ..data.decode import is_image_name, read_image
 from ..errors import InputError, MissingExtraError
+from ..model.dense.build import AnyModel
 from ..tasks.task import task_named
 from ..types import Batch
-from ..weights.description import AnyModel
 from .engines.core import core_inputs, description_of, has_input_size
 from .engines.openvino import without_telemetry
 

@@ -182,8 +182,8 @@ def test_without_images_random_ones_are_compared(run: Path, tmp_path: Path) -> N
     alone.write_bytes((run / "best.safetensors").read_bytes())
     with pytest.warns(FellBackWarning, match="random ones"):
         result = exporting.export(alone, tmp_path / "exported", format="safetensors")
-    assert result.info.comparison.images > 0
-    assert not result.info.comparison.before
+    assert result.comparison.images > 0
+    assert not result.comparison.before
 
 
 def test_int8_needs_images(run: Path, tmp_path: Path) -> None:

@@ -22,13 +22,14 @@ from torch.export import ExportedProgram
 
 from ...errors import InputError
 from ...model.classifier import Classifier
+from ...model.dense.build import AnyModel
 from ...model.dense.detector import Detector, Segmenter
 from ...model.inputs import check_images
 from ...model.mixers.attention import SpatialReduction
 from ...model.timm_cnn import TimmClassifier
 from ...spec.dense import DenseSpec
 from ...spec.model import AnySpec, ModelSpec
-from ...weights.description import AnyModel, Description
+from ...weights.description import Description
 from ...weights.safetensors_io import read_tensors, write_tensors
 from .graph import Sizes
 
