@@ -27,7 +27,7 @@ from metaformer.recipe import Augmentation, DataConfig, ModelConfig, OptimizerCo
 from metaformer.run.evaluate import evaluate
 from metaformer.run.train import train
 from metaformer.spec.model import ModelSpec, TimmSpec
-from metaformer.tasks.classification.task import fitted_model
+from metaformer.tasks.classification.build import build_model
 from metaformer.weights.description import Description, describe
 from metaformer.weights.load import load_weights
 from metaformer.zoo.catalogue import CATALOGUE
@@ -274,13 +274,13 @@ def test_a_run_from_images_to_an_answer(folder_of_images: Path, tmp_path: Path) 
 
 def test_a_recipe_names_a_cnn() -> None:
     sets = open_labeled(DataConfig(source="digits"))
-    model, notes = fitted_model(Recipe(model=ModelConfig(name="resnet18")), sets)
+    model, notes = build_model(Recipe(model=ModelConfig(name="resnet18")), sets)
     assert (model.spec.in_chans, model.spec.num_classes, model.spec.img_size) == (1, 10, (8, 8))
     assert not any("stem" in note for note in notes)
     as_published = Recipe(model=ModelConfig(name="resnet18", stem_stride=4))  # where a recipe brings another
-    assert fitted_model(as_published, sets)[0].spec == model.spec
+    assert build_model(as_published, sets)[0].spec == model.spec
     with pytest.raises(SpecError, match="no token mixer to swap"):
-        fitted_model(Recipe(model=ModelConfig(name="resnet18", mixers=("pooling",))), sets)
+        build_model(Recipe(model=ModelConfig(name="resnet18", mixers=("pooling",))), sets)
 
 
 def test_the_command_line_lists_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,46 +1,103 @@
-"""``create_model``: a name to a model, with the arguments people know from timm."""
+"""``create_model``: a name or a spec to a model, with timm's arguments."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from ..errors import InputError
 from ..model.build import Model, build
-from ..model.classifier import Classifier, FeatureExtractor
+from ..model.classifier import Classifier, FeatureExtractor, check_pooling
 from ..model.timm_cnn import TimmFeatures
+from ..spec.mixer import MixersLike
 from ..spec.model import AnySpec, ModelSpec, TimmSpec
 from ..types import Preprocessing
 from ..zoo.catalogue import find
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..weights.load import StateDict
+
+Extractor = FeatureExtractor | TimmFeatures
+"""What ``features_only=True`` gives; both answer to the same calls."""
+
+
+class ModelOptions(TypedDict, total=False):
+    """Arguments of ``create_model`` that do not change the type of what it returns; they are described there."""
+
+    pretrained: bool
+    weights: StateDict | str | Path | None
+    checkpoint_path: str | Path
+    num_classes: int | None
+    in_chans: int | None
+    img_size: int | Sequence[int] | None
+    global_pool: str | None
+    drop_path_rate: float | None
+    drop_rate: float | None
+    mixers: MixersLike | None
+    stem_stride: int | None
+    timm_head: bool
+
+
+@overload
+def create_model(
+    name: ModelSpec, *, features_only: Literal[False] = False, out_indices: None = None, **options: Unpack[ModelOptions]
+) -> Classifier: ...
+
+
+@overload
+def create_model(
+    name: str | AnySpec,
+    *,
+    features_only: Literal[False] = False,
+    out_indices: None = None,
+    **options: Unpack[ModelOptions],
+) -> Model: ...
+
+
+@overload
+def create_model(
+    name: str | AnySpec,
+    *,
+    features_only: Literal[True],
+    out_indices: Sequence[int] | int | None = None,
+    **options: Unpack[ModelOptions],
+) -> Extractor: ...
 
 
 def create_model(
     name: str | AnySpec,
     *,
     pretrained: bool = False,
-    weights: Any = None,
+    weights: StateDict | str | Path | None = None,
+    checkpoint_path: str | Path = "",
     num_classes: int | None = None,
-    in_chans: int = 3,
-    img_size: int | tuple[int, int] | None = None,
+    in_chans: int | None = None,
+    img_size: int | Sequence[int] | None = None,
     features_only: bool = False,
-    out_indices: tuple[int, ...] | list[int] | None = None,
+    out_indices: Sequence[int] | int | None = None,
+    global_pool: str | None = None,
     drop_path_rate: float | None = None,
     drop_rate: float | None = None,
-    mixers: object = None,
+    mixers: MixersLike | None = None,
     stem_stride: int | None = None,
     timm_head: bool = False,
-) -> Any:
-    """A model of the zoo, or of a spec of your own.
+) -> Model | Extractor:
+    """A published model by its name, or a model of a spec of your own.
 
     Args:
-        name: a row of the zoo (``list_models()``), a ``ModelSpec``, or a
-            ``TimmSpec``, with which ``mixers``, ``stem_stride`` and ``timm_head`` make no sense and are refused.
-        pretrained: load the published weights (downloaded once, then from the cache).
-        weights: load these instead: a state dict, a file, or a hub id.
+        name: a model's name (``list_models()``), a ``ModelSpec``, or a ``TimmSpec``, with which ``mixers``,
+            ``stem_stride`` and ``timm_head`` make no sense and are refused.
+        pretrained: load the published weights (downloaded once, then read from the cache).
+        weights: load these instead: a state dict, a file, a run's folder, or a hub id.
+        checkpoint_path: a file of weights, as timm calls it.
         num_classes: width of the scores; 0 gives pooled features (B, C).
-        in_chans: channels of the images; published stems are summed or repeated to fit.
+        in_chans: channels of the images, 3 in every published model; published stems are summed or repeated to fit.
         img_size: side, or height and width, in pixels that position tables and mixers tied to a grid are built for.
         features_only: give the maps of the stages instead of scores.
-        out_indices: which stages, counted from 0.
+        out_indices: which stages, counted from 0, or how many of the last.
+        global_pool: the model's own pooling as timm calls it, ``avg`` or ``token``; any other is refused.
         drop_path_rate: stochastic depth of the last block.
         drop_rate: dropout before the last linear layer.
         mixers: other token mixers, one for all stages or one for each: a name, ``"pooling(kernel=5)"``,
@@ -51,11 +108,11 @@ def create_model(
             original's order; the same weights, slightly other scores.
 
     Returns:
-        ``Classifier``, or ``FeatureExtractor`` where ``features_only``; ``TimmClassifier`` and ``TimmFeatures``, which
-        answer to the same calls, for timm's CNNs.
+        ``Classifier``, or ``FeatureExtractor`` where ``features_only``; for timm's CNNs ``TimmClassifier`` and
+        ``TimmFeatures``, which answer to the same calls.
 
     Raises:
-        InputError: an unknown name, mixer, or an argument that does not fit; the message says which.
+        InputError: an unknown name or mixer, or an argument that does not fit; the message says which.
     """
     if not isinstance(name, (str, ModelSpec, TimmSpec)):
         raise InputError(f"name: expected a model's name or a ModelSpec, got {name!r}; list_models() gives the names")
@@ -64,9 +121,8 @@ def create_model(
             "out_indices: expected features_only=True with it; forward_intermediates(indices=...) "
             "gives maps of a whole model"
         )
-    row = find(name) if isinstance(name, str) else None
-    base: AnySpec = find(name).spec if isinstance(name, str) else name
-    spec = adapted(
+    base, published_as, preprocessing = look_up(name)
+    spec = adapt_spec(
         base,
         num_classes=num_classes,
         in_chans=in_chans,
@@ -77,16 +133,23 @@ def create_model(
         stem_stride=stem_stride,
         timm_head=timm_head,
     )
-    preprocessing = fitted(row.preprocessing if row else Preprocessing(size=base.img_size), spec)
-    model = build(spec, row.name if row else "custom", preprocessing)
-    _load(model, pretrained, weights)
+    check_pooling(global_pool, spec)
+    model = build(spec, published_as, adapt_preprocessing(preprocessing, spec))
+    _load(model, pretrained, weights if weights is not None else checkpoint_path or None)
     if not features_only:
         return model
-    extractor = FeatureExtractor if isinstance(model, Classifier) else TimmFeatures
-    return extractor(model, out_indices)  # type: ignore[arg-type]
+    return FeatureExtractor(model, out_indices) if isinstance(model, Classifier) else TimmFeatures(model, out_indices)
 
 
-def _load(model: Model, pretrained: bool, weights: Any) -> None:
+def look_up(name: str | AnySpec) -> tuple[AnySpec, str, Preprocessing]:
+    """The spec of a published model, its name and its preprocessing; a spec of one's own is called ``custom``."""
+    if isinstance(name, str):
+        row = find(name)
+        return row.spec, row.name, row.preprocessing
+    return name, "custom", Preprocessing(size=name.img_size)
+
+
+def _load(model: Model, pretrained: bool, weights: StateDict | str | Path | None) -> None:
     if not pretrained and weights is None:
         return
     from ..weights.load import load_pretrained, load_weights
@@ -97,24 +160,21 @@ def _load(model: Model, pretrained: bool, weights: Any) -> None:
         load_pretrained(model)
 
 
-def adapted(
+def adapt_spec(
     spec: AnySpec,
     *,
     num_classes: int | None = None,
-    in_chans: int = 3,
-    img_size: int | tuple[int, int] | None = None,
+    in_chans: int | None = None,
+    img_size: int | Sequence[int] | None = None,
     drop_path_rate: float | None = None,
     drop_rate: float | None = None,
-    mixers: object = None,
+    mixers: MixersLike | None = None,
     stem_stride: int | None = None,
     timm_head: bool = False,
 ) -> AnySpec:
-    """A spec with the arguments of ``create_model`` worked in."""
-    changes: dict[str, Any] = {"in_chans": in_chans}
-    if num_classes is not None:
-        changes["num_classes"] = num_classes
-    if drop_path_rate is not None:
-        changes["drop_path_rate"] = drop_path_rate
+    """A spec with the arguments of ``create_model`` worked in; None leaves what it says."""
+    given = {"in_chans": in_chans, "num_classes": num_classes, "drop_path_rate": drop_path_rate}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if drop_rate is not None:
         spec = spec.with_dropout(drop_rate)
     if timm_head:
@@ -127,8 +187,8 @@ def adapted(
     return spec if mixers is None else spec.with_mixers(mixers)
 
 
-def fitted(preprocessing: Preprocessing, spec: AnySpec) -> Preprocessing:
-    """A row's preprocessing for the size and the channels of a spec; gray images take the mean over colors."""
+def adapt_preprocessing(preprocessing: Preprocessing, spec: AnySpec) -> Preprocessing:
+    """A model's preprocessing for the size and the channels of a spec; gray images take the mean over colors."""
     changes: dict[str, Any] = {"size": spec.img_size}
     if len(preprocessing.mean) != spec.in_chans:
         mean, std = preprocessing.mean, preprocessing.std

@@ -1,11 +1,12 @@
-"""All models of the zoo inside ``timm.create_model``, under names with the prefix ``mf_``, but for the CNNs, which are
-timm's own.
+"""The published models inside ``timm.create_model``, under names with the prefix ``mf_``.
 
-In: nothing but a call of ``register``. Out: ``timm.create_model("mf_poolformer_s12", ...)`` with timm's arguments, so
-that scripts and libraries built on timm can use these models: another name than timm's own, which stay as they are.
+After ``register()`` scripts and libraries built on timm can create them with timm's arguments. timm's own models, the
+CNNs among ours too, keep their names.
 
-    import metaformer.bridge, timm
-    metaformer.bridge.register()
+    import timm
+    from metaformer.factory import timm_bridge
+
+    timm_bridge.register()
     model = timm.create_model("mf_metaformer_ppaa_s12_224", num_classes=10)
 """
 
@@ -33,7 +34,7 @@ default_cfgs: dict[str, dict[str, Any]] = {}
 
 
 def register() -> list[str]:
-    """Make every model but timm's own known to timm; calling it again changes nothing. Returns the names."""
+    """Register every model but timm's own with timm, once, and return their names."""
     public = list(__all__)
     rows = [row for row in CATALOGUE.values() if not isinstance(row.spec, TimmSpec)]
     for row in rows:
@@ -48,7 +49,8 @@ def register() -> list[str]:
 def _entry_point(name: str, row: Row) -> Callable[..., nn.Module]:
     def create(pretrained: bool = False, **arguments: Any) -> nn.Module:
         weights = _weights_file(arguments)
-        _without_timms_own(arguments)
+        if arguments.pop("cache_dir", None):  # timm hands it to every entry point
+            raise InputError("cache_dir: these models keep downloads in the usual cache; set HF_HOME instead")
         asked = {"weights": weights} if pretrained and weights else {"pretrained": pretrained}
         model: Any = create_model(row.name, **asked, **arguments)
         model.name = name
@@ -61,8 +63,8 @@ def _entry_point(name: str, row: Row) -> Callable[..., nn.Module]:
     return create
 
 
-def _weights_file(arguments: dict[str, Any]) -> Any:
-    """The file of timm's ``pretrained_cfg_overlay={"file": ...}``, which its scripts call --pretrained-path."""
+def _weights_file(arguments: dict[str, Any]) -> str | None:
+    """The file of timm's ``pretrained_cfg_overlay={"file": ...}``: --pretrained-path in its scripts."""
     overlay = arguments.pop("pretrained_cfg_overlay", None) or {}
     unknown = sorted(set(overlay) - {"file"})
     if arguments.pop("pretrained_cfg", None) or unknown:
@@ -70,15 +72,6 @@ def _weights_file(arguments: dict[str, Any]) -> Any:
             "pretrained_cfg: these models know their own; only pretrained_cfg_overlay={'file': PATH} is read"
         )
     return overlay.get("file")
-
-
-def _without_timms_own(arguments: dict[str, Any]) -> None:
-    """Take out what timm hands to every entry point; these models have no other pooling and the usual cache."""
-    if arguments.pop("cache_dir", None):
-        raise InputError("cache_dir: these models keep downloads in the usual cache; set HF_HOME instead")
-    pooling = arguments.pop("global_pool", "avg")
-    if pooling != "avg":
-        raise InputError(f"global_pool: expected 'avg', got {pooling!r}")
 
 
 def _published(row: Row) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any, get_type_hints
+from typing import Any, get_type_hints, overload
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from .embed import ConvEmbedding, MergeEmbedding, NoEmbedding, NoPosition, Posit
 from .heads import AveragedLinear, AveragedTokens, FirstReadout, Head, MeanReadout, MLPHidden, NoReadout, TokenReadout
 from .inputs import Pixels, TokenIds
 from .layers import ACTIVATIONS, Affine, BatchNorm, ChannelMLP, DropPath, GroupNorm, LayerNorm, NoSkip, Scale
-from .mixers.attention import Attention, ReducedAttention
+from .mixers.attention import Attention, ReducedAttention, RelativePosition
 from .mixers.convolution import DepthwiseConv, SeparableConv
 from .mixers.fourier import Fourier
 from .mixers.gating import GatingUnit
@@ -52,6 +52,15 @@ MIXERS: dict[str, Callable[..., nn.Module]] = {
 }
 """Names for the command line and for saved runs. In Python one passes the class itself."""
 
+TIED_TO_GRID: dict[type[nn.Module], dict[str, int]] = {
+    SpatialFC: {"fc.weight": 1},
+    SpatialMLP: {"fc1.weight": 1, "fc2.weight": 0, "fc2.bias": 0},
+    GatingUnit: {"fc.weight": 1, "fc.bias": 0},
+    RandomMixing: {"matrix": 1},
+    RelativePosition: {"table": 0},
+}
+"""Parts of mixers that only fit the grid they were built for: which axis of which tensor runs over its positions."""
+
 PLACE = ("dim", "grid", "prefix_tokens", "block", "make")
 """What a mixer is told of the place it is built for; all else in its signature is its own."""
 
@@ -68,6 +77,12 @@ Model = Classifier | TimmClassifier
 """What a spec becomes; both answer to the same calls."""
 
 
+@overload
+def build(spec: ModelSpec, name: str = "", preprocessing: Preprocessing | None = None) -> Classifier: ...
+@overload
+def build(spec: TimmSpec, name: str = "", preprocessing: Preprocessing | None = None) -> TimmClassifier: ...
+@overload
+def build(spec: AnySpec, name: str = "", preprocessing: Preprocessing | None = None) -> Model: ...
 def build(spec: AnySpec, name: str = "", preprocessing: Preprocessing | None = None) -> Model:
     """A classifier from its description, freshly initialized.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,25 +15,53 @@ from ..types import Grid, Preprocessing
 from .backbone import Backbone, grid_map
 from .heads import Head
 from .layers import normalize
+from .parameter_groups import Patterns, layer_patterns, without_decay
 from .tokens import check_mask
 
 
-class FeatureInfo(list[dict[str, Any]]):
-    """What each stage gives: ``num_chs``, ``reduction``, ``module``, ``index``, with timm's accessors."""
+class MapInfo(TypedDict):
+    """What timm's tools ask of a feature map."""
 
-    def channels(self, idx: Sequence[int] | int | None = None) -> Any:
+    num_chs: int
+    """Channels."""
+    reduction: int
+    """By how much it is smaller than the image."""
+    module: str
+    """Name of the module that gives it."""
+    index: int
+    """Its place in the list."""
+
+
+class FeatureInfo(list[MapInfo]):
+    """What each stage gives, with timm's accessors."""
+
+    @overload
+    def channels(self, idx: int) -> int: ...
+    @overload
+    def channels(self, idx: Sequence[int] | None = None) -> list[int]: ...
+    def channels(self, idx: Sequence[int] | int | None = None) -> list[int] | int:
         """Widths of the maps."""
         return self.get("num_chs", idx)
 
-    def reduction(self, idx: Sequence[int] | int | None = None) -> Any:
+    @overload
+    def reduction(self, idx: int) -> int: ...
+    @overload
+    def reduction(self, idx: Sequence[int] | None = None) -> list[int]: ...
+    def reduction(self, idx: Sequence[int] | int | None = None) -> list[int] | int:
         """By how much the maps are smaller than the image."""
         return self.get("reduction", idx)
 
-    def module_name(self, idx: Sequence[int] | int | None = None) -> Any:
+    @overload
+    def module_name(self, idx: int) -> str: ...
+    @overload
+    def module_name(self, idx: Sequence[int] | None = None) -> list[str]: ...
+    def module_name(self, idx: Sequence[int] | int | None = None) -> list[str] | str:
         """Names of the stages' modules."""
         return self.get("module", idx)
 
-    def get(self, key: str, idx: Sequence[int] | int | None = None) -> Any:
+    def get(
+        self, key: Literal["num_chs", "reduction", "module", "index"], idx: Sequence[int] | int | None = None
+    ) -> Any:
         """One entry of all maps, of some, or of one."""
         if isinstance(idx, int):
             return self[idx][key]
@@ -50,11 +78,11 @@ def feature_info(spec: ModelSpec) -> FeatureInfo:
     if isotropic(spec):
         stage, reduction = spec.stages[0], spec.reductions()[0]
         return FeatureInfo(
-            {"num_chs": stage.width, "reduction": reduction, "module": f"backbone.stages.0.blocks.{j}", "index": j}
+            MapInfo(num_chs=stage.width, reduction=reduction, module=f"backbone.stages.0.blocks.{j}", index=j)
             for j in range(stage.depth)
         )
     return FeatureInfo(
-        {"num_chs": stage.width, "reduction": reduction, "module": f"backbone.stages.{i}", "index": i}
+        MapInfo(num_chs=stage.width, reduction=reduction, module=f"backbone.stages.{i}", index=i)
         for i, (stage, reduction) in enumerate(zip(spec.stages, spec.reductions(), strict=True))
     )
 
@@ -80,6 +108,23 @@ def timm_config(
         "first_conv": first_conv,
         "classifier": last_layer,
     }
+
+
+class MapOptions(TypedDict, total=False):
+    """Arguments of ``forward_intermediates``, described there."""
+
+    indices: int | Sequence[int] | None
+    norm: bool
+    stop_early: bool
+    output_fmt: str
+
+
+def check_pooling(global_pool: str | None, spec: AnySpec) -> None:
+    """Refuse timm's ``global_pool`` unless it names the pooling that the model has anyway."""
+    readout = spec.head.readout if isinstance(spec, ModelSpec) else "mean"
+    own = {"mean": "avg", "token": "token", "none": ""}[readout]
+    if global_pool not in (None, own):
+        raise InputError(f"global_pool: expected None or {own!r}, the model's own, got {global_pool!r}")
 
 
 class Classifier(nn.Module):
@@ -160,6 +205,21 @@ class Classifier(nn.Module):
         """How many learned tokens stand in front of the grid's in the last stage."""
         return sum(stage.prefix_tokens for stage in self.spec.stages)
 
+    @overload
+    def forward_intermediates(
+        self, x: Tensor, *, intermediates_only: Literal[True], mask: Tensor | None = None, **options: Unpack[MapOptions]
+    ) -> list[Tensor]: ...
+    @overload
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: Literal[False] = False,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor]]: ...
     def forward_intermediates(
         self,
         x: Tensor,
@@ -169,7 +229,7 @@ class Classifier(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
         mask: Tensor | None = None,
-    ) -> Any:
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """The maps (B, C, H, W) of chosen stages; of chosen blocks where there is a single stage.
 
         Args:
@@ -208,8 +268,7 @@ class Classifier(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """A fresh head for other classes; 0 leaves pooled features."""
-        if global_pool not in (None, "avg"):
-            raise InputError(f"global_pool: expected None or 'avg', got {global_pool!r}")
+        check_pooling(global_pool, self.spec)
         self.spec = self.spec.with_changes(num_classes=num_classes)
         reference = next(self.parameters())
         fresh = self._make_head(self.spec).to(device=reference.device, dtype=reference.dtype)
@@ -217,17 +276,11 @@ class Classifier(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that optimizers should not decay beyond the one-dimensional ones: positions and prefix tokens."""
-        tables = ("position.table", "prefix.tokens", "relative.table")
-        return {name for name, _ in self.named_parameters() if name.endswith(tables)}
+        return without_decay(self)
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+    def group_matcher(self, coarse: bool = False) -> Patterns:
         """Parameter names to layers, for layer-wise learning rates."""
-        block = r"^backbone\.stages\.(\d+)" if coarse else r"^backbone\.stages\.(\d+)\.blocks\.(\d+)"
-        inner = [(r"^backbone\.stages\.(\d+)\.(?:embed|prefix|position)", (0,)), (block, None)]
-        return {
-            "stem": r"^backbone\.stages\.0\.(?:embed|prefix|position)",
-            "blocks": block if coarse else inner,
-        }
+        return layer_patterns(r"backbone\.", coarse)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass: less memory, more time."""

@@ -10,15 +10,16 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
 from torch import Tensor, nn
 
-from ..errors import InputError, SpecError, did_you_mean
+from ..errors import SpecError, did_you_mean
 from ..spec.model import TimmSpec
 from ..types import Preprocessing
-from .classifier import FeatureInfo, chosen_indices, in_format, timm_config
+from .classifier import FeatureInfo, MapInfo, MapOptions, check_pooling, chosen_indices, in_format, timm_config
 from .inputs import check_images
+from .parameter_groups import Patterns
 
 PREFIX = "cnn."
 """What stands in front of timm's names."""
@@ -60,12 +61,7 @@ def maps(cnn: Any) -> list[tuple[int, dict[str, Any]]]:
 def feature_info(cnn: Any) -> FeatureInfo:
     """Channels and reductions of these maps, counted from 0."""
     return FeatureInfo(
-        {
-            "num_chs": info["num_chs"],
-            "reduction": info["reduction"],
-            "module": f"{PREFIX}{info['module']}",
-            "index": index,
-        }
+        MapInfo(num_chs=info["num_chs"], reduction=info["reduction"], module=f"{PREFIX}{info['module']}", index=index)
         for index, (_, info) in enumerate(maps(cnn))
     )
 
@@ -129,6 +125,20 @@ class TimmClassifier(nn.Module):
         """What ``forward_features`` gave to (B, K), or to what the last linear layer reads."""
         return self.cnn.forward_head(x, pre_logits=pre_logits)
 
+    @overload
+    def forward_intermediates(
+        self, x: Tensor, *, intermediates_only: Literal[True], **options: Unpack[MapOptions]
+    ) -> list[Tensor]: ...
+    @overload
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: Literal[False] = False,
+    ) -> tuple[Tensor, list[Tensor]]: ...
     def forward_intermediates(
         self,
         x: Tensor,
@@ -137,7 +147,7 @@ class TimmClassifier(nn.Module):
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
-    ) -> Any:
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """The maps (B, C, H, W) of strides 4, 8, 16 and 32.
 
         Args:
@@ -164,8 +174,7 @@ class TimmClassifier(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """A fresh last layer for other classes; 0 leaves pooled features."""
-        if global_pool not in (None, "avg"):
-            raise InputError(f"global_pool: expected None or 'avg', got {global_pool!r}")
+        check_pooling(global_pool, self.spec)
         self.spec = self.spec.with_changes(num_classes=num_classes)
         self.cnn.reset_classifier(num_classes)
         reference = next(self.parameters())
@@ -173,12 +182,11 @@ class TimmClassifier(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that optimizers should not decay beyond the one-dimensional ones: those that timm names."""
-        theirs = self.cnn.no_weight_decay() if hasattr(self.cnn, "no_weight_decay") else ()
-        return {PREFIX + name for name in theirs}
+        return cnn_without_decay(self.cnn, PREFIX)
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+    def group_matcher(self, coarse: bool = False) -> Patterns:
         """Parameter names to layers, for layer-wise learning rates: timm's patterns for the names here."""
-        return {key: prefixed(pattern, PREFIX) for key, pattern in self.cnn.group_matcher(coarse=coarse).items()}
+        return cnn_layer_patterns(self.cnn, PREFIX, coarse)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass: less memory, more time."""
@@ -228,8 +236,18 @@ def _in_order(chosen: Sequence[int], found: Sequence[Tensor]) -> list[Tensor]:
     return [by_index[i] for i in chosen]
 
 
-def prefixed(pattern: Any, prefix: str) -> Any:
-    """A pattern of timm's, or a list of (pattern, order), for names with a prefix."""
-    if isinstance(pattern, str):
+def cnn_without_decay(cnn: Any, prefix: str) -> set[str]:
+    """Parameters that timm does not decay beyond the one-dimensional ones, by their names with a prefix."""
+    return {prefix + name for name in cnn.no_weight_decay()} if hasattr(cnn, "no_weight_decay") else set()
+
+
+def cnn_layer_patterns(cnn: Any, prefix: str, coarse: bool) -> Patterns:
+    """timm's patterns for layer-wise learning rates, for names with a prefix."""
+
+    def prefixed(pattern: str) -> str:
         return rf"^{re.escape(prefix)}(?:{pattern.replace('^', '')})"
-    return [(prefixed(one, prefix), order) for one, order in pattern]
+
+    return {
+        key: prefixed(pattern) if isinstance(pattern, str) else [(prefixed(one), order) for one, order in pattern]
+        for key, pattern in cnn.group_matcher(coarse=coarse).items()
+    }

@@ -13,8 +13,8 @@ from math import isqrt, prod
 import torch
 from torch import Tensor, nn
 
+from ..model.build import TIED_TO_GRID
 from ..model.classifier import FIRST_CONV, LAST_LAYER
-from ..model.dense.build import TIED
 from ..model.embed import Position
 from ..model.mixers.attention import RelativePosition
 from ..types import Grid
@@ -178,7 +178,7 @@ def _why_not(name: str, tensor: Tensor, wanted: Tensor, model: nn.Module) -> str
     mixer, axis = _tied(name, model)
     if mixer is None or axis >= tensor.ndim or tensor.shape[axis] == wanted.shape[axis]:
         return ""
-    grid: Grid = mixer.grid  # type: ignore[assignment]  # every kind in TIED has one
+    grid: Grid = mixer.grid  # type: ignore[assignment]  # every kind in TIED_TO_GRID has one
     if ".mixer.mixer." in name:
         return _other_window(tensor.shape[axis], grid, isinstance(mixer, RelativePosition))
     return _other_grid(tensor.shape[axis] - wanted.shape[axis] + prod(grid), name, model)
@@ -189,7 +189,7 @@ def _tied(name: str, model: nn.Module) -> tuple[nn.Module | None, int]:
     words = name.split(".")
     for size in (1, 2):  # words of the tensor's name inside the part: "matrix", or "fc.weight"
         part = model.get_submodule(".".join(words[:-size]))
-        axes = next((axes for kind, axes in TIED.items() if isinstance(part, kind)), {})
+        axes = next((axes for kind, axes in TIED_TO_GRID.items() if isinstance(part, kind)), {})
         if (leaf := ".".join(words[-size:])) in axes:
             return part, axes[leaf]
     return None, 0

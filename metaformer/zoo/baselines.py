@@ -30,7 +30,7 @@ MLP_HEAD = HeadSpec(norm=NormSpec(eps=1e-6), norm_position="after", kind="mlp")
 PAPER = "2210.13452"
 
 
-def frame(
+def baseline_frame(
     depths: tuple[int, ...],
     widths: tuple[int, ...],
     mixers: tuple[MixerSpec, ...],
@@ -90,7 +90,7 @@ def _basic(key: str, size: str) -> Row:
     return Row(
         name=name,
         family=family,
-        spec=frame(*_SIZES[size], mixers, GROUP_NORM, LINEAR_HEAD),
+        spec=baseline_frame(*_SIZES[size], mixers, GROUP_NORM, LINEAR_HEAD),
         parameters=int(random_parameters if random else parameters),
         macs=random_macs if random else macs,
         top1=accuracy[list(_BASIC).index(key)],
@@ -134,7 +134,9 @@ def _common(base: str, suffix: str) -> Row:
     family, mixers = _COMMON[key]
     side, tag, accuracy = _VARIANTS[suffix]
     table = _COMMON_TABLE[base]
-    spec = frame(_DEPTHS[size], _WIDTHS[size], mixers, CHANNEL_NORM, MLP_HEAD).with_changes(img_size=(side, side))
+    spec = baseline_frame(_DEPTHS[size], _WIDTHS[size], mixers, CHANNEL_NORM, MLP_HEAD).with_changes(
+        img_size=(side, side)
+    )
     large = suffix == "_in21k"
     if large:
         spec = spec.with_changes(num_classes=21_841)

@@ -26,7 +26,7 @@ ATTENTION = MixerSpec(name="attention", args={"head_dim": 32, "qkv_bias": False,
 SPATIAL_FC = MixerSpec(name="spatial_fc")
 
 
-def frame(
+def poolformer_frame(
     depths: tuple[int, ...],
     widths: tuple[int, ...],
     *,
@@ -102,20 +102,22 @@ def _hybrid(name: str, spec: ModelSpec, parameters: int, macs: float, top1: floa
 S12, S24, S36, M48 = (2, 2, 6, 2), (4, 4, 12, 4), (6, 6, 18, 6), (8, 8, 24, 8)
 
 POOLFORMERS = (
-    _poolformer("s12", frame(S12, SMALL), 11_915_176, 1.822678528, 77.2, 0.9),
-    _poolformer("s24", frame(S24, SMALL), 21_388_968, 3.412906496, 80.3, 0.9),
-    _poolformer("s36", frame(S36, SMALL, layer_scale=1e-6), 30_862_760, 5.003134464, 81.4, 0.9),
-    _poolformer("m36", frame(S36, MEDIUM, layer_scale=1e-6), 56_172_520, 8.801876736, 82.1, 0.95),
-    _poolformer("m48", frame(M48, MEDIUM, layer_scale=1e-6), 73_473_448, 11.590708992, 82.5, 0.95),
+    _poolformer("s12", poolformer_frame(S12, SMALL), 11_915_176, 1.822678528, 77.2, 0.9),
+    _poolformer("s24", poolformer_frame(S24, SMALL), 21_388_968, 3.412906496, 80.3, 0.9),
+    _poolformer("s36", poolformer_frame(S36, SMALL, layer_scale=1e-6), 30_862_760, 5.003134464, 81.4, 0.9),
+    _poolformer("m36", poolformer_frame(S36, MEDIUM, layer_scale=1e-6), 56_172_520, 8.801876736, 82.1, 0.95),
+    _poolformer("m48", poolformer_frame(M48, MEDIUM, layer_scale=1e-6), 73_473_448, 11.590708992, 82.5, 0.95),
 )
 
-PPPA = frame(S12, SMALL, mixers=(POOLING, POOLING, POOLING, ATTENTION), norm=CHANNEL_NORM, position_at=3)
-PPAA = frame(S12, SMALL, mixers=(POOLING, POOLING, ATTENTION, ATTENTION), norm=CHANNEL_NORM, position_at=2)
-PPPF = frame(S12, SMALL, mixers=(POOLING, POOLING, POOLING, SPATIAL_FC))
-PPFF = frame(S12, SMALL, mixers=(POOLING, POOLING, SPATIAL_FC, SPATIAL_FC))
+PPPA = poolformer_frame(S12, SMALL, mixers=(POOLING, POOLING, POOLING, ATTENTION), norm=CHANNEL_NORM, position_at=3)
+PPAA = poolformer_frame(S12, SMALL, mixers=(POOLING, POOLING, ATTENTION, ATTENTION), norm=CHANNEL_NORM, position_at=2)
+PPPF = poolformer_frame(S12, SMALL, mixers=(POOLING, POOLING, POOLING, SPATIAL_FC))
+PPFF = poolformer_frame(S12, SMALL, mixers=(POOLING, POOLING, SPATIAL_FC, SPATIAL_FC))
 
 HYBRIDS = (
-    _hybrid("metaformer_id_s12", frame(S12, SMALL, mixers=(IDENTITY,) * 4), 11_915_176, 1.822678528, 74.3, 0.9),
+    _hybrid(
+        "metaformer_id_s12", poolformer_frame(S12, SMALL, mixers=(IDENTITY,) * 4), 11_915_176, 1.822678528, 74.3, 0.9
+    ),
     _hybrid("metaformer_pppa_s12_224", PPPA, 14_038_440, 1.9199, 78.3, 0.95),
     _hybrid("metaformer_ppaa_s12_224", PPAA, 16_535_592, 2.5492, 81.0, 0.95),
     _hybrid("metaformer_pppf_s12_224", PPPF, 11_919_978, 1.8251, 77.5, 0.9),

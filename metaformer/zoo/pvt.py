@@ -22,7 +22,7 @@ def reduced(ratio: int) -> MixerSpec:
     return MixerSpec(name="reduced_attention", args={"ratio": ratio, "head_dim": 64})
 
 
-def frame(depths: tuple[int, ...]) -> ModelSpec:
+def pvt_frame(depths: tuple[int, ...]) -> ModelSpec:
     """PVT's frame."""
     stages = tuple(
         StageSpec(
@@ -56,7 +56,7 @@ def _row(size: str) -> Row:
     return Row(
         name=f"pvt_{size}",
         family="PVT",
-        spec=frame(depths),
+        spec=pvt_frame(depths),
         parameters=parameters,
         macs=macs,
         top1=top1,

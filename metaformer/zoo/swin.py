@@ -16,7 +16,7 @@ STEM = EmbeddingSpec(kernel=4, stride=4, padding=0, norm=CHANNEL_NORM)
 MERGE = EmbeddingSpec(kind="merge", norm=CHANNEL_NORM)
 
 
-def frame(depths: tuple[int, ...], width: int, mixers: tuple[MixerSpec, ...], side: int = 224) -> ModelSpec:
+def swin_frame(depths: tuple[int, ...], width: int, mixers: tuple[MixerSpec, ...], side: int = 224) -> ModelSpec:
     """Swin's frame: the width doubles where the grid halves."""
     stages = tuple(
         StageSpec(depth=depth, width=width * 2**i, embedding=MERGE if i else STEM, mixer=mixer, norm=CHANNEL_NORM)
@@ -49,7 +49,7 @@ def _swin(size: str) -> Row:
     return Row(
         name=name,
         family="Swin",
-        spec=frame(depths, width, (in_windows(ATTENTION, 7, "roll"),) * 4),
+        spec=swin_frame(depths, width, (in_windows(ATTENTION, 7, "roll"),) * 4),
         parameters=parameters,
         macs=macs,
         top1=top1,
@@ -92,7 +92,7 @@ def _swin_mixer(name: str) -> Row:
     return Row(
         name=name,
         family="Swin-Mixer",
-        spec=frame(depths, width, tuple(in_windows(mixer, window, "pad") for mixer in inner), side),
+        spec=swin_frame(depths, width, tuple(in_windows(mixer, window, "pad") for mixer in inner), side),
         parameters=parameters,
         macs=macs,
         top1=top1,

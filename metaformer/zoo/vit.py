@@ -21,7 +21,7 @@ def patches(side: int = 16) -> EmbeddingSpec:
     return EmbeddingSpec(kernel=side, stride=side, padding=0)
 
 
-def frame(depth: int, width: int, heads: int, *, prefix_tokens: int = 1, side: int = 224) -> ModelSpec:
+def vit_frame(depth: int, width: int, heads: int, *, prefix_tokens: int = 1, side: int = 224) -> ModelSpec:
     """ViT's frame; with two prefix tokens (class and distillation) the scores are the mean of two heads."""
     stage = StageSpec(
         depth=depth,
@@ -43,21 +43,22 @@ _VIT_NOTE = (
 # name: frame, parameters, MACs (10⁹), the line in print, the nearest published weights
 _VIT = {
     "vit_base_patch16_224": (
-        frame(12, 768, 12), 86_567_656, 17.583, Published(
+        vit_frame(12, 768, 12), 86_567_656, 17.583, Published(
             parameters=86, macs=17.6, top1=79.7, source="2111.11418, table 2", note="86.6 rounds to 87",
         ), "timm/vit_base_patch16_224.augreg_in1k",
     ),
     "vit_large_patch16_224": (
-        frame(24, 1024, 16), 304_326_632, 61.604, Published(
+        vit_frame(24, 1024, 16), 304_326_632, 61.604, Published(
             parameters=307, macs=63.6, top1=76.1, source="2111.11418, table 2",
             note="the literature's round numbers; 224 pixels and 1000 classes give these",
         ), "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
     ),
     "vit_base_patch16_384": (
-        frame(12, 768, 12, side=384), 86_859_496, 55.540, None, "timm/vit_base_patch16_384.augreg_in1k",
+        vit_frame(12, 768, 12, side=384), 86_859_496, 55.540, None, "timm/vit_base_patch16_384.augreg_in1k",
     ),
     "vit_large_patch16_384": (
-        frame(24, 1024, 16, side=384), 304_715_752, 191.211, None, "timm/vit_large_patch16_384.augreg_in21k_ft_in1k",
+        vit_frame(24, 1024, 16, side=384), 304_715_752, 191.211, None,
+        "timm/vit_large_patch16_384.augreg_in21k_ft_in1k",
     ),
 }  # fmt: skip
 
@@ -108,7 +109,7 @@ def _deit(size: str, distilled: bool) -> Row:
     return Row(
         name=name,
         family="DeiT",
-        spec=frame(*_DEIT_SIZES[size], prefix_tokens=2 if distilled else 1),
+        spec=vit_frame(*_DEIT_SIZES[size], prefix_tokens=2 if distilled else 1),
         parameters=parameters,
         macs=macs,
         top1=top1,

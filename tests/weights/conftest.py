@@ -13,7 +13,7 @@ from metaformer.model.classifier import Classifier
 from metaformer.spec.input import TokenInput
 from metaformer.spec.mixer import MixerSpec
 from metaformer.spec.model import EmbeddingSpec, ModelSpec, StageSpec
-from metaformer.zoo.poolformer import CHANNEL_NORM, frame
+from metaformer.zoo.poolformer import CHANNEL_NORM, poolformer_frame
 
 from .fake_hub import FakeHub
 
@@ -37,7 +37,7 @@ def text_spec(length: int) -> ModelSpec:
 @pytest.fixture
 def tiny() -> Callable[..., Classifier]:
     """Makes a four-stage PoolFormer of 6,000 parameters with random weights; takes ``create_model``'s arguments."""
-    spec = frame((1, 2, 1, 1), (8, 8, 16, 16)).with_changes(num_classes=5, img_size=(64, 64))
+    spec = poolformer_frame((1, 2, 1, 1), (8, 8, 16, 16)).with_changes(num_classes=5, img_size=(64, 64))
     return lambda **kwargs: randomized(metaformer.create_model(spec, **kwargs))
 
 
@@ -45,7 +45,7 @@ def tiny() -> Callable[..., Classifier]:
 def tiny_hybrid() -> Callable[..., Classifier]:
     """The same frame with attention and a position table in the last stage, on a grid of 2 × 2."""
     mixers = (POOLING, POOLING, POOLING, ATTENTION)
-    spec = frame((1, 2, 1, 1), (8, 8, 16, 16), mixers=mixers, norm=CHANNEL_NORM, position_at=3)
+    spec = poolformer_frame((1, 2, 1, 1), (8, 8, 16, 16), mixers=mixers, norm=CHANNEL_NORM, position_at=3)
     spec = spec.with_changes(num_classes=5, img_size=(64, 64))
     return lambda **kwargs: randomized(metaformer.create_model(spec, **kwargs))
 

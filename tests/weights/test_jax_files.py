@@ -12,7 +12,7 @@ import metaformer
 from metaformer.errors import WeightsError
 from metaformer.weights.load import load_weights
 from metaformer.zoo.mlp import mixer_frame
-from metaformer.zoo.vit import frame
+from metaformer.zoo.vit import vit_frame
 
 WIDTH, HEADS, CLASSES = 24, 3, 5
 Arrays = dict[str, np.ndarray]
@@ -66,7 +66,7 @@ def test_a_vits_file_gives_the_scores_that_timm_gives(tmp_path: Path) -> None:
     np.savez(path, **google_vit())
     theirs = VisionTransformer(32, 16, embed_dim=WIDTH, depth=2, num_heads=HEADS, num_classes=CLASSES).eval()
     theirs.load_pretrained(path)
-    mine = metaformer.create_model(frame(2, WIDTH, HEADS, side=32), num_classes=CLASSES).eval()
+    mine = metaformer.create_model(vit_frame(2, WIDTH, HEADS, side=32), num_classes=CLASSES).eval()
     report = load_weights(mine, path)
     assert report.layout == "jax"
     assert report.loaded == len(mine.state_dict())
@@ -99,11 +99,11 @@ def test_arrays_of_objects_are_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "B_16.npz"
     np.savez(path, **google_vit() | {"extra": np.array([{"a": 1}], dtype=object)})
     with pytest.raises(WeightsError, match=r"refused.*allow_pickle=False"):
-        load_weights(metaformer.create_model(frame(2, WIDTH, HEADS, side=32)), path)
+        load_weights(metaformer.create_model(vit_frame(2, WIDTH, HEADS, side=32)), path)
 
 
 def test_a_position_table_in_a_file_is_resampled_too(tmp_path: Path) -> None:
     path = tmp_path / "B_16.npz"
     np.savez(path, **google_vit())
-    model = metaformer.create_model(frame(2, WIDTH, HEADS, side=64), num_classes=CLASSES)
+    model = metaformer.create_model(vit_frame(2, WIDTH, HEADS, side=64), num_classes=CLASSES)
     assert load_weights(model, path).adapted == ("backbone.stages.0.position.table from 5 to 17 positions",)

@@ -110,14 +110,14 @@ def test_weights_there_and_back(tiny, layout: str) -> None:
 
 
 SYSTEMS = {
-    "deit": (vit.frame(2, 16, 2, side=32), ("timm", "huggingface")),
-    "distilled": (vit.frame(2, 16, 2, prefix_tokens=2, side=32), ("timm", "huggingface")),
-    "pvt": (pvt.frame((1, 1, 1, 1)).with_changes(img_size=(64, 64)), ("official", "huggingface")),
+    "deit": (vit.vit_frame(2, 16, 2, side=32), ("timm", "huggingface")),
+    "distilled": (vit.vit_frame(2, 16, 2, prefix_tokens=2, side=32), ("timm", "huggingface")),
+    "pvt": (pvt.pvt_frame((1, 1, 1, 1)).with_changes(img_size=(64, 64)), ("official", "huggingface")),
     "mixer": (mlp.mixer_frame(2, 16), ("timm",)),
     "resmlp": (mlp.resmlp_frame(2, 16, 0.1), ("official", "timm")),
     "gmlp": (mlp.gmlp_frame(8), ("timm",)),
-    "swin": (swin.frame((2, 2), 32, (swin.in_windows(swin.ATTENTION, 4, "roll"),) * 2), ("official", "timm")),
-    "swin_mixer": (swin.frame((2, 2), 32, (swin.in_windows(HEADS, 4, "pad"),) * 2), ("official",)),
+    "swin": (swin.swin_frame((2, 2), 32, (swin.in_windows(swin.ATTENTION, 4, "roll"),) * 2), ("official", "timm")),
+    "swin_mixer": (swin.swin_frame((2, 2), 32, (swin.in_windows(HEADS, 4, "pad"),) * 2), ("official",)),
 }
 
 

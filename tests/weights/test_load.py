@@ -97,7 +97,7 @@ def test_resampled_on_loading_or_on_the_way_is_the_same(tiny_hybrid) -> None:
 
 @pytest.mark.parametrize(("prefix", "layout"), [(1, "timm"), (1, "huggingface"), (2, "timm"), (2, "metaformer")])
 def test_positions_of_prefix_tokens_are_kept_and_the_others_resampled_as_timm_does(prefix: int, layout: str) -> None:
-    spec = vit.frame(1, 16, 2, prefix_tokens=prefix, side=64)
+    spec = vit.vit_frame(1, 16, 2, prefix_tokens=prefix, side=64)
     small, large = metaformer.create_model(spec), metaformer.create_model(spec, img_size=96)
     table = small.backbone.stages[0].position.table
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_positions_of_prefix_tokens_are_kept_and_the_others_resampled_as_timm_do
 
 
 def test_tables_of_every_stage_are_resampled_bilinearly_in_pvt() -> None:
-    spec = pvt.frame((1, 1, 1, 1))
+    spec = pvt.pvt_frame((1, 1, 1, 1))
     small, large = (metaformer.create_model(spec, img_size=side) for side in (64, 96))
     for stage in small.backbone.stages:
         torch.nn.init.normal_(stage.position.table)
@@ -156,7 +156,7 @@ def test_a_matrix_over_another_grid_names_the_image_size(name: str) -> None:
 def test_what_is_made_for_another_window_is_refused_with_the_window(inner: MixerSpec, shift: str, what: str) -> None:
     with torch.device("meta"):
         seven, eight = (
-            metaformer.create_model(swin.frame((2, 2), 32, (swin.in_windows(inner, window, shift),) * 2))
+            metaformer.create_model(swin.swin_frame((2, 2), 32, (swin.in_windows(inner, window, shift),) * 2))
             for window in (7, 8)
         )
     message = rf"made for windows of 7×7 tokens, the model's are 8×8: a {what} over a window .* window=7\)"
@@ -178,10 +178,10 @@ def test_patches_of_another_size_are_refused() -> None:
 def test_a_position_table_for_coarser_patches_is_not_taken_alone() -> None:
     coarse, fine = (
         metaformer.create_model(
-            vit.frame(1, 16, 2).with_changes(stages=(stage.with_changes(embedding=vit.patches(n)),))
+            vit.vit_frame(1, 16, 2).with_changes(stages=(stage.with_changes(embedding=vit.patches(n)),))
         )
         for n in (32, 16)
-        for stage in vit.frame(1, 16, 2).stages
+        for stage in vit.vit_frame(1, 16, 2).stages
     )
     before = fine.backbone.stages[0].position.table.clone()
     with pytest.raises(WeightsError, match=r"made for patches of 32×32 pixels, the model's are 16×16"):
@@ -223,7 +223,7 @@ def test_a_changed_model_is_not_said_to_look_like_itself() -> None:
 
 
 def test_buffers_that_follow_from_the_window_are_not_needed() -> None:
-    spec = swin.frame((2, 2), 32, (swin.in_windows(swin.ATTENTION, 7, "roll"),) * 2)
+    spec = swin.swin_frame((2, 2), 32, (swin.in_windows(swin.ATTENTION, 7, "roll"),) * 2)
     model = metaformer.create_model(spec)
     state = to_layout(model, "official")
     buffers = ("layers.0.blocks.0.attn.relative_position_index", "layers.0.blocks.1.attn_mask")
@@ -233,7 +233,7 @@ def test_buffers_that_follow_from_the_window_are_not_needed() -> None:
 
 
 def test_a_missing_part_is_named() -> None:
-    model = metaformer.create_model(vit.frame(1, 16, 2, prefix_tokens=2, side=32))
+    model = metaformer.create_model(vit.vit_frame(1, 16, 2, prefix_tokens=2, side=32))
     state = to_layout(model, "huggingface")
     del state["deit.encoder.layer.0.attention.attention.key.weight"]
     with pytest.raises(WeightsError) as caught:

@@ -24,8 +24,7 @@ from torch.utils._sympy.numbers import int_oo
 
 from ...errors import InputError
 from ...model.block import Block, MixingBlock
-from ...model.build import MIXERS
-from ...model.dense.build import TIED
+from ...model.build import MIXERS, TIED_TO_GRID
 from ...model.embed import Position
 from ...model.mixers.fourier import Fourier
 from ...model.mixers.window import Window
@@ -62,7 +61,7 @@ class Sizes:
 def sizes_of(model: nn.Module) -> Sizes:
     """Which sizes a graph of this model can take."""
     spec: Any = getattr(model, "spec", None)
-    tied = next((part for part in model.modules() if isinstance(part, (*TIED, Position, Window))), None)
+    tied = next((part for part in model.modules() if isinstance(part, (*TIED_TO_GRID, Position, Window))), None)
     if isinstance(spec, DenseSpec):
         if spec.square:
             return Sizes(fixed=spec.img_size, reason="the model is built for squares of this side")

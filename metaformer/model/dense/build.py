@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from math import log2
 
-from torch import nn
-
 from ...errors import SpecError
 from ...spec.dense import DenseSpec
 from ...spec.model import AnySpec
 from ...types import Preprocessing
-from ..build import Model, build
-from ..mixers.attention import RelativePosition
-from ..mixers.gating import GatingUnit
-from ..mixers.spatial import RandomMixing, SpatialFC, SpatialMLP
+from ..build import TIED_TO_GRID, Model, build
 from ..mixers.window import Window
 from .detector import Detector, Segmenter
 from .mask_rcnn import build_mask_rcnn
@@ -21,15 +16,6 @@ from .neck import NoExtraLevels, PyramidNetwork
 from .pyramid import Pyramid, build_pyramid
 from .retinanet import build_retinanet
 from .semantic_fpn import SemanticHead
-
-TIED: dict[type[nn.Module], dict[str, int]] = {
-    SpatialFC: {"fc.weight": 1},
-    SpatialMLP: {"fc1.weight": 1, "fc2.weight": 0, "fc2.bias": 0},
-    GatingUnit: {"fc.weight": 1, "fc.bias": 0},
-    RandomMixing: {"matrix": 1},
-    RelativePosition: {"table": 0},
-}
-"""Parts of mixers that only fit the grid they were built for: which axis of which tensor runs over its positions."""
 
 
 AnyModel = Model | Detector | Segmenter
@@ -75,7 +61,7 @@ def _refuse_tied(body: Pyramid, spec: DenseSpec) -> None:
     """Mixers that are matrices over the positions cannot see images of different shapes."""
     inside = {part for window in body.modules() if isinstance(window, Window) for part in window.modules()}
     for name, part in body.named_modules():
-        if isinstance(part, tuple(TIED)) and part not in inside:
+        if isinstance(part, tuple(TIED_TO_GRID)) and part not in inside:
             side = max(spec.backbone.img_size)
             raise SpecError(
                 f"backbone.{name}: {type(part).__name__} mixes a fixed grid of tokens and cannot take images of "

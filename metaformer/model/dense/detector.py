@@ -15,12 +15,11 @@ from ...errors import InputError
 from ...spec.dense import DenseSpec
 from ...types import Objects, Preprocessing
 from ..inputs import check_images
-from ..timm_cnn import prefixed
+from ..parameter_groups import Patterns, layer_patterns, without_decay
+from ..timm_cnn import cnn_layer_patterns, cnn_without_decay
 from .neck import PyramidNetwork
 from .pyramid import CNNPyramid, Pyramid
 from .semantic_fpn import SemanticHead, resized
-
-TABLES = ("position.table", "prefix.tokens", "relative.table")
 
 
 class DenseModel(nn.Module):
@@ -66,19 +65,14 @@ class DenseModel(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Parameters that optimizers should not decay beyond the one-dimensional ones: positions and prefix tokens."""
         if isinstance(self.body, CNNPyramid):
-            theirs = self.body.cnn.no_weight_decay() if hasattr(self.body.cnn, "no_weight_decay") else ()
-            return {f"{self.body_name}cnn.{name}" for name in theirs}
-        return {name for name, _ in self.named_parameters() if name.endswith(TABLES)}
+            return cnn_without_decay(self.body.cnn, f"{self.body_name}cnn.")
+        return without_decay(self)
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+    def group_matcher(self, coarse: bool = False) -> Patterns:
         """Parameter names to layers, for layer-wise learning rates; everything behind the backbone is the last one."""
         if isinstance(self.body, CNNPyramid):
-            theirs = self.body.cnn.group_matcher(coarse=coarse)
-            return {key: prefixed(pattern, f"{self.body_name}cnn.") for key, pattern in theirs.items()}
-        body = re.escape(self.body_name)
-        block = rf"^{body}stages\.(\d+)" if coarse else rf"^{body}stages\.(\d+)\.blocks\.(\d+)"
-        inner = [(rf"^{body}stages\.(\d+)\.(?:embed|prefix|position)", (0,)), (block, None)]
-        return {"stem": rf"^{body}stages\.0\.(?:embed|prefix|position)", "blocks": block if coarse else inner}
+            return cnn_layer_patterns(self.body.cnn, f"{self.body_name}cnn.", coarse)
+        return layer_patterns(re.escape(self.body_name), coarse)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the backbone's activations in the backward pass: less memory, more time."""
