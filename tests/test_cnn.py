@@ -19,8 +19,7 @@ from timm.models import group_parameters
 from metaformer import InputError, SpecError, build, count_macs, count_parameters, create_model, find
 from metaformer.cli import main
 from metaformer.data.sources import open_labeled
-from metaformer.inference.loaded import load_any
-from metaformer.inference.predictor import predict
+from metaformer.inference.predictor import Predictor
 from metaformer.model.classifier import FeatureExtractor
 from metaformer.model.timm_cnn import PREFIX, TimmClassifier
 from metaformer.recipe import Augmentation, DataConfig, ModelConfig, OptimizerConfig, Recipe
@@ -261,12 +260,12 @@ def test_a_run_from_images_to_an_answer(folder_of_images: Path, tmp_path: Path) 
     config = json.loads((run.folder / "config.json").read_text())
     assert TimmSpec.from_dict(config["spec"]) == SMALL.with_changes(num_classes=2, img_size=(32, 32))
     assert (run.folder / "report.html").is_file()
-    trained = load_any(run.folder)
-    assert trained.classes == ("blue", "red")
+    predictor = Predictor(run.folder)
+    assert predictor.classes == ("blue", "red")
     assert evaluate(run.folder, console=QUIET).metrics["top1"] == run.metrics["top1"]
-    answers = predict(trained, [folder_of_images / "val"]).answers
-    assert len(answers) == 4
-    assert {guess.name for guess in answers[0].top} == {"blue", "red"}
+    results = predictor([folder_of_images / "val"])
+    assert len(results) == 4
+    assert {score.name for score in results[0].top} == {"blue", "red"}
     resumed = train(None, run.folder, resume=True, spec=SMALL.with_changes(img_size=(32, 32)), console=QUIET)
     assert resumed is not None
     assert resumed.was_finished

@@ -17,7 +17,6 @@ from .pyramid import Pyramid, build_pyramid
 from .retinanet import build_retinanet
 from .semantic_fpn import SemanticHead
 
-
 AnyModel = Model | Detector | Segmenter
 """Everything that can be built from a spec."""
 
