@@ -19,11 +19,12 @@ from timm.models import is_model, register_model
 from torch import nn
 
 from ..errors import InputError
+from ..model.build import Model
 from ..model.classifier import timm_config
 from ..spec.model import TimmSpec
 from ..zoo.catalogue import CATALOGUE
 from ..zoo.row import Row
-from .classifier import create_model
+from .classifier import Extractor, create_model
 
 PREFIX = "mf_"
 
@@ -52,10 +53,9 @@ def _entry_point(name: str, row: Row) -> Callable[..., nn.Module]:
         if arguments.pop("cache_dir", None):  # timm hands it to every entry point
             raise InputError("cache_dir: these models keep downloads in the usual cache; set HF_HOME instead")
         asked = {"weights": weights} if pretrained and weights else {"pretrained": pretrained}
-        model: Any = create_model(row.name, **asked, **arguments)
+        model: Model | Extractor = create_model(row.name, **asked, **arguments)
         model.name = name
-        module: nn.Module = model
-        return module
+        return model
 
     create.__name__ = create.__qualname__ = name
     create.__module__ = __name__
