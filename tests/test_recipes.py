@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from metaformer.ablation.plan_files import read_plan
 from metaformer.errors import RunError
 from metaformer.run.recipes import assemble_recipe, named_recipe, run_file, shipped_recipes
 
@@ -90,3 +91,14 @@ def test_a_recipe_file_of_version_0_1_0_runs(tmp_path: Path) -> None:
     )
     recipe = named_recipe(str(file))
     assert (recipe.optimizer.name, recipe.optimizer.epochs) == ("lamb", 2)
+
+
+def test_a_plan_with_former_names_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(
+        "recipe: {name: short, optimisation: {optimiser: sgd}}\n"
+        "changes: [{name: lamb, recipe: {optimisation: {optimiser: lamb}}}]\n"
+    )
+    plan = read_plan(file, 32)
+    assert plan.recipe.optimizer.name == "sgd"
+    assert plan.recipe.updated(plan.changes[0].recipe).optimizer.name == "lamb"

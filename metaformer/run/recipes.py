@@ -74,6 +74,10 @@ def read_config(path: Path) -> dict[str, Any]:
         raise RunError(f"--config: cannot read {path}: {error.strerror}.{_similar_files(path)}") from None
     except UnicodeDecodeError as error:
         raise RunError(f"--config: {path} is not a text file ({error.reason})") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""  # PyYAML counts from 0
+        raise RunError(f"--config: {path} is not valid YAML: {place}{error.problem}") from None
     except yaml.YAMLError as error:
         raise RunError(f"--config: {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if data is None:
