@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,51 @@ def test_a_killed_run_resumes_to_the_same_weights(trained: Path, gray_images: Pa
         expected, found = read_tensors(trained / name)[0], read_tensors(out / name)[0]
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+PLAN = """
+from brightness_child import TINY
+from metaformer.ablation import Base, Change, Plan
+from metaformer.recipe import Machine, OptimizerConfig, Recipe
+
+def plan(side):
+    return Plan(
+        name="bright",
+        base=Base(spec=TINY),
+        recipe=Recipe(
+            task="brightness",
+            optimizer=OptimizerConfig(epochs=2, batch_size=4, lr=1e-2),
+            machine=Machine(device="cpu", threads=1),
+        ),
+        changes=[Change(name="identity", mixers="identity")],
+    )
+"""
+
+
+def test_a_sweep_compares_by_its_metric(gray_images: Path, tmp_path: Path) -> None:
+    """In processes of their own, with the line written into a copy of the package."""
+    package = shutil.copytree(HERE.parent / "metaformer", tmp_path / "metaformer")
+    table = package / "tasks" / "task.py"
+    line = f'    "brightness": "{LINE["brightness"]}",\n'
+    table.write_text(re.sub(r"(TASKS: dict\[str, str\] = \{\n)", rf"\1{line}", table.read_text(), count=1))
+    (tmp_path / "plan.py").write_text(PLAN)
+    words = ["ablate", str(tmp_path / "plan.py"), "--data", str(gray_images), "--seeds", "2", "--out", "sweep"]
+    paths = os.pathsep.join([str(tmp_path), str(HERE)])
+    done = subprocess.run(
+        [sys.executable, "-m", "metaformer", *words, "--workers", "1"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = json.loads((tmp_path / "sweep" / "table.json").read_text())["results"]
+    assert results["metric"]["name"] == "mean_error"
+    assert results["metric"]["better"] == "lower"
+    assert len(results["variants"]) == 2
+    assert "mean error" in done.stdout
+    assert "Furthest off" not in (tmp_path / "sweep" / "report.html").read_text()
 
 
 def test_an_unknown_task_is_refused_with_the_nearest(gray_images: Path, capsys: pytest.CaptureFixture[str]) -> None:
