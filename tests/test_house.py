@@ -23,6 +23,7 @@ from metaformer.spec.model import EmbeddingSpec, ModelSpec, StageSpec
 from metaformer.tasks.task import TASKS, tasks
 
 EXTERNAL = {
+    "data/coco.py": {"segmentation"},
     "data/coco_instances.py": {"segmentation"},
     "recipe.py": {"classification"},
     "cli/models.py": {"top1"},
