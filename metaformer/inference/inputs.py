@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
-from ..data.decode import Mode, as_mode, is_image_name, read_image
+from ..data.decode import Mode, UnreadableImage, as_mode, is_image_name, read_image
 from ..errors import DataError, did_you_mean
 
 ImageInput: TypeAlias = "str | Path | Image.Image | NDArray[np.uint8]"
@@ -69,8 +69,9 @@ def sources(images: ImageInput | Iterable[ImageInput]) -> list[Path | Image.Imag
     Raises:
         DataError: a path that does not exist, or an array of another shape or type.
     """
-    if isinstance(images, (str, Path, Image.Image, np.ndarray)):
-        images = [images]  # an array is one image; a loop over it would give its rows
+    # an array is one image; a loop over it would give its rows
+    if isinstance(images, (str, Path, Image.Image, np.ndarray)) or not isinstance(images, Iterable):
+        images = [images]
     result: list[Path | Image.Image] = []
     for image in images:
         if isinstance(image, (str, Path)):
@@ -96,7 +97,13 @@ def _from_array(array: object) -> Image.Image:
 
 def read(source: Path | Image.Image, mode: Mode) -> Image.Image:
     """The image in ``mode``, upright; raises ``UnreadableImage``."""
-    return as_mode(source, mode) if isinstance(source, Image.Image) else read_image(source, mode)
+    if not isinstance(source, Image.Image):
+        return read_image(source, mode)
+    try:
+        # an opened image is not decoded yet, and is turned only where somebody asks for it
+        return as_mode(ImageOps.exif_transpose(source), mode)
+    except Exception as error:  # Pillow's decoders raise errors of any type on corrupt files
+        raise UnreadableImage(str(getattr(source, "filename", "")) or "image", str(error)) from None
 
 
 def batches(sources_: Sequence[Path | Image.Image], size: int) -> Iterator[Sequence[Path | Image.Image]]:

@@ -44,8 +44,14 @@ class LoadedModel:
 
 def task_of(source: str | Path | None) -> str:
     """The task of a run's folder, a weights file or a hub id; published models are classifiers."""
-    description = None if source is None or str(source) in CATALOGUE else _description_or_none(source)
+    description = None if source is None or is_published(source) else _description_or_none(source)
     return _DEFAULT_TASK if description is None else description.task
+
+
+def is_published(source: str | Path) -> bool:
+    """Whether a source is a model name, which stands for its published weights."""
+    # a folder in the working directory wins over a model of the same name
+    return str(source) in CATALOGUE and not Path(source).exists()
 
 
 def load_any(
@@ -65,8 +71,7 @@ def load_any(
         if name is None:
             raise WeightsError("no weights given; pass --weights RUN_DIR, FILE or HUB_ID, or --model NAME")
         return LoadedModel(create_model(name, pretrained=True).eval(), None, name)
-    # a folder in the working directory wins over a model of the same name
-    if name is None and str(source) in CATALOGUE and not Path(source).exists():
+    if name is None and is_published(source):
         return load_any(None, str(source))
     description = None if name is None else _description_or_none(source)
     if name is not None and description is None:

@@ -10,7 +10,7 @@ from typing import Generic, Literal, TypeVar
 from PIL import Image
 
 from ..data.decode import Mode, UnreadableImage
-from ..errors import DataError
+from ..errors import DataError, RunError
 from ..model.device import resolve_device
 from ..recipe import Machine
 from ..tasks.task import PredictionOptions, Result, Task, task_named
@@ -83,6 +83,8 @@ class Predictor(Generic[ResultT]):
     ) -> Iterator[ResultT]:
         """The same results one by one, so that they need not fit into memory together."""
         options = PredictionOptions(top=top, score=score, device=self.device)
+        if batch_size < 1:
+            raise RunError(f"batch_size: expected at least 1, got {batch_size}")
         self.skipped = []
         for batch in batches(sources(images), batch_size):
             readable = [pair for source in batch if (pair := self._read(source, on_bad_image)) is not None]

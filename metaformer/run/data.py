@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from ..data.dataset import Splits
 from ..errors import DataError, InputError
-from ..inference.loaded import LoadedModel, imagenet_classes
+from ..inference.loaded import LoadedModel, imagenet_classes, is_published
 from ..recipe import DataConfig
 from ..tasks.task import Task
 from .config import RunConfig, run_of
@@ -61,7 +61,7 @@ def is_own_data(data: DataConfig, source: str | Path | None) -> bool:
     False for published weights. True for a file that does not name its data, so that no model is evaluated on its own
     training images by accident.
     """
-    if source is None:
+    if source is None or is_published(source):
         return False
     trained_on = data_of_run(source)
     if trained_on is None or trained_on.source == data.source:  # by name first: ``digits`` is no path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from rich.console import Console
 from rich.progress import Progress
@@ -51,6 +51,10 @@ def evaluate(
     Raises:
         InputError: weights or images that cannot be read, or classes that differ from the model's.
     """
+    if part is not None and part not in get_args(Part):
+        raise RunError(f"part: expected {', '.join(map(repr, get_args(Part)))} or None, got {part!r}")
+    if batch_size < 1:
+        raise RunError(f"batch_size: expected at least 1, got {batch_size}")
     console = console or Console(stderr=True)
     config = data or data_of_run(source)
     if config is None:

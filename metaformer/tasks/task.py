@@ -78,6 +78,12 @@ class PredictionOptions:
     device: Any = "cpu"
     """A ``torch.device`` or its name."""
 
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise RunError(f"top: expected at least 1, got {self.top}")
+        if not 0 <= self.score <= 1:
+            raise RunError(f"score: expected a number from 0 to 1, got {self.score}")
+
 
 class Result(Protocol):
     """What a model says of one image. It prints itself on a rich console."""
