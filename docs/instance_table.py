@@ -1,6 +1,6 @@
-"""Write the table of families into architecture.md from the specs of the zoo's rows, between its two markers.
+"""Write the table of families into architecture.md from the specs of the zoo, between the two markers.
 
-One line a family, one column an axis. Where a family's rows differ on an axis, all that occur are named; sizes (depth,
+One line per family, one column per axis. If the models of a family differ on an axis, all values are listed. Sizes (depth,
 width, heads) are left out.
 
 python docs/instance_table.py
@@ -28,7 +28,7 @@ SHIFTS = {"roll": "rolled", "pad": "padded", "none": "not shifted"}
 
 
 def along(texts: Iterable[str], stages: int) -> str:
-    """What the stages have, first to last: once where all have it, counted in runs where several do."""
+    """Values of the stages, first to last; equal neighbors are counted, and a value that all stages share is written once."""
     runs = [(text, len(list(run))) for text, run in groupby(texts)]
     if len(runs) == 1 or stages == 1:
         return runs[0][0]
@@ -41,7 +41,7 @@ def number(value: float) -> str:
 
 
 def norm(spec: NormSpec | None) -> str:
-    """Kind, eps and whether there is no shift."""
+    """Kind, eps, and whether the bias is missing."""
     if spec is None:
         return "none"
     eps = "" if spec.kind in ("affine", "none") else f" {number(spec.eps)}"
@@ -49,13 +49,13 @@ def norm(spec: NormSpec | None) -> str:
 
 
 def embedding(spec: EmbeddingSpec) -> str:
-    """Window and step of a convolution, or the joining of neighbors, with the norm beside it."""
+    """Kernel and stride of a convolution, or patch merging, and its norm."""
     kind = f"conv {spec.kernel}/{spec.stride}" if spec.kind == "conv" else {"merge": "merge 2 × 2"}.get(spec.kind, "–")
     return kind if spec.norm is None else f"{kind}, norm {spec.norm_position}"
 
 
 def mixer(spec: MixerSpec, width: int) -> str:
-    """A mixer in words, with the arguments that make it what it is."""
+    """A mixer in words, with the arguments that define it."""
     args: dict[str, Any] = dict(spec.args)
     match spec.name:
         case "window":
@@ -83,7 +83,7 @@ def channel_mlp(stage: StageSpec) -> str:
 
 
 def residual(stage: StageSpec) -> str:
-    """Norm position, and a scale on the branch or on the shortcut."""
+    """Norm position, and the scales of branch and shortcut."""
     spec = stage.residual
     words = ["pre-norm" if spec.norm_position == "before" else "post-norm"]
     words += [f"LayerScale {number(spec.layer_scale)}"] if spec.layer_scale is not None else []
@@ -92,7 +92,7 @@ def residual(stage: StageSpec) -> str:
 
 
 def readout(spec: ModelSpec) -> str:
-    """What is read, on which side of it the final norm stands, and the head."""
+    """Readout, position of the final norm, and the kind of head."""
     head = spec.head
     words = ["token" if head.readout == "token" else head.readout]
     words += [f"norm {head.norm_position}"] if head.norm is not None else ["no norm"]
@@ -120,7 +120,7 @@ def axes(spec: ModelSpec) -> dict[str, str]:
 
 
 def line(family: str) -> str:
-    """The family's line: each axis once, variants joined by "or"."""
+    """The family's line; different values of an axis are joined by "or"."""
     specs = [row.spec for row in CATALOGUE.values() if row.family == family]
     found = [axes(spec) for spec in specs]
     cells = [" *or* ".join(dict.fromkeys(one[axis] for one in found)) for axis in found[0]]
@@ -136,7 +136,7 @@ def section() -> str:
 
 
 def written(page: str) -> str:
-    """A page with a fresh table."""
+    """The page with the table replaced."""
     before, rest = page.split(START)
     return before + section() + rest.split(END)[1]
 

@@ -1,4 +1,4 @@
-"""Write the tables of models into README.md from the zoo, between their two markers.
+"""Write the tables of models into README.md from the zoo, between the two markers.
 
 python docs/models_table.py
 """
@@ -33,7 +33,7 @@ OWN = ("2111.11418", "2210.13452")
 
 
 def is_variant(row: Row) -> bool:
-    """Whether the row is another's architecture at 384 × 384 or with weights from ImageNet-21K."""
+    """Whether the row repeats another row's architecture at 384 × 384 or with weights from ImageNet-21K."""
     return any(row.name.removesuffix(suffix) in CATALOGUE for suffix in (*VARIANTS, "_in21k") if suffix in row.name)
 
 
@@ -102,13 +102,13 @@ def section() -> str:
     often = [row for row in bases if row.paper in OWN and has_variants(row)]
     others = [row for row in bases if row.paper not in OWN]
     also = "The variants are models too: add `_384`, `_in21ft1k`, `_384_in21ft1k` or, with 21,841 classes, `_in21k`."
-    others_are = "The systems that the papers compare with; weights are `no` where nobody published any for it:"
+    others_are = "The systems that the papers compare with. `no` means that nobody published weights:"
     parts = (START, "", *single(once), "", *families(often), "", also, "", others_are, "", *compared(others), "", END)
     return "\n".join(parts)
 
 
 def written(readme: str) -> str:
-    """A README with a fresh section."""
+    """The README with the section replaced."""
     before, rest = readme.split(START)
     return before + section() + rest.split(END)[1]
 
