@@ -1,4 +1,4 @@
-"""Write docs/dense.md: the first paper's tables of detectors and segmenters, counted anew beside what is in print.
+"""Write docs/dense.md: the first paper's tables of detectors and segmenters, with our counts beside the printed ones.
 
 python docs/dense_page.py
 """
@@ -43,10 +43,10 @@ ADE20K = {
 
 TEXT = """# Detection and segmentation
 
-Written by `python docs/dense_page.py`. Parameters are counted on the models as `create_detector` and
-`create_segmenter` build them; what stands under "in print" and the figures are those of
+Written by `python docs/dense_page.py`. Parameters are counted on the models that `create_detector` and
+`create_segmenter` build. The column "in print" and the metrics are from
 [MetaFormer Is Actually What You Need for Vision](https://arxiv.org/abs/2111.11418), sections 4.2 and 4.3: COCO
-val2017 after 12 epochs, ADE20K val after 40,000 updates. They were not measured here; what was is in
+val2017 after 12 epochs, ADE20K val after 40,000 updates. They were not measured here; our own measurements are in
 [`results`](../results/README.md).
 
 ## COCO: RetinaNet
@@ -63,10 +63,9 @@ val2017 after 12 epochs, ADE20K val after 40,000 updates. They were not measured
 
 ## Where the counts differ
 
-- The detectors on ResNet have more parameters here than in print, because the table counts what is trained: there the
-  stem and the first stage are frozen. Without these the counts are the table's
-  (`tests/model/dense/test_dense_counts.py`).
-- ResNet-18's 15.5 M for Semantic FPN are of a variant with a stem of three convolutions; timm's has the plain one.
+- The detectors on ResNet have more parameters here than in print. The paper counts trained parameters, and it freezes
+  the stem and the first stage. Without these the counts agree (`tests/model/dense/test_dense_counts.py`).
+- ResNet-18's 15.5 M for Semantic FPN belong to a variant with a stem of three convolutions; timm's stem has one.
 - PoolFormer-S24's 23.2 M for Semantic FPN are a misprint: the model has 25.1 M.
 """
 
@@ -74,9 +73,9 @@ val2017 after 12 epochs, ADE20K val after 40,000 updates. They were not measured
 def page() -> str:
     """The whole page."""
     with torch.device("meta"):  # shapes are enough to count
-        retinanet = [f"{counted('retinanet', name)} | {figures(printed)}" for name, (printed, _) in COCO.items()]
-        mask_rcnn = [f"{counted('mask_rcnn', name)} | {figures(printed)}" for name, (_, printed) in COCO.items()]
-        fpn = [f"{counted('semantic_fpn', name)} | {figures(printed)}" for name, printed in ADE20K.items()]
+        retinanet = [f"{counted('retinanet', name)} | {printed_cells(printed)}" for name, (printed, _) in COCO.items()]
+        mask_rcnn = [f"{counted('mask_rcnn', name)} | {printed_cells(printed)}" for name, (_, printed) in COCO.items()]
+        fpn = [f"{counted('semantic_fpn', name)} | {printed_cells(printed)}" for name, printed in ADE20K.items()]
     return TEXT.format(
         retinanet=table(["AP", "AP50", "AP75"], retinanet),
         mask_rcnn=table(["box AP", "box AP50", "box AP75", "mask AP", "mask AP50", "mask AP75"], mask_rcnn),
@@ -85,18 +84,18 @@ def page() -> str:
 
 
 def counted(system: str, backbone: str) -> str:
-    """A row's backbone and its exact count."""
+    """The backbone and the exact parameter count of a row."""
     create = create_segmenter if system == "semantic_fpn" else create_detector
     return f"`{backbone}` | {count_parameters(create(system, backbone)):,}"
 
 
-def figures(printed: tuple[float, ...]) -> str:
-    """What is in print, parameters first."""
+def printed_cells(printed: tuple[float, ...]) -> str:
+    """The printed numbers, parameters first."""
     return " | ".join([f"{printed[0]} M", *(f"{value}" for value in printed[1:])])
 
 
 def table(heads: list[str], rows: list[str]) -> str:
-    """Rows below their heads, as Markdown."""
+    """A Markdown table."""
     names = ["backbone", "parameters", "in print", *heads]
     rule = ["---", *["---:"] * (len(names) - 1)]
     return "\n".join([f"| {' | '.join(names)} |", f"| {' | '.join(rule)} |", *(f"| {row} |" for row in rows)])

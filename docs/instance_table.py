@@ -1,7 +1,7 @@
 """Write the table of families into architecture.md from the specs of the zoo, between the two markers.
 
-One line per family, one column per axis. If the models of a family differ on an axis, all values are listed. Sizes (depth,
-width, heads) are left out.
+One line per family, one column per axis. If the models of a family differ on an axis, all values are listed. Sizes
+(depth, width, heads) are left out.
 
 python docs/instance_table.py
 """
@@ -28,7 +28,7 @@ SHIFTS = {"roll": "rolled", "pad": "padded", "none": "not shifted"}
 
 
 def along(texts: Iterable[str], stages: int) -> str:
-    """Values of the stages, first to last; equal neighbors are counted, and a value that all stages share is written once."""
+    """Values of the stages, first to last: equal neighbors are counted, a value that all share is written once."""
     runs = [(text, len(list(run))) for text, run in groupby(texts)]
     if len(runs) == 1 or stages == 1:
         return runs[0][0]
