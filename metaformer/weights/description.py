@@ -141,6 +141,7 @@ def described_by(header: Mapping[str, str], label: str) -> Description:
 
 def named_mixers(spec: Spec) -> Spec:
     """The spec with Python mixers replaced by their names, so that it can be written to a file."""
+    # a named mixer that wraps a Python object, such as a window around a class, has to be passed again as a whole
     named = [
         mixer
         if isinstance(mixer, MixerSpec) and not _python_inside(mixer)

@@ -127,6 +127,7 @@ def _save(
     card: str | None,
 ) -> Path:
     if isinstance(model, (str, Path)):
+        # the card shows what was measured with these very weights, unless the caller knows better
         saved, facts = describe_source(model), replace(facts, metrics=facts.metrics or read_metrics(locate(model)))
         classes, task, model = classes or saved.classes, task or saved.task, from_pretrained(model)
     folder.mkdir(parents=True, exist_ok=True)

@@ -133,7 +133,7 @@ LAYOUTS = (
         mark=r"stem\.conv\.weight|stages\.\d+\.blocks\.\d+\.",
         pairs=TIMM_MLP,
         linear_pairs=TIMM_LINEAR,
-        unit_axes=MAP_KERNELS,
+        unit_axes=MAP_KERNELS,  # its stages of attention work on tokens, all others on maps
         unit_axes_beside_attention=False,
     ),
 )

@@ -169,13 +169,14 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], label: str, *, strict: b
     state = background_first(state)
     found = join_parts({ours: state[theirs] for theirs, ours in ours_of.items()})
     match = match_tensors(found, model)
+    # messages have the checkpoint's names: a joined tensor goes by the whole name, a part without siblings by its own
     theirs_of = {whole_name(ours): theirs for theirs, ours in ours_of.items()}
     theirs_of |= {ours: theirs for theirs, ours in ours_of.items()}
     match.unexpected = [theirs_of[name] for name in match.unexpected]
     match.left_out += derived
     if match.wrong_shape or (strict and not match.is_complete):
         raise WeightsError(_mismatch_message(model, label, layout, match, found))
-    model.load_state_dict(match.tensors, strict=False)
+    model.load_state_dict(match.tensors, strict=False)  # checked above; fresh layers are missing on purpose
     lists = {name: tuple(getattr(match, name)) for name in ("fresh", "adapted", "left_out", "missing", "unexpected")}
     report = LoadReport(source=label, layout=layout, loaded=len(match.tensors), **lists)
     _log.info(report.message)

@@ -161,7 +161,7 @@ def _is_left_out(name: str, wanted: Mapping[str, Tensor], model: nn.Module) -> b
         return ends_early
     if name in getattr(model, "pruned", ()):
         return True
-    if name.startswith("head."):
+    if name.startswith("head."):  # other parts of the head only go where the model has none of that part either
         part = name.split(".")[1]
         return ends_early and not any(other.startswith(f"head.{part}.") for other in wanted)
     depth = 5 if getattr(model, "by_block", False) else 3  # words of backbone.stages.0.blocks.11, backbone.stages.3

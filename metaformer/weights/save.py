@@ -72,8 +72,11 @@ def read_metrics(path: str | Path) -> dict[str, float]:
         noted = json.loads(header.get("metrics") or header.get("figures") or "{}")  # "figures" in version 0.1.0
     except ValueError:
         return {}
+    if not isinstance(noted, dict):
+        return {}
     # the file holds one model, its header the metrics of two: those of averaged weights begin with "ema_"
     prefix = "ema_" if header.get("averaged") == "true" else ""
     evaluated = {name.removeprefix(prefix): value for name, value in noted.items() if name.startswith(prefix)}
     other = ("ema_", "train_", "lr", "update")
-    return {name: value for name, value in evaluated.items() if not name.startswith(other) and isfinite(value)}
+    numbers = {name: value for name, value in evaluated.items() if isinstance(value, (int, float)) and isfinite(value)}
+    return {name: value for name, value in numbers.items() if not name.startswith(other)}
