@@ -193,8 +193,10 @@ def _listing() -> list[Path]:
 def _message(errors: str) -> str:
     """The message on standard error, without what was logged before it and without the argument parser's box."""
     lines = [line.strip("│╭╮╰╯─ ") for line in errors.splitlines()]
-    text = "\n".join(line for line in lines if line)
-    text = text.replace("Error\n", "error: ", 1) if text.startswith("Error\n") else text
+    lines = [line for line in lines if line]
+    if lines[0] == "Error":  # a box, whose lines are as long as the terminal is wide
+        return f"error: {' '.join(lines[1:])}"
+    text = "\n".join(lines)
     return text[text.index("error: ") :]
 
 
@@ -207,7 +209,6 @@ def run_all() -> str:
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
         with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
-            patch.setenv("COLUMNS", "200")
             patch.setattr(torch.Tensor, "backward", _train)
             patch.setattr(fork_server, "start", lambda task: None)  # it would outlive the folder
             return "\n".join(transcript()) + "\n"
