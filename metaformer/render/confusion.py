@@ -115,8 +115,8 @@ def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str], *, pi
 def _headline(confusion: NDArray[np.int64], pixels: bool) -> str:
     right, total = int(np.trace(confusion)), int(confusion.sum())
     if pixels:
-        return f"{percent(right / total if total else None)} of the pixels right"
-    return f"{count(right)} of {count(total)} right ({percent(right / total if total else None)})"
+        return f"{percent(right / total if total else None)} of the pixels correct"
+    return f"{count(right)} of {count(total)} correct ({percent(right / total if total else None)})"
 
 
 def _cells(axes: Axes, shares: NDArray[np.float64]) -> None:

@@ -1,1 +1,1 @@
-"""Predictions and labels to losses, answers and figures. Never builds a layer."""
+"""Tasks: for each its data, model, loss, metrics, predictions and report. Builds no layers."""

@@ -1,4 +1,4 @@
-"""The table "class by class" of a report: each class with its color, how much of it there is, its metrics."""
+"""The table of classes in a report: each class with its color, its frequency and its metrics."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from markupsafe import Markup
 
 from ..render.page import rendered
 
-WHOLE = 40
-"""Classes up to which the table is open on the page."""
+OPEN_UP_TO = 40
+"""The number of classes up to which the table is not folded."""
 
 
 def class_table(heads: Sequence[str], lines: Sequence[dict[str, Any]]) -> Markup:
-    """``lines``: ``name`` and ``color`` of the class, ``amount``, ``values`` under ``heads[1:]``, the first value's
-    ``share`` as a bar, and ``line``: the points of a small curve, or None."""
+    """The table as HTML.
+
+    Each of ``lines`` has ``name`` and ``color`` of the class, ``amount``, ``values`` for ``heads[1:]``, the first value
+    as ``share`` for a bar, and ``line``, the points of a small curve or None.
+    """
     context = {
         "heads": heads,
         "rows": lines,
-        "folded": len(lines) > WHOLE,
+        "folded": len(lines) > OPEN_UP_TO,
         "has_lines": any(line["line"] for line in lines),
     }
     return rendered("metaformer.render", "class_table.html.j2", context)

@@ -1,4 +1,4 @@
-"""What detection and segmentation share: opening annotated data, fitting a system to it, its loaders."""
+"""Code that detection and segmentation share: opening data, building a model, loaders, evaluation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..data.loading.loader import Loader
 from ..data.loading.samples import Collate, Transform, as_lists
 from ..data.loading.schedule import BatchSchedule
 from ..errors import DataError
+from ..model.dense.detector import Detector, Segmenter
 from ..recipe import DataConfig, Recipe
 from ..spec.model import AnySpec
 from ..training.device import processes
@@ -19,36 +20,37 @@ from ..types import Objective
 from .task import EvaluationOptions, Loaders, Task, expect_layout
 
 _Splits = TypeVar("_Splits", bound=Splits[Any])
+ModelT = TypeVar("ModelT", Detector, Segmenter)
 Sides = tuple[int, int]
-"""Short and long side of images in pixels, where a recipe leaves them open."""
+"""Short and long side of images in pixels, for recipes without them."""
 
 
 def open_annotated(open_: Callable[[], _Splits], data: DataConfig, task: Task) -> _Splits:
-    """What ``open_`` gives; its ``DataError`` also says which other task the folder is laid out for."""
+    """Call ``open_``; its ``DataError`` gets a hint where the folder has the layout of another task."""
     try:
         return open_()
     except DataError as error:
-        expect_layout(data, task, error)
+        expect_layout(data, task, error)  # always raises; the next line is for type checkers
         raise
 
 
 def build_dense(
-    create: Callable[..., Any],
+    create: Callable[..., ModelT],
     system: str,
     recipe: Recipe,
     classes: Sequence[str],
     spec: AnySpec | None,
     sides: Sides,
-) -> Any:
+) -> ModelT:
     """A detector or a segmenter with the recipe's backbone, or with ``spec`` as its backbone."""
     model, dense = recipe.model, recipe.dense
-    short = dense.short_side or sides[0]
+    short = dense.short_side or sides[0]  # a recipe's short side alone keeps the ratio of ``sides``
     reseed(recipe.seed, 0, 0, 0)  # the same initial weights in every process and every repetition
     return create(
         system,
         backbone=spec or model.name,
         num_classes=len(classes),
-        pretrained_backbone=model.pretrained and model.weights is None,
+        pretrained_backbone=model.pretrained and model.weights is None,  # a recipe's weights file wins
         backbone_weights=model.weights,
         short_side=short,
         long_side=dense.long_side or round(short * sides[1] / sides[0]),
@@ -67,7 +69,7 @@ def make_loaders(
     eval_transform: Transform,
     collate: Collate,
 ) -> Loaders:
-    """Loaders of this process's share; ``collate`` is that of the training batches."""
+    """The loaders of this process; ``collate`` is for training batches."""
     rank, world = processes()
     size, workers = recipe.optimizer.batch_size // recipe.optimizer.accumulation, recipe.data.workers
     train = BatchSchedule(len(splits.train), size, seed=recipe.seed, shuffle=True, rank=rank, world=world)
@@ -79,14 +81,19 @@ def make_loaders(
 
 
 def evaluation_loader(dataset: Dataset[Any], transform: Transform, schedule: BatchSchedule, workers: int = 0) -> Loader:
-    """Lists of images; an unreadable one that may be skipped is left out, because it must not be counted twice."""
+    """A loader of lists of images. Unreadable images that may be skipped are left out."""
+    # training replaces them by others, which here would be counted twice
     return Loader(dataset, transform, schedule, collate=as_lists, replace=False, workers=workers)
 
 
 def measure_dense(
-    model: Any, dataset: Dataset[Any], transform: Transform, objective: Objective, options: EvaluationOptions
+    model: Detector | Segmenter,
+    dataset: Dataset[Any],
+    transform: Transform,
+    objective: Objective,
+    options: EvaluationOptions,
 ) -> Measured:
-    """Metrics of a detector or a segmenter on all images of a dataset, each once."""
+    """Evaluate a detector or a segmenter on all images of a dataset, each once."""
     loader = evaluation_loader(dataset, transform, BatchSchedule(len(dataset), options.batch_size), options.workers)
     try:
         return measure(

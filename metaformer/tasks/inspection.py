@@ -1,4 +1,4 @@
-"""What is in a dataset, for ``metaformer data check``: counts, sizes, classes, and the files that cannot be used."""
+"""Inspect a dataset, for ``metaformer data check``: counts, sizes, classes, and files that cannot be used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .task import recognized_task, task_named
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What is in a dataset as a whole."""
+    """The summary of a dataset."""
 
     source: str
     task: str
@@ -32,10 +32,10 @@ class Inspection:
 
 
 def inspect_data(config: DataConfig, task: str | None = None, progress: Progress | None = None) -> Inspection:
-    """What is in a dataset, to be read before a model is trained on it; the task is recognized where left out.
+    """The summary of a dataset; the task is recognized from its layout by default.
 
-    Faults are collected, whatever ``config.on_bad_image`` says. Raises ``DataError`` where the dataset as a whole
-    cannot be opened.
+    Unreadable files are collected, whatever ``config.on_bad_image`` is. Raises ``DataError`` where the dataset as a
+    whole cannot be opened.
     """
     chosen = recognized_task(config) if task is None else task_named(task)
     try:

@@ -1,4 +1,4 @@
-"""Sample images with the prediction and the ground truth drawn on them, as records, as a PNG and in a report."""
+"""Sample images with predictions and ground truth drawn on them: as records, as a PNG and in a report."""
 
 from __future__ import annotations
 
@@ -21,63 +21,64 @@ from ..render.annotate import class_color, font, hexadecimal
 
 SAMPLES = 12
 SIDE = 480
-"""Pixels on a sample's longer side; more would only make the page heavy."""
+"""Pixels of a sample's long side; larger images would make the page slow to load."""
 _COLUMNS, _WIDTH, _GAP, _HEAD = 2, 720, 12, 26  # of the PNG, in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class SideBySide(Record):
-    """One image with the prediction drawn on it, and with the ground truth."""
+    """One image, once with the prediction and once with the ground truth drawn on it."""
 
     error: ClassVar[type[InputError]] = RunError
     renamed: ClassVar = {"truth": "ground_truth", "invented": "false_positives"}
 
     name: str = ""
     labels: tuple[int, ...] = ()
-    """Classes in either."""
+    """The classes in either drawing."""
     prediction: str = ""
     """JPEG as base64."""
     ground_truth: str = ""
 
     @property
     def words(self) -> str:
-        """How right the prediction is."""
+        """The result for this image in a few words."""
         return ""
 
     @cached_property
     def pair(self) -> tuple[Image.Image, Image.Image] | None:
-        """Prediction and ground truth in ``RGB``, or None when their bytes are not images."""
+        """Prediction and ground truth in ``RGB``; None where their bytes are not images."""
         try:
-            return _decoded(self.prediction), _decoded(self.ground_truth)
+            return _read_jpeg(self.prediction), _read_jpeg(self.ground_truth)
         except (OSError, ValueError, binascii.Error):
             return None
 
 
-def _decoded(text: str) -> Image.Image:
+def _read_jpeg(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text, validate=True))).convert("RGB")
 
 
-def encoded(image: Image.Image) -> str:
+def jpeg_base64(image: Image.Image) -> str:
     """JPEG as base64."""
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=85)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def chosen(indices: Sequence[int]) -> list[int]:
-    """A random sample of up to ``SAMPLES`` of them, always the same, in their order."""
+def sample_indices(indices: Sequence[int]) -> list[int]:
+    """A random sample of up to ``SAMPLES`` indices in ascending order, always the same."""
+    # a generator of its own: it neither depends on the run's random numbers nor changes them
     return sorted(random.Random(0).sample(indices, min(len(indices), SAMPLES)))
 
 
 def swatch(classes: Sequence[str], label: int) -> dict[str, str]:
-    """A class by its name and color, for legends and tables."""
+    """Name and color of a class, for legends and tables."""
     name = classes[label] if 0 <= label < len(classes) else f"class {label}"
     return {"name": name, "color": hexadecimal(class_color(label))}
 
 
 def section(samples: Sequence[SideBySide], classes: Sequence[str], note: str = "") -> Markup:
-    """The part of a report; ``note`` follows the word "prediction"."""
-    from ..render.page import rendered  # matplotlib comes with it
+    """The section of a report; ``note`` is printed after the word "prediction"."""
+    from ..render.page import rendered  # imports matplotlib, which an evaluation does not need
 
     labels = sorted({label for sample in samples for label in sample.labels})
     context = {"samples": samples, "legend": [swatch(classes, label) for label in labels], "note": note}
@@ -85,7 +86,7 @@ def section(samples: Sequence[SideBySide], classes: Sequence[str], note: str = "
 
 
 def save(samples: Sequence[SideBySide], path: Path) -> Path | None:
-    """Write a PNG with each prediction beside its ground truth, two pairs in a row; None where no image can be read."""
+    """Write a PNG with each prediction beside its ground truth, two pairs per row; None where no image can be read."""
     pairs = [(sample, sample.pair) for sample in samples]
     readable = [(sample, pair) for sample, pair in pairs if pair is not None]
     if not readable:
@@ -120,4 +121,5 @@ def _paste(
 def _scaled(image: Image.Image) -> tuple[int, int]:
     """Width and height of half a pair."""
     width = _WIDTH // 2
+    # very tall images are squeezed to twice the width
     return width, max(1, min(2 * width, round(image.height * width / image.width)))

@@ -1,8 +1,8 @@
-"""What a task is: how its data is opened, its model built, trained, measured, asked and reported.
+"""The protocol of a task: how its data is opened, and its model built, trained, evaluated, run and reported.
 
-A task is a folder of this one, and ``TASKS`` is the one table of them: whatever trains, evaluates, predicts, exports or
-reports asks the object found here and knows no task by its name. A task's object holds no state of a run, and its
-module imports PyTorch only inside its methods, so that the command line starts at once.
+Each task is a subfolder, and ``TASKS`` is the table of them. Code that trains, evaluates, predicts, exports or reports
+calls the object in this table and does not depend on the kind of task. A task's object has no state of a run, and its
+module imports PyTorch only inside its methods, so that the command line starts quickly.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import InputError, RunError, did_you_mean
+from ..errors import DataError, InputError, RunError, did_you_mean
 from ..metrics import MetricDef
 
 if TYPE_CHECKING:
+    import torch
     from markupsafe import Markup
     from PIL import Image
+    from rich.console import RenderableType
     from torch import Tensor
 
     from ..data.dataset import Progress, Splits
     from ..data.inspection import PartSummary
     from ..evaluation import Evaluation
+    from ..model.dense.build import AnyModel
     from ..recipe import DataConfig, Recipe
     from ..spec.model import AnySpec
     from ..training.evaluation import Batches
@@ -36,19 +39,20 @@ TASKS: dict[str, str] = {
     "detection": "metaformer.tasks.detection.task:Detection",
     "segmentation": "metaformer.tasks.segmentation.task:Segmentation",
 }
-"""Where each task's object is defined. The first one takes whatever no other recognizes."""
+"""Module and class of each task. The first task is the default: for data that no other recognizes, and for published
+weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaders:
-    """What a trainer reads from."""
+    """The loaders of a run."""
 
     train: Batches
     val: Batches
     mixing: Callable[[Batch], Batch] | None = None
-    """Applied to training batches on their device."""
+    """Mixup or CutMix, applied to training batches on the device."""
     cached: bool = False
-    """Whether all images are kept decoded in memory."""
+    """Whether all images are decoded once and cached in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,25 +62,23 @@ class EvaluationOptions:
     batch_size: int = 64
     workers: int = 0
     cached: bool = False
-    """Whether this process keeps the images decoded already."""
-    device: Any = "cpu"
-    """A ``torch.device`` or its name."""
+    """Whether this process has the decoded images in memory already."""
+    device: torch.device | str = "cpu"
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
-    """Gives the context of the forward pass."""
+    """Returns the context of the forward pass."""
     each_batch: Callable[[], None] = lambda: None
     """Called after each batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionOptions:
-    """What is asked of a model; a task takes from it what it has a use for."""
+    """Options of a prediction; each task uses those that apply to it."""
 
     top: int = 5
-    """Most classes of a classifier's result."""
+    """The maximum number of classes in a classifier's result."""
     score: float = 0.5
-    """Least score of an object in a detector's result."""
-    device: Any = "cpu"
-    """A ``torch.device`` or its name."""
+    """The minimum score of an object in a detector's result."""
+    device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -86,108 +88,111 @@ class PredictionOptions:
 
 
 class Result(Protocol):
-    """What a model says of one image. It prints itself on a rich console."""
+    """A model's prediction for one image. A rich console can print it."""
 
     @property
     def file(self) -> Path | None:
-        """Where the image came from; None for one that was given in memory."""
+        """The image's file; None for an image that was passed in memory."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
 
     def draw(self) -> Image.Image | None:
-        """The image with the result drawn on it; None where there is nothing to draw."""
+        """The image with the result drawn on it; None for results that cannot be drawn."""
 
     def images(self) -> Mapping[str, Image.Image]:
-        """What is worth a file: images by the ending of their names, such as ``{".png": ...}``."""
+        """The images to write to files, by file name ending, such as ``{".png": ...}``."""
 
-    def __rich__(self) -> Any:
-        """For a terminal."""
+    def __rich__(self) -> RenderableType:
+        """The text for a terminal."""
 
 
 class Task(Protocol):
-    """One kind of task."""
+    """One kind of task.
+
+    ``Any`` stands for the task's own model, dataset, result and evaluation; its implementation has the exact types.
+    """
 
     @property
     def name(self) -> str:
-        """As in ``TASKS``."""
+        """Its name in ``TASKS``."""
 
     @property
     def metrics(self) -> tuple[MetricDef, ...]:
-        """Every metric that its evaluations may have, in the order of files and tables."""
+        """All metrics that its evaluations may have, in the order of files and tables."""
 
     @property
     def layout(self) -> str:
-        """How its data is laid out, such as "a folder for each class"."""
+        """The layout of its data on the disk, such as "a folder for each class"."""
 
     @property
     def unit(self) -> str:
-        """What a class is counted in: images, objects or pixels."""
+        """The unit in which classes are counted: images, objects or pixels."""
 
     @property
     def draws(self) -> bool:
         """Whether its results have images to write."""
 
     def primary(self, measured: Collection[str] = ()) -> MetricDef:
-        """The metric that decides, among those measured; of a whole run where none are given."""
+        """The metric that selects the best weights, among those measured; by default for a new run."""
 
     def chance(self, classes: Sequence[str]) -> float | None:
-        """The primary metric of guessing; None where it has no such value."""
+        """The primary metric of random predictions; None where it has no such value."""
 
     def recognizes(self, data: DataConfig) -> bool:
-        """Whether a source is laid out for this task."""
+        """Whether a source has the layout of this task."""
 
     def open(self, data: DataConfig, progress: Progress | None = None) -> Splits[Any]:
-        """The dataset's parts; raises ``DataError``."""
+        """Open a dataset; raises ``DataError``."""
 
     def inspect(self, splits: Splits[Any], progress: Progress | None = None) -> tuple[PartSummary, ...]:
-        """What is in the training part and in the validation part."""
+        """A summary of the training part and of the validation part."""
 
-    def build(self, recipe: Recipe, splits: Splits[Any], spec: AnySpec | None = None) -> tuple[Any, list[str]]:
-        """The recipe's model for this data, and what was decided for it, in sentences.
+    def build(self, recipe: Recipe, splits: Splits[Any], spec: AnySpec | None = None) -> tuple[AnyModel, list[str]]:
+        """The recipe's model for this data, and a note on each setting that was chosen automatically.
 
-        ``spec`` is a model of the caller's in place of the recipe's name; for dense tasks, its backbone.
+        ``spec`` replaces the recipe's model; for dense tasks, their backbone.
         """
 
     def objective(self, recipe: Recipe, splits: Splits[Any], model: Any) -> Objective:
         """What the run optimizes and is measured by."""
 
     def loaders(self, recipe: Recipe, splits: Splits[Any], model: Any, progress: Progress | None = None) -> Loaders:
-        """Loaders of this process's share."""
+        """The loaders of this process; each process loads its share of a batch."""
 
     def evaluate(self, model: Any, dataset: Any, classes: Sequence[str], options: EvaluationOptions) -> Evaluation:
-        """What a model comes to on one part of a dataset; raises ``DataError``."""
+        """Evaluate a model on a dataset; raises ``DataError``."""
 
     def read_evaluation(self, data: Mapping[str, Any]) -> Evaluation:
-        """The inverse of the evaluation's ``to_dict``; reads what version 0.1.0 wrote too."""
+        """The inverse of the evaluation's ``to_dict``; reads files of version 0.1.0 too."""
 
     def prepare(self, model: Any, image: Image.Image) -> Tensor:
-        """An image as the model is called with it, (C, H, W) float32."""
+        """The model's input for an image, (C, H, W) float32."""
 
     def random_inputs(self, model: Any, count: int) -> list[Tensor]:
-        """Up to so many made-up images as the model is called with them; always the same."""
+        """Up to ``count`` artificial inputs for the model; always the same."""
 
     def predict(
         self, model: Any, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
     ) -> Sequence[Any]:
-        """A result for each image; the model is in evaluation mode."""
+        """A ``Result`` for each image; the model must be in evaluation mode."""
 
     def collect(self, results: Sequence[Any]) -> Mapping[str, Any]:
-        """Files over all results, as JSON documents by name, such as COCO's results; empty where there are none."""
+        """JSON documents for all results together, by file name, such as COCO results; empty for most tasks."""
 
     def sections(self, evaluation: Any, folder: Path) -> list[Markup]:
-        """The parts of a report under headings of their own; drawings are saved to ``folder`` as well."""
+        """The task's sections of a report, with headings; figures are also saved to ``folder``."""
 
     def input_rows(self, spec: Any, preprocessing: Preprocessing) -> list[tuple[str, str]]:
-        """How images reach a model, as rows for a report."""
+        """Rows of a report's table on the model's input."""
 
 
 @cache
 def task_named(name: str) -> Task:
-    """The task of that name, its module imported now.
+    """The task with this name; imports its module.
 
     Raises:
-        RunError: there is no such task; the message names the nearest.
+        RunError: there is no such task; the message suggests the nearest.
     """
     if name not in TASKS:
         raise RunError(f"task: expected one of {', '.join(TASKS)}, got {name!r}. {did_you_mean(name, TASKS)}")
@@ -197,29 +202,27 @@ def task_named(name: str) -> Task:
 
 
 def tasks() -> Iterator[Task]:
-    """All of them, in the order of the table."""
+    """All tasks, in the order of the table."""
     return map(task_named, TASKS)
 
 
 def recognized_task(data: DataConfig) -> Task:
-    """The task that a source is laid out for; the table's first where no other recognizes it."""
-    first, *others = tasks()
+    """The task whose layout a source has; the first of the table where no other recognizes it."""
+    first, *others = tasks()  # the first recognizes everything
     return next((task for task in others if task.recognizes(data)), first)
 
 
 def expect_layout(data: DataConfig, task: Task, problem: InputError | None = None) -> None:
-    """Raise ``problem``, or say that a source is laid out for another task, with the flag that takes it.
+    """Check that a source does not have the layout of another task; with ``problem``, raise it and add a hint.
 
     Raises:
-        InputError: of the kind of ``problem``.
+        InputError: of the type of ``problem``, or ``DataError``.
     """
-    found = recognized_task(data)
-    other = ""
-    if found.name not in (task.name, next(iter(TASKS))):
-        other = f"{data.source} is in {found.layout} layout; pass --task {found.name}"
+    recognized = recognized_task(data)
+    hint = ""
+    if recognized.name not in (task.name, next(iter(TASKS))):
+        hint = f"{data.source} is in {recognized.layout} layout; pass --task {recognized.name}"
     if problem is not None:
-        raise type(problem)(f"{problem}. {other}" if other else str(problem)) from None
-    if other:
-        from ..errors import DataError
-
-        raise DataError(f"expected {task.layout}; {other}")
+        raise type(problem)(f"{problem}. {hint}" if hint else str(problem)) from None
+    if hint:
+        raise DataError(f"expected {task.layout}; {hint}")

@@ -6,14 +6,14 @@ import pytest
 
 from metaformer.data.sources import open_labeled
 from metaformer.recipe import Augmentation, DataConfig, ModelConfig, Recipe
-from metaformer.tasks.classification.build import build_model, fitting_stride
+from metaformer.tasks.classification.build import build_model, stem_stride_for
 from metaformer.zoo.catalogue import find
 
 
 @pytest.mark.parametrize(("size", "stride"), [(8, 1), (28, 1), (32, 1), (64, 2), (96, 2), (128, None), (224, None)])
 def test_the_stem_steps_less_for_small_images(size: int, stride: int | None) -> None:
     spec = find("poolformer_s12").spec
-    assert fitting_stride(spec, (size, size)) == stride
+    assert stem_stride_for(spec, (size, size)) == stride
     if size >= 28:
         last = spec.with_stem_stride(stride or 4).grids((size, size))[-1]
         assert min(last) > 1, "the published stem would leave a single token"
@@ -22,9 +22,9 @@ def test_the_stem_steps_less_for_small_images(size: int, stride: int | None) -> 
 @pytest.mark.parametrize(("size", "patch"), [(8, 1), (28, 3), (32, 4), (64, 8), (224, None)])
 def test_patches_shrink_with_the_images(size: int, patch: int | None) -> None:
     spec = find("deit_tiny_patch16_224").spec
-    assert fitting_stride(spec, (size, size)) == patch
+    assert stem_stride_for(spec, (size, size)) == patch
     assert min(spec.with_stem_stride(patch or 16).grids((size, size))[0]) >= 8
-    assert fitting_stride(find("resnet18").spec, (size, size)) is None
+    assert stem_stride_for(find("resnet18").spec, (size, size)) is None
 
 
 def test_a_model_is_fitted_to_small_gray_images() -> None:

@@ -21,7 +21,7 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 from metaformer.errors import DataError, MissingExtraError
 from metaformer.tasks.detection.detections import Detections
 from metaformer.tasks.detection.objective import DetectionMetric, DetectionObjective
-from metaformer.tasks.detection.rle import decoded, encoded
+from metaformer.tasks.detection.rle import decode, encode
 from metaformer.types import Batch, Objects
 
 NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100", "ar_small", "ar_medium",
@@ -83,7 +83,7 @@ def test_tables_and_curves_are_pycocotools_too() -> None:
     truth = fake.ground_truth()
     found = fake.detections(truth)
     metric = measured(truth, found)
-    ours, theirs = metric.matched([metric.part], "mask"), pycocotools(truth, found, "mask").eval
+    ours, theirs = metric.average_precision([metric.part], "mask"), pycocotools(truth, found, "mask").eval
     assert [row.label for row in ours.classes] == [0, 1, 2]  # class 3 is predicted, and is in no ground truth
     for row in ours.classes:
         precision = theirs["precision"][:, :, row.label, 0, 2]
@@ -122,7 +122,7 @@ def test_perfect_detections_score_one_and_none_score_zero() -> None:
         entries = [entry for entry in truth["annotations"] if entry["image_id"] == image]
         corners = torch.tensor([entry["bbox"] for entry in entries], dtype=torch.float64).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
-        masks = [torch.from_numpy(decoded(entry["segmentation"])) for entry in entries]
+        masks = [torch.from_numpy(decode(entry["segmentation"])) for entry in entries]
         objects = {
             "boxes": corners,
             "labels": torch.tensor([entry["category_id"] - 1 for entry in entries], dtype=torch.long),
@@ -174,7 +174,7 @@ def test_an_image_that_broke_since_is_left_out_of_the_ground_truth() -> None:
 
 def test_masks_survive_their_run_lengths() -> None:
     masks = (torch.rand(3, 7, 11, generator=torch.Generator().manual_seed(0)) > 0.5).byte().numpy()
-    assert all((decoded(run) == mask).all() for run, mask in zip(encoded(masks), masks, strict=True))
+    assert all((decode(run) == mask).all() for run, mask in zip(encode(masks), masks, strict=True))
 
 
 def test_results_have_the_data_sets_own_numbers() -> None:
@@ -262,9 +262,9 @@ def test_a_ground_truth_that_cannot_be_measured_is_refused_before_training() -> 
 def test_detections_for_images_of_another_set_are_refused() -> None:
     metric = DetectionObjective(fake.ground_truth(), fake.CLASSES, masks=False).metric()
     metric.update(fake.detections(fake.ground_truth())[:1], fake.batch([77]))
-    with pytest.raises(DataError, match="no image 77"):
+    with pytest.raises(DataError, match="image 77 is not in the ground truth"):
         metric.compute([metric.part])
-    with pytest.raises(DataError, match="expected objects in the 0 images"):
+    with pytest.raises(DataError, match="expected objects in the 0 evaluated images"):
         metric.compute([[]])
 
 

@@ -21,7 +21,7 @@ from metaformer.run.evaluate import write_report
 from metaformer.run.evaluation_file import write_evaluation
 from metaformer.run.report.files import read_run
 from metaformer.run.report.page import write_run_page
-from metaformer.tasks.class_table import WHOLE
+from metaformer.tasks.class_table import OPEN_UP_TO
 from metaformer.tasks.classification.plots import predictions_figure
 from metaformer.tasks.detection.evaluation import DetectionEvaluation
 from metaformer.tasks.detection.evaluation import Sample as DetectionSample
@@ -87,7 +87,7 @@ def test_a_segmenters_page_has_its_classes_and_its_matrix(tmp_path: Path) -> Non
     text = read(page).text
     for words in (
         f"Best validation mIoU {100 * evaluation.metrics['miou']:.2f} % after epoch 3 of 3", "Semantic FPN",
-        "of the pixels right", "Where most pixels were mistaken", "mean accuracy", "Validation loss",
+        "of the pixels correct", "Most confused pairs", "mean accuracy", "Validation loss",
         f"{100 * (evaluation.table[0].iou or 0):.1f} %",
     ):  # fmt: skip
         assert words in text, words
@@ -126,7 +126,7 @@ def test_the_primary_metric_decides(tmp_path: Path, evaluation: Evaluation, prim
 
 @pytest.mark.usefixtures("undrawn")
 def test_many_classes_are_folded_away(tmp_path: Path) -> None:
-    evaluation, count = detected(), WHOLE + 1
+    evaluation, count = detected(), OPEN_UP_TO + 1
     many = evaluation.with_changes(
         classes=tuple(f"class {i}" for i in range(count)),
         table=tuple(evaluation.table[0].with_changes(label=i) for i in range(count)),

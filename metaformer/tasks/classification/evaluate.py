@@ -1,4 +1,4 @@
-"""A classifier and labeled images in; metrics, a confusion matrix and sample predictions out. K classes, N images."""
+"""A classifier and labeled images in; metrics, a confusion matrix and sample predictions out. K classes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import io
 import random
 from collections.abc import Sequence
-from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from ...data.dataset import LabeledDataset
 from ...data.loading.loader import evaluation_loader
 from ...data.loading.schedule import BatchSchedule
+from ...model.build import Model
 from ...training.evaluation import measure
 from ...types import Batch
 from ..task import EvaluationOptions
@@ -21,15 +21,15 @@ from .evaluation import ClassificationEvaluation, Sample
 from .objective import ClassificationMetric, ClassificationObjective
 
 SAMPLES = 24
-_THUMBNAIL = 160  # pixels on the longer side; more would only make the page heavy
+_THUMBNAIL = 160  # pixels of the long side; larger images would make the page slow to load
 
 
 def evaluate(
-    model: Any, dataset: LabeledDataset, classes: Sequence[str], options: EvaluationOptions
+    model: Model, dataset: LabeledDataset, classes: Sequence[str], options: EvaluationOptions
 ) -> ClassificationEvaluation:
-    """Evaluate ``model``, with a ``spec`` and a ``preprocessing``, on all images, each once.
+    """Evaluate a classifier on all images, each once.
 
-    Raises ``DataError`` when labels do not fit the model's classes or an image cannot be read.
+    Raises ``DataError`` for labels beyond the model's classes and for unreadable images.
     """
     objective = _KeepsPredictions(len(classes))
     loader = evaluation_loader(
@@ -52,22 +52,23 @@ def evaluate(
         )
     finally:
         loader.close()
-    confusion = objective.kept.confusion(measured.parts)
+    kept = objective.top_classes
+    confusion = kept.confusion(measured.parts)
     return ClassificationEvaluation(
         metrics=measured.metrics,
         classes=tuple(classes),
         images=len(dataset),
         confusion=() if confusion is None else confusion.tolist(),
-        samples=tuple(_samples(dataset, objective.kept.top)),
+        samples=tuple(_samples(dataset, kept.top)),
     )
 
 
 class _KeepsPredictions(ClassificationObjective):
-    """Keeps the five likeliest classes of each image."""
+    """Keeps the five most likely classes of each image."""
 
     def metric(self) -> _TopClasses:
-        self.kept = _TopClasses(self.num_classes)
-        return self.kept
+        self.top_classes = _TopClasses(self.num_classes)
+        return self.top_classes
 
 
 class _TopClasses(ClassificationMetric):
@@ -77,21 +78,22 @@ class _TopClasses(ClassificationMetric):
 
     def update(self, outputs: Tensor, batch: Batch) -> None:
         super().update(outputs, batch)
-        self.top += top_classes(outputs)
+        self.top += most_likely(outputs)
 
 
-def top_classes(logits: Tensor, count: int = 5) -> list[list[tuple[int, float]]]:
-    """Logits (B, K) to (class index, probability) pairs for each image, most likely first."""
+def most_likely(logits: Tensor, count: int = 5) -> list[list[tuple[int, float]]]:
+    """(class index, probability) pairs for each image from logits (B, K), most likely first."""
+    # float: under bf16 autocast, probabilities would have three digits and equal ones would be frequent
     shares, indices = logits.float().softmax(dim=1).cpu().topk(min(count, logits.shape[1]), dim=1)
     return [list(zip(i, s, strict=True)) for i, s in zip(indices.tolist(), shares.tolist(), strict=True)]
 
 
 def _samples(dataset: LabeledDataset, top: Sequence[Sequence[tuple[int, float]]]) -> list[Sample]:
-    """Up to half the places go to the surest mistakes, the rest are a random sample of all others."""
-    wrong = [i for i in range(len(dataset)) if top[i][0][0] != dataset.labels[i]]
-    chosen = sorted(wrong, key=lambda i: -top[i][0][1])[: SAMPLES // 2]
-    others = [i for i in range(len(dataset)) if i not in set(chosen)]
-    chosen += random.Random(0).sample(others, min(len(others), SAMPLES - len(chosen)))
+    """The most confident mistakes, for up to half of the samples, and a random sample of the other images."""
+    mistakes = [i for i in range(len(dataset)) if top[i][0][0] != dataset.labels[i]]
+    indices = sorted(mistakes, key=lambda i: -top[i][0][1])[: SAMPLES // 2]
+    others = [i for i in range(len(dataset)) if i not in set(indices)]
+    indices += random.Random(0).sample(others, min(len(others), SAMPLES - len(indices)))
     return [
         Sample(
             name=dataset.name(i),
@@ -99,13 +101,13 @@ def _samples(dataset: LabeledDataset, top: Sequence[Sequence[tuple[int, float]]]
             top=tuple((index, round(share, 6)) for index, share in top[i]),
             thumbnail=thumbnail(dataset.load(i).input),
         )
-        for i in chosen
+        for i in indices
     ]
 
 
 def thumbnail(image: Image.Image) -> str:
     """A small PNG as base64."""
-    small = image.copy()
+    small = image.copy()  # PIL's thumbnail works in place
     small.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()
     small.save(buffer, format="PNG")

@@ -1,4 +1,4 @@
-"""``evaluation.json`` of a classifier. No torch here: reports read it."""
+"""``evaluation.json`` of a classifier. No torch here, because reports read it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..confusion import ConfusionEvaluation
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Record):
-    """One evaluated image with the classes the model found most likely."""
+    """One evaluated image with its most likely classes."""
 
     error: ClassVar[type[InputError]] = RunError
     renamed: ClassVar[Mapping[str, str]] = {"picture": "thumbnail"}
@@ -38,7 +38,7 @@ class Sample(Record):
 
     @property
     def probability(self) -> float:
-        """That of the most likely class."""
+        """The probability of the most likely class."""
         return self.top[0][1] if self.top else 0.0
 
     @property
@@ -48,7 +48,7 @@ class Sample(Record):
 
     @cached_property
     def image(self) -> Image.Image | None:
-        """The thumbnail in RGB, or None when its bytes are not an image."""
+        """The thumbnail in RGB; None where its bytes are not an image."""
         try:
             return Image.open(io.BytesIO(base64.b64decode(self.thumbnail, validate=True))).convert("RGB")
         except (OSError, ValueError, binascii.Error):
@@ -57,24 +57,24 @@ class Sample(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationEvaluation(ConfusionEvaluation):
-    """Metrics, confusions of images and samples of a classifier."""
+    """Metrics, confusion matrix and samples of a classifier."""
 
     task: str = "classification"
     samples: tuple[Sample, ...] = ()
-    """The surest mistakes, then a random sample of the rest."""
+    """The most confident mistakes, then a random sample of the other images."""
 
     @property
     def wrong_first(self) -> list[Sample]:
-        """Samples with the surest mistakes first, then the right ones from unsure to sure."""
+        """Mistakes by decreasing confidence, then correct predictions by increasing confidence."""
         wrong = sorted((s for s in self.samples if not s.right), key=lambda s: -s.probability)
         return wrong + sorted((s for s in self.samples if s.right), key=lambda s: s.probability)
 
 
 def read(data: Mapping[str, Any]) -> ClassificationEvaluation:
-    """From JSON; raises ``RunError`` with the path of a field that does not fit."""
+    """The record of a JSON object; raises ``RunError`` with the first invalid field."""
     current = ClassificationEvaluation.with_current_names(data)
     if "images" in current:
         return ClassificationEvaluation.from_dict(current)
-    # the first versions did not record how many
+    # early versions did not store the number of images
     evaluation = ClassificationEvaluation.from_dict(current | {"images": 0})
     return evaluation.with_changes(images=int(evaluation.matrix.sum()))

@@ -1,4 +1,4 @@
-"""What is in a dataset of images with a class each."""
+"""The summary of a dataset of images with one class each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...data.verify import Size
 
 
 def inspect(splits: Splits[int], progress: Progress | None = None) -> tuple[PartSummary, ...]:
-    """Both parts: images of each class, and sizes as far as they are known without decoding."""
+    """The images of each class, and the sizes of those that need not be decoded for it, in both parts."""
     classes = len(splits.classes)
     return _summarize("train", splits.train, classes), _summarize("val", splits.val, classes)
 

@@ -1,4 +1,4 @@
-"""What classifiers are measured by. No torch here."""
+"""The metrics of classifiers. No torch here."""
 
 from __future__ import annotations
 

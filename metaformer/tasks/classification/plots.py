@@ -1,4 +1,4 @@
-"""A page of evaluated images with what the model saw in them: samples in, a figure out. Mistakes come first."""
+"""A figure of evaluated images with their predictions, mistakes first: samples in, a figure out."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _GAP, _HEAD = 0.14, 0.4
 
 @house_style()
 def predictions_figure(evaluation: ClassificationEvaluation) -> Figure:
-    """Up to 24 samples, mistakes first: the image, its true class, and bars for the three likeliest classes."""
+    """Up to 24 samples, mistakes first: the image, its true class, and bars for the three most likely classes."""
     samples = evaluation.wrong_first[:CARDS]
     columns = min(COLUMNS, max(len(samples), 1))
-    rows = max(-(-len(samples) // columns), 1)
+    rows = max(-(-len(samples) // columns), 1)  # rounded up
     names = shorten_all(evaluation.classes, 16)
     figure = Figure(figsize=(columns * _WIDTH + _GAP, rows * _HEIGHT + _HEAD + _GAP))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -31,6 +31,7 @@ def predictions_figure(evaluation: ClassificationEvaluation) -> Figure:
     for i, sample in enumerate(samples):
         _card(axes, sample, names, x=_GAP + (i % columns) * _WIDTH, y=_HEAD + (i // columns) * _HEIGHT)
     axes.text(_GAP, 0.24, _caption(samples) if columns > 1 else "", color=MUTED, fontsize=8.5)
+    # the axes' unit is an inch, with y downwards, so that all lengths below are inches
     axes.set(xlim=(0, figure.get_figwidth()), ylim=(figure.get_figheight(), 0), aspect="equal")
     return figure
 
@@ -38,18 +39,18 @@ def predictions_figure(evaluation: ClassificationEvaluation) -> Figure:
 def _caption(samples: Sequence[Sample]) -> str:
     wrong = sum(not sample.right for sample in samples)
     return (
-        f"{len(samples)} images, {wrong} of them wrong, surest mistakes first. Above each its true class; "
-        "bars are the likeliest classes: blue the true one, orange the one wrongly preferred."
+        f"{len(samples)} images, {wrong} of them wrong, most confident mistakes first. Above each its true class; "
+        "bars are the most likely classes: blue for the true class, orange for the wrong prediction."
     )
 
 
 def _card(axes: Axes, sample: Sample, names: Sequence[str], x: float, y: float) -> None:
-    """One sample with its top left corner at (x, y) inches."""
+    """Draw one sample with its top left corner at (x, y) inches."""
     color = RIGHT if sample.right else WRONG
     top = y + 0.2
     _image(axes, sample, x, top, color)
     axes.text(x, y + 0.13, _name(names, sample.label), fontsize=8.5, weight="bold", color=INK)
-    verdict = "✓ right" if sample.right else "✗ wrong"
+    verdict = "✓ correct" if sample.right else "✗ wrong"
     left, right = x + _SIDE + 0.12, x + _WIDTH - 2 * _GAP
     axes.text(right, y + 0.13, verdict, fontsize=8, color=color, ha="right")
     for rank, (index, probability) in enumerate(sample.top[:BARS]):
@@ -71,7 +72,7 @@ def _image(axes: Axes, sample: Sample, x: float, y: float, color: str) -> None:
     scale = _SIDE / max(sample.image.size)
     width, height = (scale * side for side in sample.image.size)
     x, y = x + (_SIDE - width) / 2, y + (_SIDE - height) / 2
-    small = max(sample.image.size) < 64
+    small = max(sample.image.size) < 64  # pixels of digits and CIFAR stay visible instead of blurred
     pixels = np.asarray(sample.image)
     axes.imshow(pixels, extent=(x, x + width, y + height, y), interpolation="nearest" if small else "antialiased")
     axes.add_patch(Rectangle((x, y), width, height, **frame))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A classifier and images in, the likeliest classes of each out."""
+"""A classifier and images in, the most likely classes of each image out."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rich.text import Text
 from torch import Tensor
 
 from ...data.transforms.image import evaluation_transform
+from ...model.build import Model
 from ..task import PredictionOptions
 
 _BAR = 28  # characters
@@ -34,14 +35,14 @@ class ClassScore:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScores:
-    """What a classifier says of one image."""
+    """A classifier's prediction for one image."""
 
     top: tuple[ClassScore, ...]
     """Most likely first."""
     probabilities: NDArray[np.float32] = field(repr=False, compare=False)
-    """(K,) of all classes, in the model's order."""
+    """(K,) for all classes, in the model's order."""
     file: Path | None = None
-    """Where the image came from."""
+    """The image's file, where it has one."""
 
     @property
     def class_name(self) -> str:
@@ -50,12 +51,12 @@ class ClassScores:
 
     @property
     def class_id(self) -> int:
-        """Its index."""
+        """The index of the most likely class."""
         return self.top[0].index
 
     @property
     def confidence(self) -> float:
-        """Its probability."""
+        """The probability of the most likely class."""
         return self.top[0].probability
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,10 +65,10 @@ class ClassScores:
         return {"file": None if self.file is None else str(self.file), "top": top}
 
     def draw(self) -> None:
-        """None: there is nothing to draw on an image."""
+        """None; class scores are not drawn."""
 
     def images(self) -> Mapping[str, Image.Image]:
-        """None."""
+        """An empty mapping; class scores have no images."""
         return {}
 
     def __rich__(self) -> RenderableType:
@@ -79,20 +80,21 @@ class ClassScores:
         for rank, score in enumerate(self.top):
             style = "cyan" if rank else "green"
             bar = ProgressBar(total=1.0, completed=score.probability, width=_BAR, complete_style=style)
+            # as Text, because a class name may have brackets, which rich takes for markup
             name = Text(score.name, style="" if rank else "bold", overflow="ellipsis")
             table.add_row(f"{score.probability:7.2%}", bar, name)
         return Group(Text(str(self.file or "image"), style="bold"), table, Text())
 
 
-def prepare(model: Any, image: Image.Image) -> Tensor:
-    """(C, H, W) float32, resized, cropped and normalized as the model's preprocessing says."""
+def prepare(model: Model, image: Image.Image) -> Tensor:
+    """(C, H, W) float32: resized, cropped and normalized with the model's preprocessing."""
     return evaluation_transform(model.preprocessing, model.spec.in_chans)(image)
 
 
 def predict(
-    model: Any, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
+    model: Model, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
 ) -> list[ClassScores]:
-    """The ``options.top`` likeliest classes of each image, all images in one batch."""
+    """The ``options.top`` most likely classes of each image, all images in one batch."""
     transform = evaluation_transform(model.preprocessing, model.spec.in_chans)
     batch = torch.stack([transform(image) for image in images])
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""What a report shows of a classifier: its confusions, its mistakes, sample predictions."""
+"""The report's sections on a classifier: confusion matrix, mistakes, sample predictions."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _SAMPLES = 48  # images on a page
 
 
 def sections(evaluation: ClassificationEvaluation, folder: Path) -> list[Markup]:
-    """HTML under headings of its own; confusion.png and predictions.png are written to ``folder``."""
-    found = []
+    """HTML sections with headings; also writes confusion.png and predictions.png to ``folder``."""
+    sections = []
     matrix, classes = evaluation.matrix, evaluation.classes
     if matrix.size:
         mistakes: dict[str, Any] = {
@@ -27,9 +27,9 @@ def sections(evaluation: ClassificationEvaluation, folder: Path) -> list[Markup]
             "pairs": most_confused(matrix, classes, _RANKED),
             "worst": worst_classes(matrix, classes, _RANKED),
         }
-        found.append(rendered(__package__, "confusion.html.j2", mistakes))
+        sections.append(rendered(__package__, "confusion.html.j2", mistakes))
     if evaluation.samples:
         save_png(predictions_figure(evaluation), folder / "predictions.png")
         context = {"evaluation": evaluation, "samples": evaluation.wrong_first[:_SAMPLES]}
-        found.append(rendered(__package__, "samples.html.j2", context))
-    return found
+        sections.append(rendered(__package__, "samples.html.j2", context))
+    return sections

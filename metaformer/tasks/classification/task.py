@@ -1,4 +1,4 @@
-"""A class for each image. Every method imports its half of the room when it is called."""
+"""Classification of images. Each method imports what it needs when it is called, so this module is light."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ...model.build import Model
     from ...spec.model import AnySpec
     from ...types import Preprocessing
+    from ..task import Task
     from .evaluation import ClassificationEvaluation
     from .objective import ClassificationObjective
     from .predict import ClassScores
@@ -40,18 +41,18 @@ class Classification:
         return TOP1
 
     def chance(self, classes: Sequence[str]) -> float:
-        """One in K."""
+        """1 / K."""
         return 1 / len(classes)
 
     def recognizes(self, data: DataConfig) -> bool:
-        """Whatever no other task recognizes is for this one."""
+        """True: this is the task of data that no other recognizes."""
         return True
 
     def open(self, data: DataConfig, progress: Progress | None = None) -> Splits[int]:
-        """Labeled images; raises ``DataError``, also where the folder is laid out for another task."""
+        """Labeled images; raises ``DataError``, also where the folder has the layout of another task."""
         from ...data.sources import open_labeled
 
-        expect_layout(data, self)  # "images" and "annotations" would pass for two classes
+        expect_layout(data, self)  # else COCO's folders "images" and "annotations" would become two classes
         return open_labeled(data, progress)
 
     def inspect(self, splits: Splits[int], progress: Progress | None = None) -> tuple[PartSummary, ...]:
@@ -61,27 +62,27 @@ class Classification:
         return inspect(splits, progress)
 
     def build(self, recipe: Recipe, splits: Splits[int], spec: AnySpec | None = None) -> tuple[Model, list[str]]:
-        """A classifier for these images."""
+        """A classifier for the images."""
         from .build import build_model
 
         return build_model(recipe, splits, spec)
 
     def objective(self, recipe: Recipe, splits: Splits[int], model: Model) -> ClassificationObjective:
-        """Cross entropy, smoothed where the recipe says so."""
+        """Cross entropy with the recipe's label smoothing."""
         from .objective import ClassificationObjective
 
         return ClassificationObjective(len(splits.classes), recipe.optimizer.label_smoothing)
 
     def loaders(self, recipe: Recipe, splits: Splits[int], model: Model, progress: Progress | None = None) -> Loaders:
-        """With Mixup and CutMix where the recipe asks for them."""
+        """Loaders of images and classes, with the recipe's Mixup and CutMix."""
         from .build import make_loaders
 
         return make_loaders(recipe, splits, model, progress)
 
     def evaluate(
-        self, model: Any, dataset: LabeledDataset, classes: Sequence[str], options: EvaluationOptions
+        self, model: Model, dataset: LabeledDataset, classes: Sequence[str], options: EvaluationOptions
     ) -> ClassificationEvaluation:
-        """Top-1, top-5, confusions and sample predictions."""
+        """Top-1, top-5, a confusion matrix and sample predictions."""
         from .evaluate import evaluate
 
         return evaluate(model, dataset, classes, options)
@@ -92,32 +93,32 @@ class Classification:
 
         return read(data)
 
-    def prepare(self, model: Any, image: Image.Image) -> Tensor:
-        """Resized, cropped and normalized as the model's preprocessing says."""
+    def prepare(self, model: Model, image: Image.Image) -> Tensor:
+        """The image, resized, cropped and normalized with the model's preprocessing."""
         from .predict import prepare
 
         return prepare(model, image)
 
-    def random_inputs(self, model: Any, count: int) -> list[Tensor]:
-        """Smooth noise in the input's size."""
+    def random_inputs(self, model: Model, count: int) -> list[Tensor]:
+        """Smooth noise of the input's size."""
         from ..made_up import smooth_noise
 
         return smooth_noise(count, model.spec.in_chans, model.preprocessing.size)
 
     def predict(
-        self, model: Any, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
+        self, model: Model, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
     ) -> list[ClassScores]:
-        """The likeliest classes of each image."""
+        """The most likely classes of each image."""
         from .predict import predict
 
         return predict(model, images, classes, options)
 
     def collect(self, results: Sequence[ClassScores]) -> Mapping[str, Any]:
-        """None: the scores of an image stand on their own."""
+        """An empty mapping; classification has no files for all results together."""
         return {}
 
     def sections(self, evaluation: ClassificationEvaluation, folder: Path) -> list[Markup]:
-        """Confusions and sample predictions."""
+        """Confusion matrix, mistakes and sample predictions."""
         from .report import sections
 
         return sections(evaluation, folder)
@@ -127,3 +128,7 @@ class Classification:
         height, width = preprocessing.size
         text = f"{height} × {width} pixels, {preprocessing.interpolation}, crop {preprocessing.crop:g}"
         return [("Input", text)]
+
+
+if TYPE_CHECKING:
+    _conforms: Task = Classification()  # type checkers compare it with the protocol here

@@ -1,6 +1,6 @@
-"""The one container of what a detector finds in an image: for metrics, drawings, COCO's files and people's code.
+"""The detections in one image: the container for metrics, drawings, COCO files and user code.
 
-The fields are named as supervision's are. G detections, best first.
+The fields have the names of supervision's ``Detections``. G detections, best first.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from rich.text import Text
 
 from ...render.annotate import draw_detections
 from .metrics import Kind
-from .rle import Rle, decoded, encoded
+from .rle import Rle, decode, encode
 
 if TYPE_CHECKING:
     from ...types import Objects
 
-_LISTED = 10  # detections that a terminal lists one by one; drawings and files have all
-_MASK_LEVEL = 0.5  # probability from which a pixel belongs to a mask
+_LISTED = 10  # detections that a terminal lists one by one; drawings and files have all of them
+_MASK_THRESHOLD = 0.5  # of the probability that a pixel belongs to the object (Mask R-CNN, section 3.1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # arrays have no single truth value to compare by
 class Detections:
-    """What was found in one image, small enough to be kept for a whole dataset: masks are run lengths."""
+    """The detections in one image. Masks are run lengths, so that the detections of a whole dataset fit in memory."""
 
     xyxy: NDArray[np.float64]
     """(G, 4) left, top, right, bottom in pixels."""
@@ -38,38 +38,53 @@ class Detections:
     class_id: NDArray[np.int64]
     """(G,) labels from 0 to K - 1."""
     rle: tuple[Rle, ...] | None = None
-    """A mask for each detection, where the model finds masks."""
+    """A mask for each detection; None for models without masks."""
     classes: tuple[str, ...] = ()
     """A name for each label."""
     image_id: int = 0
-    """The image's number: its index in a dataset, or what COCO's results call it."""
+    """The image's index in its dataset, or its id in COCO results."""
     file: Path | None = None
-    """Where the image came from."""
+    """The image's file, where it has one."""
     image: Image.Image | None = field(default=None, repr=False)
-    """The image itself, to draw on; not kept where only metrics are wanted."""
+    """The image itself, to draw on; None where only metrics are computed."""
 
     @classmethod
-    def of(cls, objects: Objects, image_id: int = 0, *, masks: bool, score: float = 0.0, **more: Any) -> Self:
-        """What stands in a detector's output for one image, brought to the CPU.
+    def of(
+        cls,
+        objects: Objects,
+        image_id: int = 0,
+        *,
+        masks: bool,
+        score: float = 0.0,
+        classes: tuple[str, ...] = (),
+        image: Image.Image | None = None,
+    ) -> Self:
+        """A detector's output for one image, moved to the CPU; only detections of at least ``score``.
 
-        ``objects`` has ``boxes`` (G, 4), ``labels`` (G,), ``scores`` (G,) and, with ``masks``, ``masks`` (G, H, W) of
-        probabilities in the image's size; a pixel belongs to a mask from one half on.
+        ``objects`` has ``boxes`` (G, 4), ``labels`` (G,), ``scores`` (G,) and, with ``masks``, ``masks`` (G, H, W):
+        probabilities in the image's size.
         """
         kept = objects["scores"] >= score
         values = {name: objects[name][kept].detach().cpu().double().numpy() for name in ("boxes", "scores")}
         rle = None
         if masks:
-            rle = encoded((objects["masks"][kept].detach() > _MASK_LEVEL).byte().cpu().numpy())
+            rle = encode((objects["masks"][kept].detach() > _MASK_THRESHOLD).byte().cpu().numpy())
         labels = objects["labels"][kept].cpu().numpy()
         return cls(
-            xyxy=values["boxes"], confidence=values["scores"], class_id=labels, rle=rle, image_id=image_id, **more
+            xyxy=values["boxes"],
+            confidence=values["scores"],
+            class_id=labels,
+            rle=rle,
+            image_id=image_id,
+            classes=classes,
+            image=image,
         )
 
     def __len__(self) -> int:
         return len(self.class_id)
 
     def __getitem__(self, which: NDArray[np.bool_] | NDArray[np.integer] | slice) -> Self:
-        """Some of the detections, by a mask, indices or a slice, as in supervision."""
+        """A selection of the detections by a boolean mask, indices or a slice, as in supervision."""
         indices = np.arange(len(self))[which]
         rle = None if self.rle is None else tuple(self.rle[i] for i in indices)
         return replace(
@@ -86,13 +101,14 @@ class Detections:
 
     @cached_property
     def mask(self) -> NDArray[np.bool_] | None:
-        """(G, H, W), decoded when it is asked for; None where the model finds boxes alone."""
+        """(G, H, W), decoded at first use; None for models without masks."""
         if self.rle is None:
             return None
         if not self.rle:
+            # np.stack refuses an empty list
             size = (0, 0) if self.image is None else (self.image.height, self.image.width)
             return np.zeros((0, *size), dtype=bool)
-        return np.stack([decoded(run) for run in self.rle]).astype(bool)
+        return np.stack([decode(run) for run in self.rle]).astype(bool)
 
     @property
     def class_name(self) -> list[str]:
@@ -103,7 +119,7 @@ class Detections:
         return self.classes[label] if label < len(self.classes) else f"class {label}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; masks are in ``to_coco``."""
+        """Plain values, ready for JSON; without masks, which are in ``to_coco``."""
         objects = [
             {
                 "class": self._name(label),
@@ -116,10 +132,11 @@ class Detections:
         return {"file": None if self.file is None else str(self.file), "objects": objects}
 
     def to_coco(self, kind: Kind | None = None, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """Entries of a COCO results list: with ``kind``, boxes or masks alone; without, whatever there is.
+        """Entries for COCO's results format; ``kind`` selects boxes or masks, None includes both.
 
-        ``category_ids`` gives a label's category where it is not label + 1.
+        ``category_ids`` has the category id of each label; by default label + 1.
         """
+        # COCO's boxes are left, top, width, height
         sizes = self.xyxy[:, 2:] - self.xyxy[:, :2]
         boxes = np.concatenate([self.xyxy[:, :2], sizes], axis=1).tolist()
         entries = []
@@ -134,7 +151,7 @@ class Detections:
         return entries
 
     def draw(self) -> Image.Image | None:
-        """The image with boxes, masks and names on it; None where the image was not kept."""
+        """The image with boxes, masks and class names drawn on it; None where ``image`` is None."""
         if self.image is None:
             return None
         masks = None if self.mask is None else self.mask.astype(np.uint8)

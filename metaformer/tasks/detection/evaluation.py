@@ -1,4 +1,4 @@
-"""``evaluation.json`` of a detector. No torch here: reports read it. Shares are in [0, 1]."""
+"""``evaluation.json`` of a detector. Shares are in [0, 1]. No torch here, because reports read it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ..side_by_side import SideBySide
 from .metrics import Kind
 
 DRAWN_FROM = 0.3
-"""Score from which a detection is drawn in a sample."""
+"""The minimum score of a detection that is drawn in a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectRow(Record):
-    """How well the objects of one class were found; masks only where masks were judged."""
+    """Metrics of one class; those of masks only where masks were evaluated."""
 
     error: ClassVar[type[InputError]] = RunError
 
     label: int
     objects: int
-    """In the ground truth, crowds left out."""
+    """Objects in the ground truth, without crowds."""
     box_ap: float
     box_ap50: float
     box_ap75: float
     box_ar: float
-    """Recall with 100 objects an image, mean over the overlaps."""
+    """Recall with up to 100 detections per image, mean over the overlaps."""
     mask_ap: float | None = None
     mask_ap50: float | None = None
     mask_ap75: float | None = None
@@ -38,29 +38,30 @@ class ObjectRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Curve(Record):
-    """Precision at the recalls 0, .01, ... 1."""
+    """Precision at recalls 0, .01, ... 1."""
 
     error: ClassVar[type[InputError]] = RunError
 
     kind: Kind
     label: int | None = None
-    """A class, or None for the mean over the classes."""
+    """The class; None for the mean over the classes."""
     iou50: tuple[float, ...]
-    """At an overlap of .5."""
+    """For an overlap (IoU) of .5."""
     mean: tuple[float, ...] = ()
-    """The mean over COCO's overlaps."""
+    """The mean over COCO's ten overlaps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(SideBySide):
-    """One image; a detection is right where its class fits and it overlaps an object by at least .5, each once."""
+    """One image. A detection is correct where an object of its class has an IoU of at least .5 with it; each object
+    matches once."""
 
     objects: int
-    """In the ground truth."""
+    """Objects in the ground truth."""
     found: int
-    """Objects that a detection is right about."""
+    """Objects with a correct detection."""
     false_positives: int
-    """Detections that are not right."""
+    """Detections that are not correct."""
 
     @property
     def words(self) -> str:
@@ -72,7 +73,7 @@ class Sample(SideBySide):
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionEvaluation(Evaluation):
-    """Metrics, a row for each class that occurs, curves and samples of a detector."""
+    """Metrics, a row for each class in the ground truth, curves and samples of a detector."""
 
     task: str = "detection"
     table: tuple[ObjectRow, ...] = ()
@@ -81,6 +82,6 @@ class DetectionEvaluation(Evaluation):
 
 
 def read(data: Mapping[str, Any]) -> DetectionEvaluation:
-    """From JSON; raises ``RunError`` with the path of a field that does not fit."""
-    # 0.1.0 wrote the segmenters' fields too, empty
+    """The record of a JSON object; raises ``RunError`` with the first invalid field."""
+    # version 0.1.0 wrote the fields of segmentation too, empty
     return DetectionEvaluation.from_dict({name: value for name, value in data.items() if name != "confusion"})

@@ -1,4 +1,4 @@
-"""What is in a dataset of images with objects."""
+"""The summary of a dataset of images with objects."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ _SMALL, _MEDIUM = 32**2, 96**2
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectSummary:
-    """The objects of one part; crowds are counted apart."""
+    """The objects of one part; crowds are counted separately."""
 
     objects: int
     crowds: int
     empty_images: int
     """Images without an object."""
     mean: float
-    """Objects in an image."""
+    """The mean number of objects in an image."""
     most: int
+    """The maximum number of objects in an image."""
     small: float
     """Share of the objects below 32² pixels."""
     medium: float
-    """Share from there to 96²."""
+    """Share of the objects from 32² to 96² pixels."""
     large: float
+    """Share of the objects above 96² pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,22 +45,22 @@ class DetectionPartSummary(PartSummary):
 
     @property
     def details(self) -> Mapping[str, str]:
-        """Counts of objects, and shares of their sizes."""
-        found = self.objects
+        """Numbers of objects, and shares of their sizes."""
+        objects = self.objects
         return {
-            "objects": count(found.objects),
-            "in an image, mean": f"{found.mean:.1f}",
-            "in an image, most": count(found.most),
-            "images without": count(found.empty_images),
-            "crowds": count(found.crowds),
-            "small, below 32²": percent(found.small, 1),
-            "medium, below 96²": percent(found.medium, 1),
-            "large": percent(found.large, 1),
+            "objects": count(objects.objects),
+            "in an image, mean": f"{objects.mean:.1f}",
+            "in an image, most": count(objects.most),
+            "images without": count(objects.empty_images),
+            "crowds": count(objects.crowds),
+            "small, below 32²": percent(objects.small, 1),
+            "medium, below 96²": percent(objects.medium, 1),
+            "large": percent(objects.large, 1),
         }
 
 
 def inspect(splits: Splits[Objects], progress: Progress | None = None) -> tuple[DetectionPartSummary, ...]:
-    """Both parts: objects of each class, and their sizes."""
+    """The objects of each class and their sizes, in both parts."""
     classes = len(splits.classes)
     return _summarize("train", splits.train, classes), _summarize("val", splits.val, classes)
 

@@ -1,4 +1,4 @@
-"""COCO's metrics of boxes and masks, as metrics of this library. No torch here."""
+"""COCO's metrics of boxes and masks. No torch here."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ...metrics import MetricDef
 
 Kind = Literal["box", "mask"]
 AREAS = ("", "small", "medium", "large")  # the order of faster-coco-eval's results
-"""Objects of any area, below 32², from there to 96², and above, in pixels of the image."""
+"""Objects of any area; below 32² pixels of the image; up to 96²; above."""
 LIMITS = (1, 10, 100)
-"""Most objects that count in an image, surest first."""
+"""The maximum numbers of detections that count per image, best first."""
 
 
 def coco_metrics(kind: Kind) -> tuple[MetricDef, ...]:
-    """COCO's twelve in its own order: ``box_ap``, ``box_ap50``, ..., ``box_ar_large``."""
+    """COCO's twelve metrics in its own order: ``box_ap``, ``box_ap50``, ..., ``box_ar_large``."""
     sizes = [area for area in AREAS if area]
     names = [("ap", "AP"), ("ap50", "AP50"), ("ap75", "AP75"), *((f"ap_{size}", f"AP {size}") for size in sizes)]
     names += [(f"ar_{limit}", f"AR {limit}") for limit in LIMITS] + [(f"ar_{size}", f"AR {size}") for size in sizes]

@@ -9,35 +9,37 @@ import torch
 from PIL import Image
 
 from ...data.transforms.paired import detector_input
+from ...model.dense.detector import Detector
 from ..task import PredictionOptions
 from .detections import Detections
 
 
 def predict(
-    model: Any, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
+    model: Detector, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
 ) -> list[Detections]:
-    """Detections of at least ``options.score`` in each image, one image at a time: they differ in size."""
-    found = []
+    """The detections of at least ``options.score`` in each image."""
+    results = []
     for image in images:
-        with torch.inference_mode():
+        with torch.inference_mode():  # one by one: a batch would be padded to its largest image
             (objects,) = model([detector_input(image).to(options.device)])
         masks = "masks" in objects
-        found.append(Detections.of(objects, masks=masks, score=options.score, classes=tuple(classes), image=image))
-    return found
+        results.append(Detections.of(objects, masks=masks, score=options.score, classes=tuple(classes), image=image))
+    return results
 
 
 def coco_results(results: Sequence[Detections], category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-    """COCO's results of several images, each with its ``file_name``.
+    """The detections in several images in COCO's results format, with ``file_name``.
 
-    An image's ``image_id`` is the number it is named by, as COCO's images are, or where not all are, its place among
-    the results from 1 on. ``category_ids`` is the dataset's own number for each label; label + 1 where left out.
+    ``image_id`` is the number in the file's name, as in COCO (``000000000139.jpg``), if all names are different
+    numbers; otherwise the position of the image, from 1. ``category_ids`` has the category id of each label; by default
+    label + 1.
     """
-    stems = ["" if one.file is None else one.file.stem for one in results]
-    numbers = [int(stem) for stem in stems if stem.isascii() and stem.isdigit()]
-    named = len(set(numbers)) == len(results)
+    stems = ["" if image.file is None else image.file.stem for image in results]
+    numbers = [int(stem) for stem in stems if stem.isascii() and stem.isdigit()]  # isdigit alone takes ² too
+    all_numbered = len(set(numbers)) == len(results)
     entries = []
-    for place, one in enumerate(results):
-        image_id = numbers[place] if named else place + 1
-        name = {} if one.file is None else {"file_name": one.file.name}
-        entries += [entry | {"image_id": image_id} | name for entry in one.to_coco(category_ids=category_ids)]
+    for index, image in enumerate(results):
+        image_id = numbers[index] if all_numbered else index + 1
+        name = {} if image.file is None else {"file_name": image.file.name}
+        entries += [entry | {"image_id": image_id} | name for entry in image.to_coco(category_ids=category_ids)]
     return entries

@@ -1,4 +1,4 @@
-"""Masks as COCO's run lengths, through faster-coco-eval."""
+"""Masks as COCO's run-length encoding (RLE), through faster-coco-eval."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from ...errors import MissingExtraError
 
 Rle = dict[str, Any]
-"""A mask as COCO writes it: ``size`` (H, W) and ``counts``, the lengths of its runs as a string."""
+"""A mask in COCO's format: ``size`` (H, W) and ``counts``, the lengths of its runs as a compressed string."""
 
 
-def encoded(masks: NDArray[np.uint8]) -> tuple[Rle, ...]:
-    """Masks (G, H, W) of zeros and ones as run lengths."""
+def encode(masks: NDArray[np.uint8]) -> tuple[Rle, ...]:
+    """The run lengths of masks (G, H, W) of zeros and ones."""
     if not len(masks):
         return ()
     columns = np.asfortranarray(masks.transpose(1, 2, 0))  # COCO counts down the columns
@@ -23,13 +23,14 @@ def encoded(masks: NDArray[np.uint8]) -> tuple[Rle, ...]:
     return tuple({"size": [int(side) for side in run["size"]], "counts": run["counts"].decode()} for run in runs)
 
 
-def decoded(run: Rle) -> NDArray[np.uint8]:
+def decode(run: Rle) -> NDArray[np.uint8]:
     """The mask (H, W) of zeros and ones."""
-    return evaluator().mask.decode({"size": run["size"], "counts": run["counts"].encode()})
+    mask: NDArray[np.uint8] = evaluator().mask.decode({"size": run["size"], "counts": run["counts"].encode()})
+    return mask
 
 
 def evaluator() -> ModuleType:
-    """faster-coco-eval, imported where it is needed.
+    """The module ``faster_coco_eval``, which is an optional dependency.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -39,6 +40,7 @@ def evaluator() -> ModuleType:
     except ImportError:
         raise MissingExtraError(
             "average precision and masks need faster-coco-eval, which is not installed. "
-            "pip install 'metaformer[dense]' brings it"
+            "Install it with pip install 'metaformer[dense]'"
         ) from None
-    return faster_coco_eval
+    module: ModuleType = faster_coco_eval
+    return module

@@ -1,4 +1,4 @@
-"""Boxes, and masks, of objects. Every method imports its half of the room when it is called."""
+"""Detection of objects, with boxes or masks. Each method imports what it needs when it is called."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from ...data.dataset import Progress, Splits
     from ...data.inspection import PartSummary
     from ...metrics import MetricDef
+    from ...model.dense.detector import Detector
     from ...spec.dense import DenseSpec
     from ...spec.model import AnySpec
     from ...types import Objects, Preprocessing
+    from ..task import Task
     from .detections import Detections
     from .evaluation import DetectionEvaluation
     from .objective import DetectionObjective
 
 SIDES = (800, 1333)
-"""Short and long side of the paper's images (MetaFormer, section 4.2)."""
+"""Short and maximum long side of images in pixels (MetaFormer, section 4.2)."""
 
 
 class Detection:
@@ -45,11 +47,11 @@ class Detection:
         return MASK_AP if MASK_AP.name in measured else BOX_AP
 
     def chance(self, classes: Sequence[str]) -> float:
-        """A guess finds nothing."""
+        """0: random boxes match no object."""
         return 0.0
 
     def recognizes(self, data: DataConfig) -> bool:
-        """Whether there are COCO's annotations in the folder."""
+        """Whether the folder has COCO annotations."""
         from ...data.coco import is_coco_folder
 
         return is_coco_folder(Path(data.source).expanduser())
@@ -62,35 +64,37 @@ class Detection:
         return open_annotated(lambda: open_coco(data, progress), data, self)
 
     def inspect(self, splits: Splits[Objects], progress: Progress | None = None) -> tuple[PartSummary, ...]:
-        """Images, objects and their areas, by class."""
+        """Images, objects and their areas."""
         from .inspect import inspect
 
         return inspect(splits, progress)
 
-    def build(self, recipe: Recipe, splits: Splits[Objects], spec: AnySpec | None = None) -> tuple[Any, list[str]]:
-        """A detector: the recipe's system, else Mask R-CNN where the objects have masks and RetinaNet where not."""
+    def build(self, recipe: Recipe, splits: Splits[Objects], spec: AnySpec | None = None) -> tuple[Detector, list[str]]:
+        """A detector: the recipe's system; by default Mask R-CNN for data with masks, otherwise RetinaNet."""
         from ...factory.dense import create_detector
         from ..dense import build_dense
 
         notes, system = [], recipe.dense.system
         if system is None:
             system = "mask_rcnn" if splits.has_masks else "retinanet"
-            notes.append(f"{system}: the objects have {'masks' if splits.has_masks else 'boxes and no masks'}")
+            notes.append(f"{system}: the objects have {'masks' if splits.has_masks else 'boxes only'}")
         if system == "semantic_fpn":
             raise RunError("dense.system: expected retinanet or mask_rcnn for detection, got semantic_fpn")
         if system == "mask_rcnn" and not splits.has_masks:
             raise RunError("dense.system: mask_rcnn needs masks, and these objects have boxes only; use retinanet")
         return build_dense(create_detector, system, recipe, splits.classes, spec, SIDES), notes
 
-    def objective(self, recipe: Recipe, splits: Splits[Objects], model: Any) -> DetectionObjective:
-        """The detector's own losses, judged against the objects of the validation part."""
+    def objective(self, recipe: Recipe, splits: Splits[Objects], model: Detector) -> DetectionObjective:
+        """The detector's own losses, and metrics on the objects of the validation part."""
         from .objective import DetectionObjective
 
         val: Any = splits.val
         return DetectionObjective(val.ground_truth(), len(splits.classes), masks=model.spec.finds_masks)
 
-    def loaders(self, recipe: Recipe, splits: Splits[Objects], model: Any, progress: Progress | None = None) -> Loaders:
-        """Lists of images and their objects."""
+    def loaders(
+        self, recipe: Recipe, splits: Splits[Objects], model: Detector, progress: Progress | None = None
+    ) -> Loaders:
+        """Loaders of lists of images and their objects."""
         from dataclasses import replace
 
         from ...data.loading.samples import as_lists
@@ -105,9 +109,9 @@ class Detection:
         return make_loaders(recipe, used, augment, ObjectEvalTransform(), as_lists)
 
     def evaluate(
-        self, model: Any, dataset: CocoDataset, classes: Sequence[str], options: EvaluationOptions
+        self, model: Detector, dataset: CocoDataset, classes: Sequence[str], options: EvaluationOptions
     ) -> DetectionEvaluation:
-        """COCO's metrics, a table of classes, curves and samples."""
+        """COCO's metrics, a table of classes, precision-recall curves and samples."""
         from .evaluate import evaluate
 
         return evaluate(model, dataset, classes, options)
@@ -118,39 +122,43 @@ class Detection:
 
         return read(data)
 
-    def prepare(self, model: Any, image: Image.Image) -> Tensor:
-        """In [0, 1]; a detector resizes and normalizes inside."""
+    def prepare(self, model: Detector, image: Image.Image) -> Tensor:
+        """The image in [0, 1]; a detector itself resizes and normalizes."""
         from ...data.transforms.paired import detector_input
 
         return detector_input(image)
 
-    def random_inputs(self, model: Any, count: int) -> list[Tensor]:
-        """Smooth noise in [0, 1]; four at most, because each takes long."""
+    def random_inputs(self, model: Detector, count: int) -> list[Tensor]:
+        """Smooth noise in [0, 1]; at most four images, because a detector is slow."""
         from ..made_up import smooth_noise
 
         images = smooth_noise(min(count, 4), model.spec.in_chans, model.preprocessing.size)
         return [image.sigmoid() for image in images]
 
     def predict(
-        self, model: Any, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
+        self, model: Detector, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
     ) -> list[Detections]:
-        """What the detector finds in each image, best first."""
+        """The detections in each image, best first."""
         from .predict import predict
 
         return predict(model, images, classes, options)
 
     def collect(self, results: Sequence[Detections]) -> Mapping[str, Any]:
-        """COCO's ``results.json``."""
+        """``results.json`` in COCO's results format."""
         from .predict import coco_results
 
         return {"results.json": coco_results(results)}
 
     def sections(self, evaluation: DetectionEvaluation, folder: Path) -> list[Markup]:
-        """Precision and recall, a table of classes, predictions beside the ground truth."""
+        """Precision-recall curves, a table of classes, sample predictions beside the ground truth."""
         from .report import sections
 
         return sections(evaluation, folder)
 
     def input_rows(self, spec: DenseSpec, preprocessing: Preprocessing) -> list[tuple[str, str]]:
-        """The system, and the sizes it sees."""
+        """The system and its image sizes."""
         return spec.input_rows
+
+
+if TYPE_CHECKING:
+    _conforms: Task = Detection()  # type checkers compare it with the protocol here

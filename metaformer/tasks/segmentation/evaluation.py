@@ -1,4 +1,4 @@
-"""``evaluation.json`` of a segmenter. No torch here: reports read it. Shares are in [0, 1]."""
+"""``evaluation.json`` of a segmenter. Shares are in [0, 1]. No torch here, because reports read it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ..side_by_side import SideBySide
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRow(Record):
-    """How well the pixels of one class were found."""
+    """Metrics of one class."""
 
     error: ClassVar[type[InputError]] = RunError
     renamed: ClassVar[Mapping[str, str]] = {"answered": "predicted"}
 
     label: int
     pixels: int
-    """In the ground truth."""
+    """Pixels of the class in the ground truth."""
     predicted: int
-    """Pixels that were given this class."""
+    """Pixels with the class in the predictions."""
     iou: float | None
-    """Right pixels, of those that have the class or were given it; None where there are none."""
+    """Intersection over union of ground truth and predictions; None where the class occurs in neither."""
     accuracy: float | None
-    """Right pixels, of those that have the class."""
+    """The recall of the class; None where the ground truth does not have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +36,19 @@ class Sample(SideBySide):
     """One image."""
 
     pixel_accuracy: float | None = None
-    """Of its labeled pixels; None where it has none."""
+    """The share of correct pixels among the labeled ones; None where there are none."""
 
     @property
     def words(self) -> str:
-        """``93.1 % of the pixels right``."""
-        return "no labels" if self.pixel_accuracy is None else f"{percent(self.pixel_accuracy, 1)} of the pixels right"
+        """``93.1 % of the pixels correct``."""
+        if self.pixel_accuracy is None:
+            return "no labels"
+        return f"{percent(self.pixel_accuracy, 1)} of the pixels correct"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationEvaluation(ConfusionEvaluation):
-    """Metrics, a row for each class that occurs, confusions of pixels and samples of a segmenter."""
+    """Metrics, a row for each class that occurs, a confusion matrix of pixels and samples of a segmenter."""
 
     task: str = "segmentation"
     table: tuple[ClassRow, ...] = ()
@@ -54,6 +56,6 @@ class SegmentationEvaluation(ConfusionEvaluation):
 
 
 def read(data: Mapping[str, Any]) -> SegmentationEvaluation:
-    """From JSON; raises ``RunError`` with the path of a field that does not fit."""
-    # 0.1.0 wrote the detectors' fields too, empty
+    """The record of a JSON object; raises ``RunError`` with the first invalid field."""
+    # version 0.1.0 wrote the fields of detection too, empty
     return SegmentationEvaluation.from_dict({name: value for name, value in data.items() if name != "curves"})

@@ -1,4 +1,4 @@
-"""What is in a dataset of images with label maps."""
+"""The summary of a dataset of images with label maps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SegmentationPartSummary(PartSummary):
     """One part of a dataset with label maps; ``counts`` are pixels."""
 
     ignored: float | None
-    """Share of the pixels that belong to no class."""
+    """The share of pixels without a class."""
     reduces_zero_label: bool
 
     @property
@@ -39,7 +39,7 @@ class SegmentationPartSummary(PartSummary):
 
 
 def inspect(splits: Splits[Tensor], progress: Progress | None = None) -> tuple[SegmentationPartSummary, ...]:
-    """Both parts: pixels of each class, which needs all label maps but no image."""
+    """The pixels of each class in both parts; reads all label maps, but no images."""
     classes = len(splits.classes)
     return _summarize("train", splits.train, classes, progress), _summarize("val", splits.val, classes, progress)
 

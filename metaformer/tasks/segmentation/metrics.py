@@ -1,4 +1,4 @@
-"""What segmenters are measured by. No torch here."""
+"""The metrics of segmenters. No torch here."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A class for each pixel: logits and label maps to a loss, to mean IoU and to the IoU of each class.
+"""Semantic segmentation: logits and label maps in; a loss, or mean IoU and the IoU of each class out.
 
-Shapes: B batch, K classes, H and W. A label map has classes 0 to K - 1 and ``IGNORED`` where there is nothing to learn
-and nothing to be judged. All metrics follow from one matrix of confusions over the whole set, so a rare class counts by
-all its pixels together and not once an image.
+Shapes: B batch, K classes, H and W. A label map has labels 0 to K - 1, and ``IGNORED`` for pixels that count neither in
+the loss nor in the metrics. All metrics come from one confusion matrix over the whole dataset, so the IoU of a class is
+that of all its pixels together, not a mean over images.
 """
 
 from __future__ import annotations
@@ -21,74 +21,74 @@ from .metrics import METRICS, MIOU
 
 
 class SegmentationObjective:
-    """A class for each pixel; implements ``types.Objective``."""
+    """One class for each pixel; implements ``types.Objective``."""
 
     metrics = METRICS
     primary = MIOU
     running: tuple[str, ...] = ()
-    """An image is not right or wrong."""
+    """Empty: an image as a whole is not correct or wrong."""
 
     def __init__(self, num_classes: int, classes: Sequence[str] = ()) -> None:
         self.num_classes, self.classes = num_classes, tuple(classes)
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor | list[Tensor]:
-        """Logits (B, K, H, W) in training mode; in evaluation mode (K, H, W) of each image by itself, at its input's
-        size: what it scores depends on no neighbor, and only one image at a time is held in its full size."""
+        """Logits (B, K, H, W) in training mode; in evaluation mode a list of (K, H, W), one image at a time."""
         if model.training:
-            return model(batch.inputs)
+            logits: Tensor = model(batch.inputs)
+            return logits
+        # images differ in size: padding would change their results, and a batch of full-size logits the memory
         return [model(image[None])[0] for image in batch.inputs]
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Cross entropy of logits (B, K, H, W) against label maps (B, H, W), a mean over all pixels.
+        """Cross entropy of logits (B, K, H, W) against label maps (B, H, W), the mean over all pixels.
 
-        Ignored pixels add nothing and are counted: thus a crop without any label is no division by zero, and parts of
-        a batch add up to the batch however it is cut. Raises ``DataError`` when labels do not fit the K classes.
+        Raises ``DataError`` for labels beyond the K classes.
         """
         _expect_labels(batch.targets, outputs.shape[1])
         total = F.cross_entropy(outputs.float(), batch.targets.long(), ignore_index=IGNORED, reduction="sum")
-        return total / batch.targets.numel()
+        # ignored pixels are 0 in the sum but count here: a crop without labels does not divide by zero, and the losses
+        # of micro-batches add up to that of the batch
+        loss: Tensor = total / batch.targets.numel()
+        return loss
 
     def count(self, outputs: Any, batch: Batch) -> Mapping[str, tuple[float, float]]:
-        """None."""
+        """An empty mapping."""
         return {}
 
     def metric(self) -> SegmentationMetric:
-        """A fresh accumulator of loss and confusions."""
+        """A new accumulator of loss and confusion matrix."""
         return SegmentationMetric(self.num_classes)
 
 
 class SegmentationMetric:
-    """Sums over images in one float64 tensor: loss, then the confusions row by row."""
+    """Sums over images in one float64 tensor: loss, then the confusion matrix row by row."""
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
         self._total = torch.zeros(1 + num_classes**2, dtype=torch.float64)
 
     def update(self, outputs: Sequence[Tensor], batch: Batch) -> None:
-        """Count logits (K, h, w) of each image against its label map (H, W), in the label map's size."""
-        for logits, target in zip(outputs, batch.targets, strict=True):
-            self._count(logits.detach(), target)
-
-    def _count(self, logits: Tensor, target: Tensor) -> None:
-        _expect_labels(target, self.num_classes)
-        scores = resized(logits, (target.shape[-2], target.shape[-1]))
-        counted = target != IGNORED
-        found, truth = scores.argmax(dim=0)[counted], target[counted].long()
-        loss = F.cross_entropy(scores[None], target[None].long(), ignore_index=IGNORED, reduction="sum")
-        cells = torch.bincount(truth * self.num_classes + found, minlength=self.num_classes**2)
-        self._total[0] += loss.double().cpu()
-        self._total[1:] += cells.cpu()
+        """Add logits (K, h, w) of each image and its label map (H, W), at the size of the label map."""
+        for image_logits, target in zip(outputs, batch.targets, strict=True):
+            _expect_labels(target, self.num_classes)
+            logits = resized(image_logits.detach(), (target.shape[-2], target.shape[-1]))
+            labeled = target != IGNORED
+            predicted, true = logits.argmax(dim=0)[labeled], target[labeled].long()
+            loss = F.cross_entropy(logits[None], target[None].long(), ignore_index=IGNORED, reduction="sum")
+            cells = torch.bincount(true * self.num_classes + predicted, minlength=self.num_classes**2)
+            self._total[0] += loss.double().cpu()
+            self._total[1:] += cells.cpu()
 
     @property
     def part(self) -> Tensor:
-        """Everything counted so far, (1 + K²,) in float64 on the CPU; disjoint parts add up."""
+        """The sums so far, (1 + K²,) float64 on the CPU; parts of disjoint images can be added."""
         return self._total
 
     def compute(self, parts: Sequence[Tensor]) -> dict[str, float]:
-        """``loss`` (nats a pixel), ``miou``, ``pixel_accuracy`` and ``mean_accuracy``, over the pixels not ignored.
+        """``loss`` (nats per pixel), ``miou``, ``pixel_accuracy`` and ``mean_accuracy``, without ignored pixels.
 
-        The two means are over classes: mean IoU over those that occur in the ground truth or in the predictions, mean
-        accuracy over those in the ground truth.
+        Mean IoU is over the classes in the ground truth or the predictions, mean accuracy over the classes in the
+        ground truth.
         """
         confusion = self.confusion(parts).double()
         if confusion.sum() == 0:
@@ -105,42 +105,39 @@ class SegmentationMetric:
         }
 
     def confusion(self, parts: Sequence[Tensor]) -> Tensor:
-        """(K, K) pixels, rows are true classes and columns predicted ones."""
+        """(K, K) pixels; rows are true classes, columns predicted ones."""
         total = torch.stack(list(parts)).sum(dim=0)
         return total[1:].reshape(self.num_classes, self.num_classes).long()
 
 
 def class_rows(confusion: Tensor) -> list[ClassRow]:
-    """A row for each class from the confusions (K, K)."""
+    """A row for each class, from the confusion matrix (K, K)."""
     rows = []
-    right, truth, predictions = (
-        confusion.diagonal().tolist(),
-        confusion.sum(dim=1).tolist(),
-        confusion.sum(dim=0).tolist(),
-    )
-    for label, (hits, true, predicted) in enumerate(zip(right, truth, predictions, strict=True)):
-        union = true + predicted - hits
+    pixels = (confusion.diagonal().tolist(), confusion.sum(dim=1).tolist(), confusion.sum(dim=0).tolist())
+    for label, (correct, true, predicted) in enumerate(zip(*pixels, strict=True)):
+        union = true + predicted - correct
         rows.append(
             ClassRow(
                 label=label,
                 pixels=int(true),
                 predicted=int(predicted),
-                iou=hits / union if union else None,
-                accuracy=hits / true if true else None,
+                iou=correct / union if union else None,
+                accuracy=correct / true if true else None,
             )
         )
     return rows
 
 
 def resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits (K, h, w) at another height and width, bilinear between the centers of pixels, in float32."""
+    """Logits (K, h, w) resized to ``size`` (height, width), bilinear, in float32."""
+    # float32 before the resize: under autocast, logits in 16 bits would be interpolated in 16 bits
     if logits.shape[-2:] == size:
         return logits.float()
     return F.interpolate(logits[None].float(), size=size, mode="bilinear", align_corners=False)[0]
 
 
 def _expect_labels(targets: Tensor, classes: int) -> None:
-    """Refuse labels the model has no class for, before they become an index error deep inside a kernel."""
+    # on a GPU, a label beyond the classes is a device-side assertion without the label
     labels = targets[targets != IGNORED]
     low, high = (int(value) for value in torch.aminmax(labels)) if len(labels) else (0, 0)
     if low < 0 or high >= classes:

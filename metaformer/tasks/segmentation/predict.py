@@ -16,6 +16,7 @@ from PIL import Image
 from rich.text import Text
 
 from ...data.transforms.paired import segmenter_input
+from ...model.dense.detector import Segmenter
 from ...render.annotate import class_color, draw_label_map, with_legend
 from ..task import PredictionOptions
 from .objective import resized
@@ -32,21 +33,21 @@ class ClassShare:
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # arrays have no single truth value to compare by
 class LabelMap:
-    """What a segmenter says of one image."""
+    """A segmenter's prediction for one image."""
 
     labels: NDArray[np.uint8] = field(repr=False)
-    """(H, W) the class of each pixel, from 0 on."""
+    """(H, W) the label of each pixel, from 0."""
     classes: tuple[str, ...] = ()
     """A name for each label."""
     file: Path | None = None
-    """Where the image came from."""
+    """The image's file, where it has one."""
     image: Image.Image | None = field(default=None, repr=False)
 
     @cached_property
     def shares(self) -> tuple[ClassShare, ...]:
-        """The classes that occur, largest first."""
+        """The classes in the image, most frequent first."""
         values, pixels = np.unique(self.labels, return_counts=True)
-        order = np.argsort(-pixels, kind="stable")
+        order = np.argsort(-pixels, kind="stable")  # classes of equal size keep their order
         pairs = zip(values[order].tolist(), (pixels[order] / self.labels.size).tolist(), strict=True)
         return tuple(ClassShare(self._name(label), label, share) for label, share in pairs)
 
@@ -54,12 +55,12 @@ class LabelMap:
         return self.classes[label] if label < len(self.classes) else f"class {label}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; the labels themselves are in ``images``."""
-        shares = [{"class": one.name, "index": one.index, "share": round(one.share, 6)} for one in self.shares]
+        """Plain values, ready for JSON; the label map itself is in ``images``."""
+        shares = [{"class": s.name, "index": s.index, "share": round(s.share, 6)} for s in self.shares]
         return {"file": None if self.file is None else str(self.file), "classes": shares}
 
     def draw(self) -> Image.Image | None:
-        """The image in the classes' colors, with a legend; None where the image was not kept."""
+        """The image with the label map drawn on it and a legend below; None where ``image`` is None."""
         if self.image is None:
             return None
         present = [one.index for one in self.shares]
@@ -67,24 +68,25 @@ class LabelMap:
         return with_legend(draw_label_map(self.image, self.labels), present, names)
 
     def images(self) -> Mapping[str, Image.Image]:
-        """The drawing, and the label map itself: a PNG whose values are labels and whose palette has their colors."""
+        """The drawing, and the label map as a PNG with a palette: pixel values are labels, colors those of classes."""
         indexed = Image.frombytes("P", (self.labels.shape[1], self.labels.shape[0]), self.labels.tobytes())
         indexed.putpalette([part for label in range(256) for part in class_color(label)])
         drawing = self.draw()
         return ({} if drawing is None else {".png": drawing}) | {".labels.png": indexed}
 
     def __rich__(self) -> Text:
-        """The file, then the classes, largest first."""
-        # names of files and classes may have brackets, which rich would take for markup in a plain string
+        """The file, then the classes, most frequent first."""
+        # as Text, because names of files and classes may have brackets, which rich takes for markup
         return Text(
             "\n".join([str(self.file or "image"), *(f"  {one.share:7.2%}  {one.name}" for one in self.shares), ""])
         )
 
 
 def predict(
-    model: Any, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
+    model: Segmenter, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
 ) -> list[LabelMap]:
-    """A label map of each image, one image at a time: they differ in size."""
+    """A label map for each image."""
+    # one by one, because images differ in size
     return [
         LabelMap(labels=label_map(model, image, options.device), classes=tuple(classes), image=image)
         for image in images
@@ -93,12 +95,12 @@ def predict(
 
 @torch.no_grad()
 def label_map(
-    model: Any,
+    model: Segmenter,
     image: Image.Image,
     device: torch.device | str = "cpu",
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> NDArray[np.uint8]:
-    """(H, W) the likeliest class of each pixel of an image in ``RGB``, by a segmenter with a spec, at its own size."""
+    """(H, W) the most likely label of each pixel of an image in ``RGB``, at the size of the image."""
     training = model.training
     model.eval()
     pixels = segmenter_input(image, model.spec, model.preprocessing).to(device)

@@ -1,4 +1,4 @@
-"""What a report shows of a segmenter: a table of classes, confusions, predictions beside the ground truth."""
+"""The report's sections on a segmenter: a table of classes, a confusion matrix, sample predictions."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _PAIRS = 10
 
 
 def sections(evaluation: SegmentationEvaluation, folder: Path) -> list[Markup]:
-    """HTML under headings of its own; confusion.png and predictions.png are written to ``folder``."""
+    """HTML sections with headings; also writes confusion.png and predictions.png to ``folder``."""
     matrix, classes = evaluation.matrix, evaluation.classes
-    found = [class_table(["Of all pixels", "IoU", "Accuracy"], class_lines(evaluation))]
+    sections = [class_table(["Of all pixels", "IoU", "Accuracy"], class_lines(evaluation))]
     if matrix.size:
         figure = confusion_figure(matrix, classes, pixels=True)
         context = {
             "confusion": drawing(figure, "Confusion matrix", folder / "confusion.png"),
-            "pairs": most_mistaken(matrix, classes),
+            "pairs": most_confused_pixels(matrix, classes),
         }
-        found.append(rendered(__package__, "confusion.html.j2", context))
+        sections.append(rendered(__package__, "confusion.html.j2", context))
     if evaluation.samples:
         side_by_side.save(evaluation.samples, folder / "predictions.png")
-        found.append(side_by_side.section(evaluation.samples, classes))
-    return found
+        sections.append(side_by_side.section(evaluation.samples, classes))
+    return sections
 
 
 def class_lines(evaluation: SegmentationEvaluation) -> list[dict[str, Any]]:
@@ -52,13 +52,13 @@ def class_lines(evaluation: SegmentationEvaluation) -> list[dict[str, Any]]:
     ]
 
 
-def most_mistaken(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, str]]:
-    """The pairs of classes with the most mistaken pixels."""
+def most_confused_pixels(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, str]]:
+    """The pairs of classes with the most misclassified pixels."""
     mistakes = confusion.copy()
     np.fill_diagonal(mistakes, 0)
     shares, total = row_shares(confusion), max(int(confusion.sum()), 1)
     order = np.argsort(-mistakes, axis=None, kind="stable")[:_PAIRS]
-    pairs = [(int(place) // len(mistakes), int(place) % len(mistakes)) for place in order]
+    pairs = [divmod(int(cell), len(mistakes)) for cell in order]
     return [
         {
             "true": classes[true],

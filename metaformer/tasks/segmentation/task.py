@@ -1,4 +1,4 @@
-"""A class for each pixel. Every method imports its half of the room when it is called."""
+"""Semantic segmentation: a class for each pixel. Each method imports what it needs when it is called."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from ...data.inspection import PartSummary
     from ...data.label_maps import LabelMapDataset
     from ...metrics import MetricDef
+    from ...model.dense.detector import Segmenter
     from ...spec.dense import DenseSpec
     from ...spec.model import AnySpec
     from ...types import Preprocessing
+    from ..task import Task
     from .evaluation import SegmentationEvaluation
     from .objective import SegmentationObjective
     from .predict import LabelMap
 
 SIDES = (512, 2048)
-"""Short and long side of the paper's images (MetaFormer, section 4.3)."""
+"""Short and maximum long side of images in pixels (MetaFormer, section 4.3)."""
 
 
 class Segmentation:
@@ -45,11 +47,11 @@ class Segmentation:
         return MIOU
 
     def chance(self, classes: Sequence[str]) -> float:
-        """As good as nothing: a random class for each pixel has an IoU below one in twice the number of classes."""
+        """0, nearly: with a random class for each pixel, the IoU of a class is below 1 / K."""
         return 0.0
 
     def recognizes(self, data: DataConfig) -> bool:
-        """Whether there are label maps beside the images."""
+        """Whether the folder has label maps in ADE20K's layout."""
         from ...data.label_maps import is_label_map_folder
 
         return is_label_map_folder(Path(data.source).expanduser())
@@ -62,12 +64,12 @@ class Segmentation:
         return open_annotated(lambda: open_label_maps(data, progress), data, self)
 
     def inspect(self, splits: Splits[Tensor], progress: Progress | None = None) -> tuple[PartSummary, ...]:
-        """Images and pixels, by class."""
+        """Images, and pixels of each class."""
         from .inspect import inspect
 
         return inspect(splits, progress)
 
-    def build(self, recipe: Recipe, splits: Splits[Tensor], spec: AnySpec | None = None) -> tuple[Any, list[str]]:
+    def build(self, recipe: Recipe, splits: Splits[Tensor], spec: AnySpec | None = None) -> tuple[Segmenter, list[str]]:
         """A Semantic FPN."""
         from ...factory.dense import create_segmenter
         from ..dense import build_dense
@@ -77,14 +79,16 @@ class Segmentation:
             raise RunError(f"dense.system: expected semantic_fpn for segmentation, got {system}")
         return build_dense(create_segmenter, system, recipe, splits.classes, spec, SIDES), []
 
-    def objective(self, recipe: Recipe, splits: Splits[Tensor], model: Any) -> SegmentationObjective:
-        """Cross entropy of each pixel."""
+    def objective(self, recipe: Recipe, splits: Splits[Tensor], model: Segmenter) -> SegmentationObjective:
+        """The mean cross entropy of the pixels."""
         from .objective import SegmentationObjective
 
         return SegmentationObjective(len(splits.classes), splits.classes)
 
-    def loaders(self, recipe: Recipe, splits: Splits[Tensor], model: Any, progress: Progress | None = None) -> Loaders:
-        """Crops of images and label maps."""
+    def loaders(
+        self, recipe: Recipe, splits: Splits[Tensor], model: Segmenter, progress: Progress | None = None
+    ) -> Loaders:
+        """Loaders of crops of images and label maps; whole images for evaluation."""
         from ...data.loading.samples import stack
         from ...data.transforms.paired import LabelMapEvalTransform, LabelMapTrainTransform
         from ..dense import make_loaders
@@ -94,9 +98,9 @@ class Segmentation:
         return make_loaders(recipe, splits, augment, LabelMapEvalTransform(spec, preprocessing), stack)
 
     def evaluate(
-        self, model: Any, dataset: LabelMapDataset, classes: Sequence[str], options: EvaluationOptions
+        self, model: Segmenter, dataset: LabelMapDataset, classes: Sequence[str], options: EvaluationOptions
     ) -> SegmentationEvaluation:
-        """Mean IoU, the IoU of each class, confusions and samples."""
+        """Mean IoU, the IoU of each class, a confusion matrix and samples."""
         from .evaluate import evaluate
 
         return evaluate(model, dataset, classes, options)
@@ -107,36 +111,40 @@ class Segmentation:
 
         return read(data)
 
-    def prepare(self, model: Any, image: Image.Image) -> Tensor:
-        """Resized as the model's spec says, and normalized."""
+    def prepare(self, model: Segmenter, image: Image.Image) -> Tensor:
+        """The image, resized with the model's spec and normalized."""
         from ...data.transforms.paired import segmenter_input
 
         return segmenter_input(image, model.spec, model.preprocessing)
 
-    def random_inputs(self, model: Any, count: int) -> list[Tensor]:
-        """Smooth noise; four images at most, because each takes long."""
+    def random_inputs(self, model: Segmenter, count: int) -> list[Tensor]:
+        """Smooth noise; at most four images, because a segmenter is slow."""
         from ..made_up import smooth_noise
 
         return smooth_noise(min(count, 4), model.spec.in_chans, model.preprocessing.size)
 
     def predict(
-        self, model: Any, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
+        self, model: Segmenter, images: Sequence[Image.Image], classes: Sequence[str], options: PredictionOptions
     ) -> list[LabelMap]:
-        """The likeliest class of each pixel."""
+        """The most likely class of each pixel."""
         from .predict import predict
 
         return predict(model, images, classes, options)
 
     def collect(self, results: Sequence[LabelMap]) -> Mapping[str, Any]:
-        """None: a label map stands on its own."""
+        """An empty mapping; segmentation has no files for all results together."""
         return {}
 
     def sections(self, evaluation: SegmentationEvaluation, folder: Path) -> list[Markup]:
-        """A table of classes, confusions, predictions beside the ground truth."""
+        """A table of classes, a confusion matrix, sample predictions beside the ground truth."""
         from .report import sections
 
         return sections(evaluation, folder)
 
     def input_rows(self, spec: DenseSpec, preprocessing: Preprocessing) -> list[tuple[str, str]]:
-        """The system, and the sizes it sees."""
+        """The system and its image sizes."""
         return spec.input_rows
+
+
+if TYPE_CHECKING:
+    _conforms: Task = Segmentation()  # type checkers compare it with the protocol here
