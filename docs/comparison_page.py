@@ -1,4 +1,4 @@
-"""Write comparison.md and comparison.svg: the first paper's ImageNet table, counted anew, with its figure and notes.
+"""Write comparison.md and comparison.svg: the first paper's ImageNet table with our own counts, a figure and notes.
 
 python docs/comparison_page.py
 """
@@ -15,13 +15,13 @@ from metaformer.zoo.tables.imagenet_table import Compared, comparison_markdown, 
 DOCS = Path(__file__).resolve().parent
 PAGE, FIGURE = DOCS / "comparison.md", DOCS / "comparison.svg"
 
-HEAD = """# The paper's comparison, counted anew
+HEAD = """# The paper's comparison, recounted
 
 <!-- written by docs/comparison_page.py -->
 
-Table 2 of [MetaFormer Is Actually What You Need for Vision](https://arxiv.org/abs/2111.11418): what this library counts
-beside what is in print. Top-1 on ImageNet-1K is the one in print. `metaformer models --compare` prints this table,
-`metaformer models --compare --plot comparison.svg` draws this figure.
+Table 2 of [MetaFormer Is Actually What You Need for Vision](https://arxiv.org/abs/2111.11418): this library's counts
+beside the published numbers ("in print"). Top-1 on ImageNet-1K is the published one. `metaformer models --compare`
+prints this table, `metaformer models --compare --plot comparison.svg` draws this figure.
 
 ![Top-1 over multiply-adds and over parameters, a line for each family](comparison.svg)
 
@@ -29,24 +29,25 @@ beside what is in print. Top-1 on ImageNet-1K is the one in print. `metaformer m
 NOTES = """
 ## Notes on names and weights
 
-What to know before comparing with a paper, for every system in the zoo:
+Read these before comparing with a paper:
 
 """
 NEAREST = """
-## No weights of their own
+## Models without published weights
 
-Nobody published weights of these models for the training in question. `pretrained=True` refuses them; the nearest are:
+No weights of these models were published for the listed training. `pretrained=True` rejects them.
+The nearest weights are:
 
 """
 
 
 def lines() -> list[Compared]:
-    """The table, counted now."""
+    """The table with fresh counts."""
     return list(counted(in_paper_order(CATALOGUE.values())))
 
 
 def notes() -> list[str]:
-    """Each note of the zoo's rows once, with the models that it is about."""
+    """Each note of the zoo once, with the models that have it."""
     about: dict[str, list[str]] = {}
     for row in CATALOGUE.values():
         if row.note:
@@ -55,13 +56,13 @@ def notes() -> list[str]:
 
 
 def nearest() -> list[str]:
-    """The rows without weights and the nearest that were published."""
+    """The models without weights, and the nearest weights that were published."""
     rows = [row for row in CATALOGUE.values() if not row.weights]
     return [f"- `{row.name}`: {f'`{row.nearest}`' if row.nearest else 'none'}" for row in rows]
 
 
 def page(table: Sequence[Compared]) -> str:
-    """comparison.md."""
+    """The text of comparison.md."""
     return HEAD + comparison_markdown(table) + NOTES + "\n".join(notes()) + "\n" + NEAREST + "\n".join(nearest()) + "\n"
 
 

@@ -17,7 +17,7 @@ from .row import Published, Row, WeightSource
 
 _TABLE = "2111.11418, table 2"
 _RSB_FILES = "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-rsb-weights/"
-_RSB_NOTE = "Weights of recipe A2, 300 epochs, as in the table; timm's default weights of this name may be another's."
+_RSB_NOTE = "Weights of recipe A2, 300 epochs, as in the table; timm's default weights may use another recipe."
 
 # depth: parameters, products (10⁹), the line in print, mark of timm's first file
 _RESNETS = {

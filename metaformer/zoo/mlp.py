@@ -37,7 +37,7 @@ _TAG_NOTE = (
 _MIXER = {
     "s": (8, 512, 18_528_264, 3.786, None, None),
     "b": (12, 768, 59_880_472, 12.621, 76.4, Published(
-        parameters=59, macs=12.7, top1=76.4, source=TABLE, note="59.9 cut; 12.7 is not what is counted",
+        parameters=59, macs=12.7, top1=76.4, source=TABLE, note="59.9 is truncated; 12.7 differs from the count",
     )),
     "l": (24, 1024, 208_196_168, 44.597, 72.1, None),
 }  # fmt: skip

@@ -64,7 +64,7 @@ def _swin(size: str) -> Row:
 
 # --- Swin-Mixer ---------------------------------------------------------------------------------------------------
 
-_B24_NOTE = "Called D24, but its channels stand 32 to a head, not 24: 4, 8, 16, 32 heads of 128 to 1024 channels."
+_B24_NOTE = "Called D24, but each head has 32 channels, not 24: 4, 8, 16, 32 heads for 128 to 1024 channels."
 TABLE = "2111.11418, table 2"
 # name: depths, width, heads of the first stage, window, side, parameters, MACs (10⁹), top-1, line in print, note
 _SWIN_MIXER = {

@@ -37,7 +37,7 @@ def vit_frame(depth: int, width: int, heads: int, *, prefix_tokens: int = 1, sid
 
 
 _VIT_NOTE = (
-    "The table's accuracy is of a training on ImageNet-1K alone whose weights were never published; timm's default "
+    "The table's accuracy is for training on ImageNet-1K alone, whose weights were never published; timm's default "
     "weights of this name are pre-trained on ImageNet-21K."
 )
 # name: frame, parameters, MACs (10⁹), the line in print, the nearest published weights
@@ -50,7 +50,7 @@ _VIT = {
     "vit_large_patch16_224": (
         vit_frame(24, 1024, 16), 304_326_632, 61.604, Published(
             parameters=307, macs=63.6, top1=76.1, source="2111.11418, table 2",
-            note="the literature's round numbers; 224 pixels and 1000 classes give these",
+            note="rounded numbers from the literature; the counts here are for 224 pixels and 1000 classes",
         ), "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
     ),
     "vit_base_patch16_384": (
@@ -97,7 +97,11 @@ _DISTILLED = {
 _DEIT_IN_PRINT = {
     "small": Published(parameters=22, macs=4.6, top1=79.8, source="2111.11418, table 2"),
     "base": Published(
-        parameters=86, macs=17.5, top1=81.8, source="2111.11418, table 2", note="86.6 and 17.58 cut, not rounded"
+        parameters=86,
+        macs=17.5,
+        top1=81.8,
+        source="2111.11418, table 2",
+        note="86.6 and 17.58 are truncated, not rounded",
     ),
 }
 

@@ -32,8 +32,8 @@ GROUPS = {
 DIFFERENT = "≠"
 MILLION, BILLION = 6, 9
 PRODUCTS_ONLY = (
-    "MACs counted here are products of convolutions, linear layers and attention. fvcore, which the papers' figures "
-    "mostly come from, adds operations for every norm that is a library call."
+    "Our MACs are the products of convolutions, linear layers and attention. Most papers use fvcore, which adds "
+    "operations for every norm that is a library call."
 )
 
 
@@ -223,7 +223,7 @@ def _letter(sources: Sequence[str], line: Compared) -> str:
 def _legend(marks: _Marks) -> list[str]:
     if not marks.any:
         return [PRODUCTS_ONLY]
-    return [f"{DIFFERENT} differs from what is counted here at the precision in print.", PRODUCTS_ONLY]
+    return [f"{DIFFERENT} differs from our count at the published precision.", PRODUCTS_ONLY]
 
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
