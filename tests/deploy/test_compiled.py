@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -20,8 +21,7 @@ from torch import Tensor, nn
 import metaformer
 from metaformer.data.transforms.image import evaluation_transform
 from metaformer.deploy import compile as compiled
-from metaformer.deploy import precision
-from metaformer.deploy import quantization as quantization
+from metaformer.deploy import precision, quantization
 from metaformer.deploy.compile import CompiledModel, FellBackWarning
 from metaformer.deploy.engines import onnxruntime, openvino
 from metaformer.deploy.engines import torch as eager
@@ -35,16 +35,22 @@ FP32 = 1e-4
 
 @pytest.fixture(autouse=True)
 def _no_machine_code() -> Iterator[None]:
-    """Inductor takes ten seconds a model: what is tested here is what stands around it."""
+    """Inductor takes ten seconds per model, and these tests are about the code around it."""
     with patch.object(eager, "compiled", lambda module: module):
         yield
+
+
+@cache
+def compiled_family(family: str, backend: str) -> tuple[Any, CompiledModel]:
+    """A model and its compiled twin, which tests must not change."""
+    model = model_of(FAMILIES[family])
+    return model, metaformer.compile(model, backend=backend, threads=1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
 def test_every_mixer_through_every_engine(family: str, backend: str) -> None:
-    model = model_of(FAMILIES[family])
-    fast = metaformer.compile(model, backend=backend, threads=1)
+    model, fast = compiled_family(family, backend)
     assert (fast.backend, fast.precision, fast.notes) == (backend, "fp32", ())
     sizes = [(1,), (3,)]
     if family in FREE:
@@ -53,18 +59,31 @@ def test_every_mixer_through_every_engine(family: str, backend: str) -> None:
         images = random_images(*shape)
         with torch.no_grad():
             assert apart(fast(images), model(images)) < FP32
+    if family == "maps":
+        accepts_all_images(model, fast)
 
 
-def test_it_says_what_the_model_says_of_itself() -> None:
-    model = model_of(spec_of(named("identity")))
-    fast = metaformer.compile(model, backend="torch")
+def accepts_all_images(model: Any, fast: CompiledModel) -> None:
+    """Of every type and memory layout, also none at all; and copies work too."""
+    images = random_images(2)
+    with torch.no_grad():
+        expected = model(images)
+    for given in (images.double(), images.clone().requires_grad_(), images.to(memory_format=torch.channels_last)):
+        assert apart(fast(given), expected) < FP32
+    assert apart(fast(images.bfloat16()), expected) < 0.1, "images rounded to 8 bits"
+    assert fast(images[:0]).shape == (0, 5)
+    assert apart(copy.deepcopy(fast)(images), expected) < FP32
+
+
+def test_a_compiled_model_has_the_attributes_of_its_model() -> None:
+    model, fast = compiled_family("maps", "torch")
     assert isinstance(fast, CompiledModel)
     assert (fast.name, fast.spec, fast.preprocessing) == (model.name, model.spec, model.preprocessing)
     assert fast.num_classes == 5
-    assert fast.folded, "a group norm in front of the channel MLP goes into it"
+    assert fast.folded, "the group norm before the channel MLP"
 
 
-def test_the_model_itself_is_left_alone() -> None:
+def test_the_original_is_not_changed() -> None:
     model = model_of(MAPS).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     metaformer.compile(model, backend="torch")
@@ -73,7 +92,7 @@ def test_the_model_itself_is_left_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_batch_norm_is_that_of_evaluation() -> None:
+def test_batch_norm_uses_running_statistics() -> None:
     model = model_of(spec_of(named("depthwise_conv"), norm="batch"))
     model.train()
     with torch.no_grad():
@@ -85,30 +104,37 @@ def test_batch_norm_is_that_of_evaluation() -> None:
 
 
 @pytest.mark.parametrize(("able", "int8"), [(("FP32", "INT8"), "f32"), (("FP32", "BF16", "INT8"), "bf16")])
-def test_precision_is_set_on_purpose(able: tuple[str, ...], int8: str) -> None:
-    """OpenVINO takes bf16 by itself where a CPU has it, and says nothing; between the integers of int8 we do too."""
-    seen: list[dict[str, Any]] = []
+def test_precision_is_always_set(able: tuple[str, ...], int8: str) -> None:
+    """By default OpenVINO silently uses bf16 on a CPU that has it. Between the integers of int8 that is intended."""
+    properties: list[dict[str, Any]] = []
     core = openvino.library().Core
 
     class Watched:
-        def compile_model(self, model: Any, device: str, properties: dict[str, Any]) -> Any:
-            seen.append(properties)
-            return core().compile_model(model, device, {**properties, "INFERENCE_PRECISION_HINT": "f32"})
+        def compile_model(self, model: Any, device: str, chosen: dict[str, Any]) -> Any:
+            properties.append(chosen)
+            return core().compile_model(model, device, {**chosen, "INFERENCE_PRECISION_HINT": "f32"})
 
-    graph = compiled.graph_of(compiled.prepared(model_of(spec_of(named("identity"))), "maps"), "openvino", "fp32", [])
+    _, graph = pooling_graph()
     with patch.object(openvino.library(), "Core", Watched), patch.object(openvino, "capabilities", lambda: able):
         openvino.runner(graph, "fp32", 1)
         openvino.runner(graph, "bf16")
         openvino.runner(graph, "int8")
-    assert [one["INFERENCE_PRECISION_HINT"] for one in seen] == ["f32", "bf16", int8]
-    assert [one.get("INFERENCE_NUM_THREADS") for one in seen] == [1, None, None]
+    assert [one["INFERENCE_PRECISION_HINT"] for one in properties] == ["f32", "bf16", int8]
+    assert [one.get("INFERENCE_NUM_THREADS") for one in properties] == [1, None, None]
+
+
+@cache
+def pooling_graph() -> tuple[Any, Any]:
+    """A model and its OpenVINO graph, which tests must not change."""
+    model = model_of(spec_of(named("pooling")))
+    return model, compiled.graph_of(compiled.prepared(model, "maps"), "openvino", "fp32", [])
 
 
 # --- int8 -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
-def test_int8_keeps_the_answer(backend: str) -> None:
+def test_int8_is_close(backend: str) -> None:
     model = model_of(spec_of(named("pooling"), named("separable_conv", kernel=3)))
     seen = [random_images(4) for _ in range(4)]
     fast = metaformer.compile(model, precision="int8", backend=backend, calibration=seen, threads=1)
@@ -116,12 +142,12 @@ def test_int8_keeps_the_answer(backend: str) -> None:
     with torch.no_grad():
         theirs = model(seen[0])
     mine = fast(seen[0])
-    assert 1e-5 < apart(mine, theirs) < 0.2, "as near as 256 steps are, and not nearer"
+    assert 1e-5 < apart(mine, theirs) < 0.2, "rounded to 256 steps"
     assert fast(seen[0][:1]).shape == (1, 5)
 
 
 @pytest.mark.parametrize(
-    ("calibration", "said"),
+    ("calibration", "message"),
     [
         (None, "needs calibration images"),
         ([], "at least one image"),
@@ -134,8 +160,8 @@ def test_int8_keeps_the_answer(backend: str) -> None:
         ("/no/such/folder", "not a folder with images"),
     ],
 )
-def test_calibration_images_that_do_not_fit(calibration: Any, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_unsuitable_calibration_images_are_refused(calibration: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         metaformer.compile(model_of(MAPS), precision="int8", calibration=calibration)
 
 
@@ -152,10 +178,10 @@ def test_calibration_takes_batches_with_labels() -> None:
     assert len(quantization.calibration_images(model_of(MAPS), batches)) == 3
 
 
-# --- what cannot be done ----------------------------------------------------------------------------------------------
+# --- fallbacks and refusals ------------------------------------------------------------------------------------------
 
 
-def test_bf16_falls_back_loudly_where_there_is_none() -> None:
+def test_bf16_falls_back_with_a_warning() -> None:
     model = model_of(spec_of(named("identity")))
     with (
         patch.object(openvino, "capabilities", lambda: ("FP32", "INT8")),
@@ -167,7 +193,7 @@ def test_bf16_falls_back_loudly_where_there_is_none() -> None:
 
 
 def test_bf16_in_torch_where_the_cpu_has_it() -> None:
-    """PyTorch imitates the instructions where they are missing, so the arithmetic is the same everywhere."""
+    """PyTorch emulates missing instructions, so the arithmetic is the same on every CPU."""
     model = model_of(MAPS)
     with patch.object(precision, "cpu_has_bf16", lambda: True):
         fast = metaformer.compile(model, precision="bf16", backend="torch")
@@ -186,12 +212,12 @@ def test_precisions_that_an_engine_lacks(backend: str, asked: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "message"),
     [({"backend": "openvin"}, "openvino"), ({"precision": "fp61"}, "fp32, int8|fp32")],
 )
-def test_unknown_names(words: dict[str, str], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        metaformer.compile(model_of(MAPS), **words)
+def test_unknown_names(options: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        metaformer.compile(model_of(MAPS), **options)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "two"])
@@ -200,30 +226,17 @@ def test_threads_are_a_number(threads: Any) -> None:
         metaformer.compile(model_of(MAPS), threads=threads)
 
 
-@pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
-def test_whatever_the_model_takes(backend: str) -> None:
-    model, images = model_of(MAPS), random_images(2)
-    fast = metaformer.compile(model, backend=backend)
-    with torch.no_grad():
-        expected = model(images)
-    for given in (images.double(), images.clone().requires_grad_(), images.to(memory_format=torch.channels_last)):
-        assert apart(fast(given), expected) < FP32
-    assert apart(fast(images.bfloat16()), expected) < 0.1, "images of 8 bits, scores of 24"
-    assert fast(images[:0]).shape == (0, 5)
-    assert apart(copy.deepcopy(fast)(images), expected) < FP32
-
-
 def test_a_compiled_model_is_exported_and_not_pickled(tmp_path: Path) -> None:
     fast = metaformer.compile(model_of(MAPS), backend="torch")
     with pytest.raises(InputError, match="load_exported"):
         torch.save(fast, tmp_path / "it.pt")
     for derived in (fast, metaformer.fold(model_of(MAPS))):
-        with pytest.raises(WeightsError, match="Save the model it was made of"):
+        with pytest.raises(WeightsError, match="Save the model it was made from"):
             metaformer.save_weights(derived, tmp_path / "it.safetensors")
     assert not (tmp_path / "it.safetensors").exists()
 
 
-def test_what_is_no_model_of_this_library() -> None:
+def test_other_modules_are_refused() -> None:
     with pytest.raises(InputError, match="Linear"):
         metaformer.compile(nn.Linear(2, 2))
 
@@ -237,7 +250,7 @@ def test_an_engine_that_is_not_installed_names_its_extra(backend: str, extra: st
         metaformer.compile(model_of(MAPS), backend=backend)
 
 
-def test_auto_takes_what_is_installed() -> None:
+def test_auto_uses_what_is_installed() -> None:
     def found(*there: str) -> str:
         with patch.object(compiled.importlib.util, "find_spec", lambda name: name in there or None):
             return compiled.chosen_backend("auto")
@@ -246,7 +259,7 @@ def test_auto_takes_what_is_installed() -> None:
     assert compiled.chosen_backend("auto", "cuda") == "torch"
 
 
-def test_a_wrong_answer_is_never_given() -> None:
+def test_a_wrong_engine_is_not_used() -> None:
     model, images = model_of(MAPS), random_images(2)
 
     def wrong(*_: Any) -> Any:
@@ -262,7 +275,7 @@ def test_a_wrong_answer_is_never_given() -> None:
         assert apart(fast(images), model(images)) == 0
 
 
-def test_answers_that_are_no_numbers_are_wrong() -> None:
+def test_nan_is_wrong() -> None:
     assert precision.difference(torch.tensor([float("nan")]), torch.ones(1)) == float("inf")
     assert precision.difference(torch.ones(2), torch.ones(1)) == float("inf")
     assert precision.difference(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 4.0])) == 1
@@ -283,7 +296,7 @@ def test_a_compiler_that_fails_leaves_pytorch() -> None:
 
 
 class Branching(nn.Module):
-    """A mixer whose way depends on the numbers: no graph holds it."""
+    """A mixer whose control flow depends on values, which no graph can express."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -293,7 +306,7 @@ class Branching(nn.Module):
 
 
 class Inverse(nn.Module):
-    """A mixer with an operation that OpenVINO does not know."""
+    """A mixer with an operation that OpenVINO lacks."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -304,7 +317,7 @@ class Inverse(nn.Module):
 
 
 class ByBatch(nn.Module):
-    """A mixer that looks at how many images there are: a graph keeps one side of the question."""
+    """A mixer that depends on the batch size: a graph keeps one branch."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -314,7 +327,7 @@ class ByBatch(nn.Module):
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
-def test_a_mixer_that_asks_for_the_batch_is_not_compiled(backend: str) -> None:
+def test_a_mixer_that_depends_on_the_batch_size_is_not_compiled(backend: str) -> None:
     model, images = model_of(spec_of(named("identity"), ByBatch)), random_images(5)
     with pytest.warns(FellBackWarning, match=r"some sizes of batch only.*\(ByBatch\)"):
         fast = metaformer.compile(model, backend=backend)
@@ -326,7 +339,7 @@ def test_a_mixer_that_cannot_be_traced_is_named(capfd: pytest.CaptureFixture[str
     model = model_of(spec_of(named("identity"), Branching))
     with pytest.warns(FellBackWarning, match=r"stages\.1\.blocks\.0\.mixer \(Branching\)"):
         fast = metaformer.compile(model, backend="openvino")
-    assert "def forward" not in "".join(capfd.readouterr()), "PyTorch prints the graph so far"
+    assert "def forward" not in "".join(capfd.readouterr()), "PyTorch prints the graph when it fails"
     images = random_images(2)
     with torch.no_grad():
         assert apart(fast(images), model(images)) == 0
@@ -339,7 +352,7 @@ def test_an_operation_that_cannot_be_converted_is_named() -> None:
         compiled.graph_of(ready, "openvino", "fp32", [])
 
 
-def test_a_model_tied_to_its_grid_says_so_to_other_sizes() -> None:
+def test_a_model_tied_to_its_grid_refuses_other_sizes() -> None:
     model = model_of(TIED)
     fast = whole(lambda images: (images,), model.spec, compiled.sizes_of(model), None)
     with pytest.raises(InputError, match=rf"expected {SIDE} × {SIDE} pixels, got 64 × {SIDE}.*tied to the grid"):
@@ -349,12 +362,12 @@ def test_a_model_tied_to_its_grid_says_so_to_other_sizes() -> None:
 
 
 def test_images_too_small_for_a_free_graph() -> None:
-    fast = metaformer.compile(model_of(MAPS), backend="torch")
+    _, fast = compiled_family("maps", "torch")
     with pytest.raises(InputError, match="no token"):
         fast(random_images(1, 4, 4))
 
 
-def test_nothing_is_reported_to_anybody() -> None:
+def test_telemetry_is_off() -> None:
     openvino.library()
     onnxruntime.library()
     assert sys.modules.get("openvino_telemetry") is None
@@ -369,8 +382,8 @@ def _narrow() -> Iterator[None]:
         yield
 
 
-def loud(model: Any) -> Any:
-    """Fresh heads are sure of nothing, and then there is nothing to compare."""
+def with_detections(model: Any) -> Any:
+    """Untrained heads find no object with a high score, and then there would be nothing to compare."""
     torch.manual_seed(1)
     for name, parameter in model.net.named_parameters():
         if "head" in name and parameter.ndim > 1:
@@ -389,12 +402,12 @@ def backbone() -> ModelSpec:
     ("system", "square"),
     [
         ("retinanet", True),
-        pytest.param("retinanet", False, marks=pytest.mark.slow),  # a minute of reasoning about sizes
+        pytest.param("retinanet", False, marks=pytest.mark.slow),  # symbolic sizes take a minute
         ("mask_rcnn", False),
     ],
 )
-def test_a_detector_gives_the_objects_it_gave(system: str, square: bool) -> None:
-    model = loud(metaformer.create_detector(system, backbone(), square=square, **SMALL))
+def test_a_compiled_detector_returns_the_same_objects(system: str, square: bool) -> None:
+    model = with_detections(metaformer.create_detector(system, backbone(), square=square, **SMALL))
     model = lightened(model) if system == "mask_rcnn" else model
     fast = metaformer.compile(model, backend="openvino", threads=1)
     assert (fast.backend, fast.notes) == ("openvino", ())
@@ -411,7 +424,7 @@ def test_a_detector_gives_the_objects_it_gave(system: str, square: bool) -> None
 
 
 @pytest.mark.usefixtures("_narrow")
-def test_a_segmenter_is_computed_whole_at_any_size_of_its_multiple() -> None:
+def test_a_segmenter_is_computed_whole_at_multiples_of_32() -> None:
     model = metaformer.create_segmenter("semantic_fpn", backbone(), **SMALL).eval()
     fast = metaformer.compile(model, backend="openvino", threads=1)
     assert (fast.backend, fast.notes) == ("openvino", ())
@@ -433,14 +446,13 @@ def test_differences_are_measured_against_all_images() -> None:
     assert compiled.largest_difference(run, nn.Identity(), images) == pytest.approx(0.1)
 
 
-def test_attention_is_among_the_free_families() -> None:
+def test_attention_takes_any_size() -> None:
     assert compiled.sizes_of(model_of(ATTENTION)).fixed is None
 
 
 def test_a_size_that_comes_again_gets_a_graph_of_its_own() -> None:
-    """With the same answers: by ones and pairs in streams, for every number of images, and for other sizes."""
-    model = model_of(spec_of(named("pooling")))
-    graph = compiled.graph_of(compiled.prepared(model, "maps"), "openvino", "fp32", [])
+    """With the same outputs: one image or a pair per request, for every batch size, and for further sizes."""
+    model, graph = pooling_graph()
     run = openvino.runner(graph, "fp32", 2)
     sides = [(SIDE + 8 * i, SIDE) for i in range(openvino.Runner.OWN + 2)]
     for height, width in sides:
@@ -448,15 +460,15 @@ def test_a_size_that_comes_again_gets_a_graph_of_its_own() -> None:
             images = random_images(count, height, width)
             with torch.no_grad():
                 assert apart(run(images)[0], model(images)) < FP32
-    assert run._own == set(sides[: openvino.Runner.OWN]), "those that came again first"
-    assert {key[1:] for key in run._streams} == {(1, 1), (2, 1), (2, 2)}, "streams, and images for each"
+    assert run._own == set(sides[: openvino.Runner.OWN]), "the first that came again"
+    assert {key[1:] for key in run._streams} == {(1, 1), (2, 1), (2, 2)}, "streams, and images per request"
     assert copy.deepcopy(run) is run
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_graph_for_so_many_images_takes_batches_of_them(count: int) -> None:
-    model = model_of(spec_of(named("pooling")))
-    graph = compiled.graph_of(compiled.prepared(model, "maps"), "openvino", "fp32", [])
+def test_a_graph_for_a_fixed_batch_takes_multiples_of_it(count: int) -> None:
+    model, graph = pooling_graph()
+    graph = graph.clone()
     graph.reshape([count, 3, SIDE, SIDE])
     run, images = openvino.runner(graph, "fp32", 2), random_images(4)
     with torch.no_grad():
@@ -464,8 +476,8 @@ def test_a_graph_for_so_many_images_takes_batches_of_them(count: int) -> None:
         assert apart(run(images[:count])[0], model(images[:count])) < FP32
 
 
-def test_int8_products_of_onnx_are_those_of_integers() -> None:
-    """Between roundings without answers in integers ONNX Runtime would compute in float32, and more slowly."""
+def test_int8_products_of_onnx_are_integer_products() -> None:
+    """Without quantized outputs ONNX Runtime would compute products in float32, and more slowly."""
     model = model_of(spec_of(named("pooling")))
     ready = compiled.prepared(model, compiled.form_for("onnxruntime", "int8"))
     graph = compiled.graph_of(ready, "onnxruntime", "int8", list(random_images(4).split(1)))

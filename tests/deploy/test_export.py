@@ -194,22 +194,27 @@ def test_int8_needs_images(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
         ({"format": "onyx"}, "onnx"),
         ({"precision": "int7"}, "int8"),
         ({"format": "safetensors", "precision": "int8"}, "trained weights in fp32"),
     ],
 )
-def test_unknown_choices_are_refused(words: dict[str, str], message: str, run: Path, tmp_path: Path) -> None:
+def test_unknown_choices_are_refused(options: dict[str, str], message: str, run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
-        exporting.export(run, tmp_path / "exported", **words)
+        exporting.export(run, tmp_path / "exported", **options)
 
 
-def test_bf16_falls_back_where_onnx_runtime_has_none(run: Path, tmp_path: Path) -> None:
+def test_a_missing_precision_and_a_damaged_graph_are_named(run: Path, tmp_path: Path) -> None:
+    """ONNX Runtime has no bf16. One export serves both checks."""
     with pytest.warns(FellBackWarning, match="bf16 was requested and fp32 is used"):
-        result = exporting.export(run, tmp_path / "exported", format="onnx", precision="bf16")
+        result = exporting.export(run, tmp_path / "it", format="onnx", precision="bf16")
     assert result.info.precision == "fp32"
+    assert "fp32 is used" in result.info.notes[0]
+    (tmp_path / "it" / "model.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match=r"it: .*export again"):
+        load_exported(tmp_path / "it")
 
 
 def test_another_size_for_a_model_of_any_size(tmp_path: Path, data: Path) -> None:
@@ -237,13 +242,6 @@ def test_machine_code_of_another_machine(damaged: Callable[..., Path]) -> None:
 def test_a_damaged_field_is_named(key: str, damaged: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match=rf"export\.json: {key}: expected"):
         load_exported(damaged(**{key: 17.5}))
-
-
-def test_a_damaged_graph_is_named(run: Path, tmp_path: Path) -> None:
-    exporting.export(run, tmp_path / "it", format="onnx")
-    (tmp_path / "it" / "model.onnx").write_bytes(b"")
-    with pytest.raises(InputError, match=r"it: .*export again"):
-        load_exported(tmp_path / "it")
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
