@@ -102,7 +102,7 @@ def section() -> str:
     often = [row for row in bases if row.paper in OWN and has_variants(row)]
     others = [row for row in bases if row.paper not in OWN]
     also = "The variants are models too: add `_384`, `_in21ft1k`, `_384_in21ft1k` or, with 21,841 classes, `_in21k`."
-    others_are = "The systems that the papers compare with. `no` means that nobody published weights:"
+    others_are = "The systems that the papers compare with. `no` means that no weights were published:"
     parts = (START, "", *single(once), "", *families(often), "", also, "", others_are, "", *compared(others), "", END)
     return "\n".join(parts)
 

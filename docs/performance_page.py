@@ -2,7 +2,7 @@
 
 python docs/performance_page.py
 
-It reads benchmarks/results/*.json, each written by one `metaformer bench`; `cpu.json` is for the README. Text outside
+It reads benchmarks/results/*.json, each written by one `metaformer bench`. The README shows `cpu.json`. Text outside
 the markers is written by hand.
 """
 
