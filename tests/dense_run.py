@@ -1,7 +1,8 @@
 """Quick runs of detectors and segmenters; as a script, one that can be killed or one of two that share the work.
 
-python dense_run.py waiting SYSTEM DATA FOLDER BATCH      trains, and waits for its end before batch number BATCH
-python dense_run.py shared MASK_RCNN_DATA FOLDER RUN ...  evaluates each run, then trains
+python dense_run.py waiting SYSTEM DATA FOLDER BATCH  trains, and waits to be killed before batch number BATCH
+python dense_run.py evaluated RUN ...                 evaluates each run's best weights and prints the metrics
+python dense_run.py trained SYSTEM DATA FOLDER        trains an epoch
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def narrow() -> Iterator[None]:
 
 
 def recipe_for(system: str, data: Path | str, **moves: Any) -> Recipe:
-    """Everything random that these runs have; 16 images are four batches an epoch, cut in two."""
+    """Everything random that these runs have; 16 images are four batches an epoch, each in two parts."""
     usual = {"epochs": 4, "batch_size": 4, "accumulation": 2, "lr": 3e-3, "clip_grad": 1.0, "ema_decay": 0.5}
     return Recipe(
         task="segmentation" if system == "semantic_fpn" else "detection",
@@ -72,7 +73,7 @@ def quick(recipe: Recipe | None, folder: Path, *, page: bool = False, **more: An
 
 
 def wait_in_batch(number: int, system: str, data: str, folder: str) -> None:
-    """Train until a batch of training images, then say so and wait."""
+    """Train until a batch of training images, then print so and wait."""
     numbers = count(1)
 
     class Waiting(DetectionObjective):
@@ -86,7 +87,7 @@ def wait_in_batch(number: int, system: str, data: str, folder: str) -> None:
         quick(recipe_for(system, data), Path(folder))
 
 
-def shared_figures(run: str) -> dict[str, float]:
+def shared_metrics(run: str) -> dict[str, float]:
     """A run's best weights, evaluated by all processes together."""
     recipe = RunConfig.read(Path(run)).recipe
     task = task_named(recipe.task)
@@ -95,7 +96,7 @@ def shared_figures(run: str) -> dict[str, float]:
         model = load_any(Path(run) / BEST).model
     objective, loaders = task.objective(recipe, splits, model), task.loaders(recipe, splits, model)
     engine = Engine(model, objective, recipe)
-    return dict(engine.evaluated(engine.module, loaders.val, lambda: None).metrics)
+    return dict(engine.evaluate(engine.module, loaders.val, lambda: None).metrics)
 
 
 if __name__ == "__main__":
@@ -104,7 +105,7 @@ if __name__ == "__main__":
     if command == "waiting":
         wait_in_batch(int(words[3]), *words[:3])
     elif command == "evaluated":
-        print(json.dumps([shared_figures(run) for run in words]))
+        print(json.dumps([shared_metrics(run) for run in words]))
     else:
         quick(recipe_for(*words[:2], epochs=1), Path(words[2]), evaluated="last")
     if torch.distributed.is_initialized():

@@ -1,9 +1,8 @@
-"""Runs of the three systems from end to end on drawn shapes: what a run writes, that its figures are right, that it
-goes on exactly after any end, that several processes agree with one, and that the commands understand it."""
+"""Runs of the three systems from end to end on drawn shapes: what a run writes, that its metrics are right, that it
+resumes exactly after any end, that several processes agree with one, and that the commands take it."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -24,6 +23,7 @@ from drawn_sets import CATEGORIES, LABELS, ade20k_folder, coco_folder
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from same_run import expect_same_run, metrics_rows
 
 from metaformer.cli.app import main
 from metaformer.data.loading.loader import BadImageWarning
@@ -32,18 +32,17 @@ from metaformer.inference.loaded import load_any
 from metaformer.model.dense.retinanet import Head
 from metaformer.recipe import DataConfig, Recipe
 from metaformer.render.numbers import percent
+from metaformer.run.config import RunConfig
 from metaformer.run.evaluate import evaluate
-from metaformer.run.folder import is_written
+from metaformer.run.folder import RUN_FOLDER
 from metaformer.run.train import RunResult
 from metaformer.spec.dense import DenseSpec
 from metaformer.training.averaging import AveragedWeights
 from metaformer.training.engine import Engine
-from metaformer.training.trainer import TIMING
 from metaformer.weights.safetensors_io import read_tensors
 
 SCRIPT = Path(__file__).with_name("dense_run.py")
-BEST = {"retinanet": "box_ap", "mask_rcnn": "mask_ap", "semantic_fpn": "miou"}
-DECIDING = {"retinanet": ["box_ap"], "mask_rcnn": ["box_ap", "mask_ap"], "semantic_fpn": ["miou", "loss"]}
+PRIMARY = {"retinanet": "box_ap", "mask_rcnn": "mask_ap", "semantic_fpn": "miou"}
 FINDS_OBJECTS = ("retinanet", "mask_rcnn")
 
 not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL and no gloo")
@@ -89,11 +88,6 @@ def finished_run(recipe: Recipe | None, folder: Path, **more: Any) -> RunResult:
     return result
 
 
-def table(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open(newline="") as lines:
-        return list(csv.DictReader(lines))
-
-
 def evaluation(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "evaluation.json").read_text())
 
@@ -108,41 +102,41 @@ def test_a_run_folder_is_complete(system: str, run_of: Callable[[str], RunResult
     drawings = {"curves.png", "predictions.png"}
     drawings.add("precision_recall.png" if system in FINDS_OBJECTS else "confusion.png")
     assert names >= {"config.json", "metrics.csv", "evaluation.json", "report.html", *drawings}
-    assert all(is_written(name) for name in names)
+    assert all(RUN_FOLDER.is_written(name) for name in names)
 
-    config = json.loads((run.folder / "config.json").read_text())
-    assert Recipe.from_dict(config["recipe"]) == recipe_for(system, folders[system])
-    classes = LABELS if system == "semantic_fpn" else [category["name"] for category in CATEGORIES]
-    assert config["classes"] == list(classes)
-    assert config["data"] == {"source": str(folders[system]), "train": 16, "val": 4, "skipped": []}
-    assert DenseSpec.from_dict(config["spec"]) == load_any(run.folder).model.spec
-    assert DenseSpec.from_dict(config["spec"]).system == system
-    assert config["parameters"] == run.parameters == sum(p.numel() for p in load_any(run.folder).model.parameters())
+    config, model = RunConfig.read(run.folder), load_any(run.folder).model
+    assert config.recipe == recipe_for(system, folders[system])
+    assert config.classes == (LABELS if system == "semantic_fpn" else tuple(one["name"] for one in CATEGORIES))
+    assert (config.data.source, config.data.train, config.data.val) == (str(folders[system]), 16, 4)
+    assert (config.spec, config.primary) == (model.spec, PRIMARY[system])
+    assert isinstance(config.spec, DenseSpec)
+    assert config.spec.system == system
+    assert config.parameters == run.parameters == sum(p.numel() for p in model.parameters())
 
 
 @every_system
 def test_metrics_and_evaluation_agree(system: str, run_of: Callable[[str], RunResult]) -> None:
     """The evaluation is that of the best epoch, by the trained or by the averaged weights."""
     run = run_of(system)
-    rows, written = table(run.folder), evaluation(run.folder)
+    rows, written = metrics_rows(run.folder), evaluation(run.folder)
     assert [int(row["update"]) for row in rows] == [4, 8, 12, 16]
-    figure = BEST[system]
-    assert run.figure == figure
-    reached = {(row["epoch"], name): float(row[name]) for row in rows for name in (figure, f"ema_{figure}")}
+    primary = PRIMARY[system]
+    assert run.primary.name == primary
+    reached = {(row["epoch"], name): float(row[name]) for row in rows for name in (primary, f"ema_{primary}")}
     assert run.best == pytest.approx(max(reached.values()), rel=1e-5)
     epoch = rows[run.best_epoch - 1]
-    averaged = "ema_" if float(epoch[f"ema_{figure}"]) > float(epoch[figure]) else ""
+    averaged = "ema_" if float(epoch[f"ema_{primary}"]) > float(epoch[primary]) else ""
     assert dict(written["metrics"]) == dict(run.metrics)
     for name, value in run.metrics.items():
         assert value == pytest.approx(float(epoch[averaged + name]), rel=1e-5), name
-    assert run.metrics[figure] > 0, "a run that finds nothing says nothing"
+    assert run.metrics[primary] > 0, "a run that finds no object tests little"
     assert (written["images"], written["weights"]) == (4, "best.safetensors")
     assert len(written["samples"]) == 4
 
 
 @every_system
 def test_the_losses_fall(system: str, run_of: Callable[[str], RunResult]) -> None:
-    rows = table(run_of(system).folder)
+    rows = metrics_rows(run_of(system).folder)
     assert float(rows[-1]["train_loss"]) < 0.85 * float(rows[0]["train_loss"])
 
 
@@ -156,11 +150,11 @@ def test_the_report_shows_the_run(system: str, run_of: Callable[[str], RunResult
     assert page.count("data:image/") >= 3  # curves, table of classes or precision over recall, images
 
 
-# ---- its figures are right -----------------------------------------------------------------------------------------
+# ---- its metrics are right -----------------------------------------------------------------------------------------
 
 
 @every_system
-def test_a_fresh_evaluation_gives_the_figures_of_the_run(system: str, run_of: Callable[[str], RunResult]) -> None:
+def test_a_fresh_evaluation_gives_the_metrics_of_the_run(system: str, run_of: Callable[[str], RunResult]) -> None:
     run = run_of(system)
     again = evaluate(run.folder, batch_size=3, console=QUIET)
     assert dict(again.metrics) == pytest.approx(dict(run.metrics), rel=1e-4)
@@ -173,12 +167,12 @@ def test_training_images_and_all_of_them_can_be_evaluated(system: str, run_of: C
     assert evaluate(run.folder, part="train", console=QUIET).images == 16
     everything = evaluate(run.folder, part="all", console=QUIET)
     assert everything.images == 20
-    assert 0 <= everything.metrics[BEST[system]] <= 1
-    assert {Path(one["name"]).stem >= "100" for one in everything.samples} == {True, False}
+    assert 0 <= everything.metrics[PRIMARY[system]] <= 1
+    assert {Path(one.name).stem >= "100" for one in everything.samples} == {True, False}
 
 
 @pytest.mark.parametrize(("system", "kind"), [("retinanet", "bbox"), ("mask_rcnn", "bbox"), ("mask_rcnn", "segm")])
-def test_predicted_objects_have_the_precision_that_the_run_tells(
+def test_predicted_objects_have_the_precision_of_the_run(
     system: str, kind: str, run_of: Callable[[str], RunResult], folders: dict[str, Path], tmp_path: Path
 ) -> None:
     """The results of ``predict`` in the hands of COCO's own evaluation."""
@@ -198,11 +192,11 @@ def test_predicted_objects_have_the_precision_that_the_run_tells(
         judged.accumulate()
         judged.summarize()
     prefix = "box" if kind == "bbox" else "mask"
-    told = [run.metrics[f"{prefix}_{name}"] for name in ("ap", "ap50", "ap75", "ap_small")]
-    assert told == pytest.approx(list(judged.stats[:4]), abs=1e-4)
+    ours = [run.metrics[f"{prefix}_{name}"] for name in ("ap", "ap50", "ap75", "ap_small")]
+    assert ours == pytest.approx(list(judged.stats[:4]), abs=1e-4)
 
 
-def test_predicted_label_maps_have_the_overlap_that_the_run_tells(
+def test_predicted_label_maps_have_the_overlap_of_the_run(
     run_of: Callable[[str], RunResult], folders: dict[str, Path], tmp_path: Path
 ) -> None:
     run, root = run_of("semantic_fpn"), folders["semantic_fpn"]
@@ -220,31 +214,21 @@ def test_predicted_label_maps_have_the_overlap_that_the_run_tells(
     assert run.metrics["pixel_accuracy"] == pytest.approx((answers == truth).mean(), abs=1e-4)
 
 
-# ---- going on exactly ----------------------------------------------------------------------------------------------
+# ---- resuming exactly ----------------------------------------------------------------------------------------------
 
 
-def expect_same_run(one: Path, two: Path) -> None:
-    """Weights, averages, optimizer and figures, to the last bit; only the clock may differ."""
-    for name in ("last.safetensors", "best.safetensors", "checkpoint.safetensors"):
-        (tensors, header), (others, other_header) = (read_tensors(folder / name) for folder in (one, two))
-        assert tensors.keys() == others.keys()
-        for key, tensor in tensors.items():
-            assert torch.equal(tensor, others[key]), f"{name}: {key}"
-        if name != "checkpoint.safetensors":
-            assert header == other_header
-    rows = [[{k: v for k, v in row.items() if k not in TIMING} for row in table(folder)] for folder in (one, two)]
-    assert len(rows[0]) == 4
-    assert rows[0] == rows[1]
+def expect_same_evaluated_run(one: Path, two: Path) -> None:
+    expect_same_run(one, two, epochs=4)
     assert evaluation(one)["metrics"] == evaluation(two)["metrics"]
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing that catches errors catches it."""
+    """Stands for a kill: no handler of errors catches it."""
 
 
 # in the middle of an epoch, and in the first update of one
 @pytest.mark.parametrize(("system", "update"), [("mask_rcnn", 10), ("semantic_fpn", 4)])
-def test_a_broken_run_goes_on_exactly(
+def test_a_broken_run_resumes_exactly(
     system: str, update: int, run_of: Callable[[str], RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     folders: dict[str, Path],
 ) -> None:  # fmt: skip
@@ -259,9 +243,9 @@ def test_a_broken_run_goes_on_exactly(
         patched.setattr(Engine, "gradients", breaking)
         with pytest.raises(Killed):
             quick(recipe_for(system, folders[system]), tmp_path / "run")
-    assert len(table(tmp_path / "run")) == update // 4
+    assert len(metrics_rows(tmp_path / "run")) == update // 4
     finished_run(None, tmp_path / "run", resume=True)
-    expect_same_run(run_of(system).folder, tmp_path / "run")
+    expect_same_evaluated_run(run_of(system).folder, tmp_path / "run")
 
 
 @not_on_windows
@@ -275,9 +259,9 @@ def test_kill_9_in_the_middle_changes_nothing(
     assert process.stdout.readline() == "waiting\n"
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    assert len(table(tmp_path / "run")) == 2
+    assert len(metrics_rows(tmp_path / "run")) == 2
     finished_run(None, tmp_path / "run", resume=True)
-    expect_same_run(run_of("retinanet").folder, tmp_path / "run")
+    expect_same_evaluated_run(run_of("retinanet").folder, tmp_path / "run")
 
 
 # ---- several processes ---------------------------------------------------------------------------------------------
@@ -298,26 +282,26 @@ def together(*words: object) -> list[str]:
         )
         for rank in range(2)
     ]
-    told = [process.communicate(timeout=300)[0] for process in processes]
+    printed = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    return told
+    return printed
 
 
 @not_on_windows
 def test_two_processes_evaluate_as_one(run_of: Callable[[str], RunResult]) -> None:
     runs = [run_of(system) for system in SYSTEMS]
-    for told in together("evaluated", *(run.folder for run in runs)):
-        for run, figures in zip(runs, json.loads(told.splitlines()[-1]), strict=True):
-            assert figures == pytest.approx(dict(run.metrics), rel=1e-5)
+    for printed in together("evaluated", *(run.folder for run in runs)):
+        for run, metrics in zip(runs, json.loads(printed.splitlines()[-1]), strict=True):
+            assert metrics == pytest.approx(dict(run.metrics), rel=1e-5)
 
 
 @not_on_windows
 @pytest.mark.slow
 @pytest.mark.parametrize("system", ["mask_rcnn", "semantic_fpn"])
 def test_two_processes_train_together(system: str, folders: dict[str, Path], tmp_path: Path) -> None:
-    """The figures of the last epoch, by both, are those that the main process comes to alone in the end."""
+    """The metrics of the last epoch, by both, are those that the main process measures alone in the end."""
     together("trained", system, folders[system], tmp_path / "run")
-    (row,), written = table(tmp_path / "run"), evaluation(tmp_path / "run")
+    (row,), written = metrics_rows(tmp_path / "run"), evaluation(tmp_path / "run")
     assert int(row["update"]) == 4
     assert 0 < float(row["train_loss"]) < 6
     for name, value in written["metrics"].items():
@@ -331,7 +315,7 @@ def test_a_batch_in_parts_moves_a_detector_as_a_whole_one_does(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RetinaNet's losses are divided by the anchors that a batch matches, as published, and so depend on how it is
-    cut; divided by its images, which this test makes them, the parts add up."""
+    divided; divided by its images, which this test makes them, the parts add up."""
     published = Head.compute_loss
 
     def by_images(head: Head, targets: Any, outputs: Any, anchors: Any, matched: list[torch.Tensor]) -> Any:
@@ -344,7 +328,7 @@ def test_a_batch_in_parts_moves_a_detector_as_a_whole_one_does(
     for parts in (1, 4):
         moves = {"epochs": 1, "batch_size": 8, "accumulation": parts, "name": "sgd", "lr": 1e-2}
         run = finished_run(recipe_for("retinanet", folders["retinanet"], **moves), tmp_path / str(parts))
-        assert int(table(run.folder)[0]["update"]) == 2
+        assert int(metrics_rows(run.folder)[0]["update"]) == 2
         weights.append(read_tensors(run.folder / "last.safetensors")[0])
     for name, tensor in weights[0].items():
         torch.testing.assert_close(weights[1][name], tensor, rtol=1e-4, atol=1e-6)
@@ -354,7 +338,7 @@ def test_averaged_weights_are_the_best_where_the_trained_ones_leave_their_way(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trained weights whose classifier is turned round after each update name the wrong classes; the average of the
-    ways before does not follow them. What is judged and written is the average."""
+    ways before does not follow them. What is evaluated and written is the average."""
     recipe = recipe_for("semantic_fpn", folders["semantic_fpn"], epochs=1, ema_decay=0.9)
     averaging, judged = AveragedWeights.update, []
 
@@ -367,7 +351,7 @@ def test_averaged_weights_are_the_best_where_the_trained_ones_leave_their_way(
 
     monkeypatch.setattr(AveragedWeights, "update", misled)
     run = finished_run(recipe, tmp_path / "run")
-    (row,) = table(run.folder)
+    (row,) = metrics_rows(run.folder)
     assert len(judged) == 4
     assert json.loads(read_tensors(run.folder / "best.safetensors")[1]["averaged"]) is True
     assert run.metrics["miou"] == pytest.approx(float(row["ema_miou"]), rel=1e-5)
@@ -378,7 +362,7 @@ def test_averaged_weights_are_the_best_where_the_trained_ones_leave_their_way(
 
 
 def broken(root: Path, system: str) -> Path:
-    """A set whose training image 5 is cut in the middle; gives that file."""
+    """A set whose training image 5 is truncated in the middle; gives that file."""
     drawn_set(root, system, train=8)
     part = "training" if system == "semantic_fpn" else "train"
     path = root / "images" / part / "005.png"
@@ -409,7 +393,7 @@ def test_a_broken_image_can_be_left_out(system: str, verify: str, tmp_path: Path
     data = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
     assert [bad["path"] for bad in data["skipped"]] == ([str(path)] if verify == "full" else [])
     assert data["train"] == (7 if verify == "full" else 8)
-    assert int(table(tmp_path / "run")[0]["update"]) == 2
+    assert int(metrics_rows(tmp_path / "run")[0]["update"]) == 2
 
 
 # ---- the commands --------------------------------------------------------------------------------------------------
@@ -424,7 +408,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, 
 
 
 @every_system
-def test_eval_tells_the_figures_of_the_run(
+def test_eval_prints_the_metrics_of_the_run(
     system: str, run_of: Callable[[str], RunResult], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run = run_of(system)
@@ -434,7 +418,7 @@ def test_eval_tells_the_figures_of_the_run(
     assert {"evaluation.json", "predictions.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
     status, out, _ = said(capsys, "eval", run.folder)
     assert status == 0
-    assert percent(run.metrics[BEST[system]]) in out
+    assert percent(run.metrics[PRIMARY[system]]) in out
 
 
 @pytest.mark.parametrize("system", FINDS_OBJECTS)
@@ -483,14 +467,14 @@ def test_predict_draws_label_maps(
 
 
 @pytest.mark.parametrize("system", ["retinanet", "semantic_fpn"])
-def test_other_classes_are_told_apart(system: str, run_of: Callable[[str], RunResult], tmp_path: Path) -> None:
+def test_other_classes_are_refused(system: str, run_of: Callable[[str], RunResult], tmp_path: Path) -> None:
     other = drawn_set(tmp_path / "other", system, train=2)
     if system == "semantic_fpn":
         (other / "classes.tsv").write_text("label\tname\n1\tdisc\n2\tbox\n3\tground\n")
     else:
         for file in (other / "annotations").iterdir():
             file.write_text(file.read_text().replace('"square"', '"box"'))
-    with pytest.raises(DataError, match="square only in the weights, box only in the data"):
+    with pytest.raises(DataError, match="square only in the model, box only in the dataset"):
         evaluate(run_of(system).folder, DataConfig(source=str(other)), console=QUIET)
 
 
@@ -515,7 +499,7 @@ def test_train_and_resume_from_the_command_line(
     crop = ["--dense.crop", "64"] if task == "segmentation" else []
     status, out, _ = said(capsys, *words, *few, *crop)
     assert status == 0
-    assert percent(evaluation(tmp_path / "run")["metrics"][BEST[system]]) in out
+    assert percent(evaluation(tmp_path / "run")["metrics"][PRIMARY[system]]) in out
     assert load_any(tmp_path / "run").model.name == f"{system}_poolformer_s12"
     status, out, _ = said(capsys, "train", "--resume", "--out", tmp_path / "run")
     assert status == 0
