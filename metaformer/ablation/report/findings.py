@@ -88,11 +88,11 @@ def _mixers_and_parts(sweep: SweepResults) -> list[str]:
     clauses = []
     if len(mixers) > 1:
         clauses.append(
-            f"{plural(len(mixers), 'other choice')} of token mixer change {label} by {_difference(mixers[0])} "
+            f"with {plural(len(mixers), 'other choice')} of token mixer, {label} changes by {_difference(mixers[0])} "
             f"({mixers[0].name}) to {_difference(mixers[-1])}{end} ({mixers[-1].name})"
         )
     elif mixers:
-        clauses.append(f"{mixers[0].name} as token mixer changes {label} by {_difference(mixers[0])}{end}")
+        clauses.append(f"with {mixers[0].name} as token mixer, {label} changes by {_difference(mixers[0])}{end}")
     if without:
         parts = [f"{_difference(row)} without {listed(row.without)}" for row in without]
         clauses.append(f"removing a part of the architecture changes {label} by {listed(parts)}")

@@ -146,7 +146,7 @@ def test_findings_follow_the_numbers(tmp_path: Path) -> None:
         "Worse: no residual (−83.17); no channel MLP (−44.17); identity (−2.90)."
     )
     assert sentences[2] == "Within the spread of the seeds: attention (+0.37); BatchNorm (−0.20)."
-    assert "change top-1 by −2.90 (identity) to +0.37 points (attention)" in sentences[3]
+    assert "top-1 changes by −2.90 (identity) to +0.37 points (attention)" in sentences[3]
     assert "−83.17 without residual connections and −44.17 without channel MLP" in sentences[3]
     assert sentences[4] == (
         "Training diverged for no residual (2 of 3); "
