@@ -31,8 +31,8 @@ from .schedule import UnfinishedError, run_sweep
 
 
 def ablate(
-    plan: str,
-    out: Path,
+    plan: str | Path,
+    out: str | Path,
     *,
     changed: Mapping[str, Any] | None = None,
     seeds: int = 3,
@@ -72,7 +72,7 @@ def ablate(
     console = console or Console()
     changed = dict(changed or {})
     _expect_possible(changed, seeds, workers)
-    path = plan_file(plan)
+    path, out = plan_file(str(plan)), Path(out)
     SweepFolder(out).check(resume=resume, overwrite=overwrite)  # before opening the images, which can take minutes
     read, splits, facts = _adapt_plan(path, changed, console)
     if only is not None:

@@ -203,6 +203,7 @@ class SweepFolder:
 
     def write_plan(self, plan: SweepPlan) -> None:
         """Write plan.json, all or nothing."""
+        # Whole specs of many variants: an indent of 2 would make half of the file spaces.
         write_json(self.path / PLAN, plan.to_dict(), indent=1)
 
     def log(
@@ -233,7 +234,7 @@ class SweepFolder:
         )
         path = self.path / JOURNAL
         try:
-            with path.open("ab+") as file:
+            with path.open("ab+") as file:  # + because the end of the file is read first
                 _drop_truncated_line(file)
                 file.write(f"{line.to_json(indent=None)}\n".encode())
                 file.flush()
@@ -257,7 +258,7 @@ class SweepFolder:
             try:
                 data = json.loads(line)
             except ValueError:
-                continue
+                continue  # truncated; ``log`` removes it, but a journal copied while it grew may keep it
             try:
                 events.append(JournalEvent.from_dict(data))
             except InputError as error:
@@ -273,6 +274,7 @@ class SweepFolder:
         The run folders decide and not the journal, because either can be lost. Only that a run diverged is in the
         journal alone.
         """
+        # A diverged run has no evaluation, so its folder looks like that of a run that is not finished.
         diverged = {event.run for event in self.read_journal() if event.event == "diverged"}
         return {run for run in plan.runs if self._has_result(run, plan.metric.name, run in diverged)}
 

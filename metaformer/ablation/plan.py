@@ -347,7 +347,7 @@ def adapt_spec(spec: AnySpec, base: Base, facts: DataFacts) -> AnySpec:
     stride = base.stem_stride or (published and min(published, max(1, facts.side // 8)))
     if base.width != 1.0:
         spec = spec.with_widths(base.width)
-    if stride is not None and stride != published:
+    if stride is not None:
         spec = spec.with_stem_stride(stride)
     return spec.with_changes(stages=_with_min_grid(spec, facts.side), **data)
 
@@ -357,6 +357,7 @@ def _with_min_grid(spec: ModelSpec, side: int) -> tuple[StageSpec, ...]:
     grid: Grid = (side, side)
     for i, stage in enumerate(stages):
         after = stage.embedding.grid(grid)
+        # The stem is left out, because its stride was chosen above or by the plan.
         if i and stage.embedding.kind == "conv" and min(after) < MIN_GRID:
             stages[i] = stage.with_changes(embedding=stage.embedding.with_changes(stride=1))
             after = stages[i].embedding.grid(grid)

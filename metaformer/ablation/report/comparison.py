@@ -112,8 +112,8 @@ def _correlations(sweeps: Sweeps) -> dict[tuple[str, str], RankCorrelation | Non
         for label, sweep in sweeps.items()
     }
     if published := _published(sweeps):
-        first = next(iter(signs.values()))
-        columns["published"] = {name: first * value for name, value in published.items()}
+        sign = next(signs[label] for label, sweep in sweeps.items() if sweep.has_published)
+        columns["published"] = {name: sign * value for name, value in published.items()}
     found = {}
     for a, b in combinations(columns, 2):
         shared = [name for name in columns[a] if name in columns[b]]

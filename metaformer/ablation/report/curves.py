@@ -104,6 +104,7 @@ def curve_of(row: SweepRow) -> tuple[Values, Values, Values, Values] | None:
 def _values(row: SweepRow) -> Values:
     """(seeds, epochs) values, NaN after a seed's last epoch."""
     runs = [files.metrics for files in row.files if len(files.metrics)]
+    # Runs that diverged or were stopped have fewer epochs than the others.
     longest = max((int(run.epochs.max()) for run in runs), default=0)
     values = np.full((max(len(runs), 1), longest), np.nan)
     for line, run in zip(values, runs, strict=False):

@@ -113,6 +113,7 @@ def read_sweep(folder: Path | str) -> SweepFiles:
         raise RunError(f"{folder}: expected a sweep's folder, with the {PLAN} that `metaformer ablate` writes")
     sweep = SweepFolder(folder)
     plan, journal = sweep.read_plan(), tuple(sweep.read_journal())
+    # A run that diverged once may have been trained again, with another outcome: its last event counts.
     last = {event.run: event for event in journal if event.run is not None}
     runs = tuple(
         _read_run(sweep, plan, variant, seed, last.get(f"{variant.slug}/seed-{seed}"))

@@ -41,6 +41,7 @@ def points(value: float | None, digits: int = 2) -> str:
     if value is None:
         return DASH
     text = f"{abs(value):.{digits}f}"
+    # Python would print −0.001 as "-0.00", a sign without a difference.
     return text if float(text) == 0 else f"{MINUS if value < 0 else '+'}{text}"
 
 

@@ -93,6 +93,7 @@ class SweepRow:
         return self._count("macs")
 
     def _count(self, name: str) -> int | None:
+        # Seeds share a model, so the first run that is there says it for all.
         found = [getattr(files.config, name) for files in self.files if files.config is not None]
         return int(found[0]) if found else None
 

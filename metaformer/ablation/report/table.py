@@ -225,4 +225,5 @@ def _terminal_row(row: SweepRow) -> list[Text]:
     value = texts[f"{heading(row.metric)} ± sd"]
     shown = [texts["MACs"], texts["train samples/s"], value, text, texts["p (Holm)"], texts["published"]]
     styles = ["", "", "bold" if row.kind == "base" else "", "bold" if row.is_significant else "", "", ""]
+    # No-break spaces keep a number and its deviation on one line.
     return [name, *(Text(cell.replace(" ", "\u00a0"), style) for cell, style in zip(shown, styles, strict=True))]
