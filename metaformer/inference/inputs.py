@@ -100,7 +100,7 @@ def read(source: Path | Image.Image, mode: Mode) -> Image.Image:
     if not isinstance(source, Image.Image):
         return read_image(source, mode)
     try:
-        # an opened image is not decoded yet, and is turned only where somebody asks for it
+        # PIL decodes a file at first use, and rotates by its EXIF tag only here
         return as_mode(ImageOps.exif_transpose(source), mode)
     except Exception as error:  # Pillow's decoders raise errors of any type on corrupt files
         raise UnreadableImage(str(getattr(source, "filename", "")) or "image", str(error)) from None

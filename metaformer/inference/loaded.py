@@ -49,7 +49,7 @@ def task_of(source: str | Path | None) -> str:
 
 
 def is_published(source: str | Path) -> bool:
-    """Whether a source is a model name, which stands for its published weights."""
+    """Whether a source is a model name, for its published weights."""
     # a folder in the working directory wins over a model of the same name
     return str(source) in CATALOGUE and not Path(source).exists()
 

@@ -90,10 +90,12 @@ class Predictor(Generic[ResultT]):
             readable = [pair for source in batch if (pair := self._read(source, on_bad_image)) is not None]
             if readable:
                 results = self.task.predict(self.model, [image for _, image in readable], self.classes, options)
+                # tasks see images only, so that they need not know about files
                 for (file, _), result in zip(readable, results, strict=True):
                     yield replace(result, file=file)
 
     def _read(self, source: Path | Image.Image, on_bad_image: str) -> tuple[Path | None, Image.Image] | None:
+        # by the model, not by the file: a gray photograph becomes RGB for a model with three channels
         mode: Mode = "L" if self.model.spec.in_chans == 1 else "RGB"
         try:
             return (source if isinstance(source, Path) else None), read(source, mode)

@@ -43,14 +43,14 @@ class ClassRecall:
     """How many images of one class were classified correctly."""
 
     name: str
-    right: int
+    correct: int
     of: int
     """Images of the class."""
 
     @property
     def share(self) -> float:
         """The recall of the class."""
-        return self.right / self.of
+        return self.correct / self.of
 
 
 def row_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -75,9 +75,9 @@ def most_confused(confusion: NDArray[np.int64], classes: Sequence[str], limit: i
 def worst_classes(confusion: NDArray[np.int64], classes: Sequence[str], limit: int) -> list[ClassRecall]:
     """The classes with the lowest recall, worst first; those without a mistake or without images are left out."""
     recalls = [
-        ClassRecall(name, int(right), int(total))
-        for name, right, total in zip(classes, np.diag(confusion), confusion.sum(axis=1), strict=True)
-        if total > right
+        ClassRecall(name, int(correct), int(total))
+        for name, correct, total in zip(classes, np.diag(confusion), confusion.sum(axis=1), strict=True)
+        if total > correct
     ]
     return sorted(recalls, key=lambda recall: (recall.share, -recall.of))[:limit]
 
@@ -113,10 +113,9 @@ def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str], *, pi
 
 
 def _headline(confusion: NDArray[np.int64], pixels: bool) -> str:
-    right, total = int(np.trace(confusion)), int(confusion.sum())
-    if pixels:
-        return f"{percent(right / total if total else None)} of the pixels correct"
-    return f"{count(right)} of {count(total)} correct ({percent(right / total if total else None)})"
+    correct, total = int(np.trace(confusion)), int(confusion.sum())
+    share = percent(correct / total if total else None)
+    return f"{share} of the pixels correct" if pixels else f"{count(correct)} of {count(total)} correct ({share})"
 
 
 def _cells(axes: Axes, shares: NDArray[np.float64]) -> None:

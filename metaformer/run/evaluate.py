@@ -61,6 +61,7 @@ def evaluate(
         raise DataError("no data given; pass --data with a folder or the name of a dataset")
     task = task_named(task_of(source))
     splits = open_data(task, config, console)
+    # after the data, because a third-party checkpoint does not tell its number of classes
     loaded = load_any(source, model, num_classes=len(splits.classes))
     expect_classes(loaded, splits.classes)
     if part is None:

@@ -26,7 +26,7 @@ def processes() -> tuple[int, int]:
 def process_device(machine: Machine) -> torch.device:
     """The device of this process; ``torchrun`` gives each process a GPU of its own.
 
-    Data is loaded before Accelerate starts, so this asks the environment.
+    It is read from the environment, because loaders are made before Accelerate starts.
     """
     name = resolve_device(machine)
     return torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)

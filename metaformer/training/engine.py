@@ -40,7 +40,7 @@ class WindowSums:
 
 
 class Engine:
-    """Model, optimizer and moving average of one ``fit``. Built anew for each: Accelerate's state is the process's."""
+    """Model, optimizer and moving average of one ``fit``; each ``fit`` builds a new one."""
 
     def __init__(
         self, model: nn.Module, objective: Objective, recipe: Recipe, mixing: Callable[[Batch], Batch] | None = None

@@ -50,7 +50,7 @@ class TrainState:
     @property
     def running(self) -> dict[str, float]:
         """Shares of correct predictions in this epoch so far, by metric, where any were counted."""
-        return {name: right / counted for name, (right, counted) in self.counts.items() if counted}
+        return {name: correct / counted for name, (correct, counted) in self.counts.items() if counted}
 
     def training_metrics(self) -> dict[str, float]:
         """The training metrics of this epoch; ``train_top1`` and the like only where predictions were counted."""
@@ -69,9 +69,9 @@ class TrainState:
         self.update += 1
         self.loss += loss * samples  # a sum, because the last window of an epoch may have fewer samples
         self.samples += samples
-        for name, (right, counted) in counts.items():
+        for name, (correct, counted) in counts.items():
             before = self.counts.get(name, [0.0, 0.0])
-            self.counts[name] = [before[0] + right, before[1] + counted]
+            self.counts[name] = [before[0] + correct, before[1] + counted]
         self.lr = lr
         self.seconds += seconds
 
@@ -100,8 +100,8 @@ class TrainState:
         values = dict(saved)
         if "figures" in values:  # only version 0.1.0 wrote it
             values = {_RENAMED.get(name, name): value for name, value in values.items()}
-            right, counted = values.pop("correct"), values.pop("counted")
-            values["counts"] = {running[0]: [right, counted]} if running and counted else {}
+            correct, counted = values.pop("correct"), values.pop("counted")
+            values["counts"] = {running[0]: [correct, counted]} if running and counted else {}
             # 0.1.0 started from minus infinity
             values["best"] = values["best"] if isfinite(values["best"]) else None
         return cls(**values)

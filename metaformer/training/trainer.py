@@ -113,7 +113,7 @@ class Trainer:
 
     @property
     def average(self) -> AveragedWeights | None:
-        """The averaged weights, where the recipe asks for them."""
+        """The averaged weights; None without ``ema_decay``."""
         return self.engine.average
 
     @contextmanager
@@ -217,7 +217,7 @@ class Trainer:
         self._notify(lambda observer: observer.saved(self.folder / name))
 
     def _save_if_due(self) -> None:
-        """Save after ``save_minutes``, every ``save_steps``, and when a signal came."""
+        """Save after ``save_minutes``, every ``save_steps`` updates, and after a signal."""
         machine = self.recipe.machine
         is_time = self.engine.is_main and time.perf_counter() - self._saved_at >= 60 * machine.save_minutes
         # clocks and signals differ between processes; were one to stop alone, the others would wait for it forever
@@ -229,7 +229,7 @@ class Trainer:
             raise RunInterrupted(self._interrupts.received or signal.SIGTERM, self.checkpoints.path)
 
     def _after_each_batch(self) -> Callable[[], None]:
-        """The callback of an evaluation: notify observers, and stop when a signal came."""
+        """The callback of an evaluation: notify observers, and stop after a signal."""
         batches = count(1)
 
         def after_batch() -> None:

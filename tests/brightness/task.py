@@ -138,7 +138,7 @@ class Brightness:
         return evaluation_transform(model.preprocessing, model.spec.in_chans)(image)
 
     def random_inputs(self, model: Any, count: int) -> list[Any]:
-        from metaformer.tasks.made_up import smooth_noise
+        from metaformer.tasks.synthetic import smooth_noise
 
         return smooth_noise(count, model.spec.in_chans, model.preprocessing.size)
 

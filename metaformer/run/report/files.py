@@ -125,6 +125,7 @@ def read_metrics(path: Path) -> MetricsTable:
     """metrics.csv as columns."""
     if not path.is_file():
         return MetricsTable()
+    # errors="replace": a damaged byte costs its cell and not the report
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.DictReader(file)
         # a line that a kill truncated may have no epoch

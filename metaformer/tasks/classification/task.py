@@ -101,7 +101,7 @@ class Classification:
 
     def random_inputs(self, model: Model, count: int) -> list[Tensor]:
         """Smooth noise of the input's size."""
-        from ..made_up import smooth_noise
+        from ..synthetic import smooth_noise
 
         return smooth_noise(count, model.spec.in_chans, model.preprocessing.size)
 

@@ -130,7 +130,7 @@ class Detection:
 
     def random_inputs(self, model: Detector, count: int) -> list[Tensor]:
         """Smooth noise in [0, 1]; at most four images, because a detector is slow."""
-        from ..made_up import smooth_noise
+        from ..synthetic import smooth_noise
 
         images = smooth_noise(min(count, 4), model.spec.in_chans, model.preprocessing.size)
         return [image.sigmoid() for image in images]

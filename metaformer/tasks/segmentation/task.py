@@ -119,7 +119,7 @@ class Segmentation:
 
     def random_inputs(self, model: Segmenter, count: int) -> list[Tensor]:
         """Smooth noise; at most four images, because a segmenter is slow."""
-        from ..made_up import smooth_noise
+        from ..synthetic import smooth_noise
 
         return smooth_noise(min(count, 4), model.spec.in_chans, model.preprocessing.size)
 
