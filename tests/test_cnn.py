@@ -170,7 +170,7 @@ def test_arguments_arrive() -> None:
     ("arguments", "message"),
     [
         ({"mixers": "pooling"}, r"mixers: resnet50 is timm's CNN and has no token mixer to swap"),
-        ({"stem_stride": 1}, r"stem_stride: resnet50 is timm's CNN.* expected 4 or nothing, got 1"),
+        ({"stem_stride": 1}, r"stem_stride: resnet50 is timm's CNN.* expected 4 or None, got 1"),
         ({"timm_head": True}, r"timm_head: resnet50 is timm's CNN"),
         ({"num_classes": -1}, r"num_classes: expected 0 or more"),
         ({"drop_rate": 1.5}, r"dropout: expected a rate"),

@@ -169,7 +169,7 @@ def test_positions_prefix_tokens_and_relative_positions_do_not_decay():
 def test_a_name_with_its_arguments_is_one_mixer():
     model = create_model("pvt_tiny", img_size=64, mixers=("attention", {"head_dim": 16}), num_classes=2)
     assert [stage.mixer.args for stage in model.spec.stages] == [{"head_dim": 16}] * 4
-    with pytest.raises(SpecError, match="mixers: expected 1 mixer: there is a single stage, got 2"):
+    with pytest.raises(SpecError, match="mixers: expected 1 mixer: the model has a single stage, got 2"):
         create_model("deit_tiny_patch16_224", mixers=["pooling", "attention"])
 
 
@@ -196,10 +196,10 @@ def test_stopping_early_leaves_the_rest_out_of_the_final_features_too(name):
 @pytest.mark.parametrize(
     ("indices", "message"),
     [
-        (("0",), r"indices: expected whole numbers such as \(0, \d+\), got \('0',\)"),
-        ("1", r"indices: expected whole numbers such as \(0, \d+\), got '1'"),
-        ((1.5,), r"expected whole numbers"),
-        ((True,), r"expected whole numbers"),
+        (("0",), r"indices: expected integers such as \(0, \d+\), got \('0',\)"),
+        ("1", r"indices: expected integers such as \(0, \d+\), got '1'"),
+        ((1.5,), r"expected integers"),
+        ((True,), r"expected integers"),
         (99, r"indices: a number means the last so many: expected 1 to \d+, got 99"),
         (0, r"the last so many: expected 1 to \d+, got 0"),
         ((99,), r"indices: expected 0 to \d+, got 99"),

@@ -1,4 +1,4 @@
-"""Stages in a row: pixels or token ids to features, or a pyramid of maps. Never sees a label."""
+"""The stages of a model: from pixels or token ids to features, or to a pyramid of maps. It never sees a label."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .layers import OVER_TOKENS, normalize
 from .tokens import MaskedTokens, check_mask, to_map
 
 Tap = Callable[[Tensor, Grid, Tensor | None], None]
-"""Gets the tokens, their grid and their mask."""
+"""A function that is called with the tokens, their grid and their mask."""
 
 
 class Stage(nn.Module):
     """An embedding, prefix tokens and positions if any, then blocks of one width.
 
-    ``entry`` is what stands between the positions and the first block: a norm and dropout, or nothing.
+    ``entry`` comes between the positions and the first block: a norm and dropout, by default neither.
     """
 
     def __init__(
@@ -42,8 +42,7 @@ class Stage(nn.Module):
         self.grad_checkpointing = False
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None, tap: Tap | None = None) -> MaskedTokens:
-        """(B, N, C) on a grid to (B, N', C') on the stage's own, with their mask; ``tap`` gets the tokens after each
-        block."""
+        """(B, N, C) on a grid to (B, N', C') on the stage's grid and their mask; ``tap`` is called after each block."""
         x, grid, mask = self.enter(x, grid, mask)
         for block in self.blocks:
             x = self._run(block, x, grid, mask)
@@ -52,7 +51,7 @@ class Stage(nn.Module):
         return x, grid, mask
 
     def enter(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> MaskedTokens:
-        """(B, N, C) on a grid to what the first block reads."""
+        """(B, N, C) on a grid to the input of the first block."""
         x, grid, mask = self.embed(x, grid, mask)
         x = self.position(self.prefix(x), grid)
         if mask is not None:  # prefix tokens are always real
@@ -78,7 +77,7 @@ class Stage(nn.Module):
 
 
 class Entry(nn.Module):
-    """A norm and dropout behind embedding and positions; by default neither."""
+    """A norm and dropout after embedding and positions; by default neither."""
 
     def __init__(self, norm: nn.Module | None = None, dropout: float = 0.0) -> None:
         super().__init__()
@@ -91,17 +90,17 @@ class Entry(nn.Module):
 
 
 def with_masked_norms(block: nn.Module, mask: Tensor) -> nn.Module:
-    """The block for one call, with norms over tokens that leave padding out; others come back as they are.
+    """The block for one call, with a mask for its norms over tokens; a block without such norms is returned as it is.
 
-    The formula calls its norms with the tokens alone. So a shallow copy, which shares every module and parameter, gets
-    norms that know the mask. Nothing is kept in the block itself: two threads may call one model with two masks.
+    A block calls its norms with the tokens alone. Here a shallow copy, which shares all modules and parameters, calls
+    them with the mask too. The block itself stays unchanged, so threads can call one model with different masks.
     """
     over_tokens = {name: part for name, part in block.named_children() if isinstance(part, OVER_TOKENS)}
     if not over_tokens:
         return block
     view = copy.copy(block)
     for name, norm in over_tokens.items():
-        view.__dict__[name] = partial(norm, mask=mask)  # found before the modules, which __getattr__ looks up last
+        view.__dict__[name] = partial(norm, mask=mask)  # found first: Module.__getattr__ is the last resort
     return view
 
 
@@ -116,7 +115,7 @@ class Backbone(nn.Module):
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> MaskedTokens:
         """The last tokens (B, N, C), their grid and their mask.
 
-        ``mask`` (B, L), or (B, H, W) of an image, is true where a token is real; left out, all are.
+        ``mask`` (B, L), or (B, H, W) of an image, is true where a token is real; by default all are.
         """
         x, grid, mask = self.enter(inputs, mask)
         for stage in self.stages:
@@ -124,12 +123,12 @@ class Backbone(nn.Module):
         return x, grid, mask
 
     def enter(self, inputs: Tensor, mask: Tensor | None = None) -> MaskedTokens:
-        """What the first stage reads."""
+        """The input as tokens, as the first stage takes them."""
         x, grid = self.input_part(inputs)
         return x, grid, None if mask is None else check_mask(mask, x)
 
     def intermediates(self, inputs: Tensor, by_block: bool = False, mask: Tensor | None = None) -> list[MaskedTokens]:
-        """What each stage leaves, or each block; the last is what ``forward`` gives."""
+        """Tokens, grid and mask after each stage, or after each block; the last are those of ``forward``."""
         seen: list[MaskedTokens] = []
 
         def tap(tokens: Tensor, place: Grid, real: Tensor | None) -> None:
@@ -159,6 +158,6 @@ class Backbone(nn.Module):
 
 
 def grid_map(x: Tensor, grid: Grid) -> Tensor:
-    """The tokens that stand on the grid as a map (B, C, H, W), prefix tokens left out; (B, C, L) of a sequence."""
+    """The grid's tokens as a map (B, C, H, W), or (B, C, L) of a sequence, without prefix tokens."""
     on_grid = to_map(x[:, x.shape[1] - prod(grid) :], grid)
     return on_grid.squeeze(2) if len(grid) == 1 else on_grid

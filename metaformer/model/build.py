@@ -1,7 +1,7 @@
-"""Spec to modules: the one file that knows both.
+"""From a spec to modules: the only file that uses both.
 
-Here stand the mixer table, the drop-path schedule and the initialization. Modules take plain arguments and built
-parts; no spec enters them.
+It has the table of mixers, the drop-path schedule and the initialization. Modules take plain arguments and built parts,
+never a spec.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MIXERS: dict[str, Callable[..., nn.Module]] = {
     "fourier": Fourier,
     "window": Window,
 }
-"""Names for the command line and for saved runs. In Python one passes the class itself."""
+"""Mixers by the names that the command line and saved runs use. In Python the class itself can be passed."""
 
 TIED_TO_GRID: dict[type[nn.Module], dict[str, int]] = {
     SpatialFC: {"fc.weight": 1},
@@ -62,7 +62,7 @@ TIED_TO_GRID: dict[type[nn.Module], dict[str, int]] = {
 """Parts of mixers that only fit the grid they were built for: which axis of which tensor runs over its positions."""
 
 PLACE = ("dim", "grid", "prefix_tokens", "block", "make")
-"""What a mixer is told of the place it is built for; all else in its signature is its own."""
+"""Arguments that a mixer gets from the place it is built for, if its signature has them. All others are its own."""
 
 NORMS: dict[str, Callable[..., nn.Module]] = {
     "layer": LayerNorm,
@@ -74,7 +74,7 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
 
 
 Model = Classifier | TimmClassifier
-"""What a spec becomes; both answer to the same calls."""
+"""The model of a spec; both classes have the same methods."""
 
 
 @overload
@@ -84,10 +84,10 @@ def build(spec: TimmSpec, name: str = "", preprocessing: Preprocessing | None = 
 @overload
 def build(spec: AnySpec, name: str = "", preprocessing: Preprocessing | None = None) -> Model: ...
 def build(spec: AnySpec, name: str = "", preprocessing: Preprocessing | None = None) -> Model:
-    """A classifier from its description, freshly initialized.
+    """A classifier from its spec, freshly initialized.
 
     Raises:
-        SpecError: a part that cannot be built, named by its place in the spec.
+        SpecError: a part that cannot be built; the message has its path in the spec.
     """
     preprocessing = preprocessing or Preprocessing(size=spec.img_size)
     if isinstance(spec, TimmSpec):
@@ -198,16 +198,15 @@ def _residual(spec: ResidualSpec, norm: NormSpec, dim: int, rate: float) -> dict
 
 
 def build_norm(spec: NormSpec | None, dim: int) -> nn.Module:
-    """A norm over so many channels; None gives an identity."""
+    """A norm over ``dim`` channels; an identity for None."""
     return nn.Identity() if spec is None else NORMS[spec.kind](dim, eps=spec.eps, bias=spec.bias)
 
 
 def build_mixer(mixer: Mixer, dim: int, place: Mapping[str, Any], path: str = "mixer") -> nn.Module:
     """A token mixer for one block, checked to keep the shape of its tokens.
 
-    ``place`` says where the block stands: ``grid``, ``prefix_tokens``, ``block`` (its number in the stage). A mixer
-    gets the width first and those of them that its signature names, and ``make`` if it wraps another mixer; one that
-    needs none of them needs none.
+    ``place`` describes the block's place: ``grid``, ``prefix_tokens``, ``block`` (its number in the stage). A mixer is
+    called with the width and with those of them that its signature has, and with ``make`` if it wraps another mixer.
     """
     factory, args = _factory(mixer, path)
 
@@ -223,9 +222,9 @@ def build_mixer(mixer: Mixer, dim: int, place: Mapping[str, Any], path: str = "m
         raise SpecError(f"{error}" if f"{error}".startswith(path) else f"{path}.{error}") from None
     except InputError:
         raise
-    except Exception as error:  # a mixer of one's own fails with whatever it likes
-        said = f"{type(error).__name__}: {error}"
-        raise SpecError(f"{path}: {mixer} cannot be built for the width {dim}: {said}") from error
+    except Exception as error:  # a user's mixer can raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise SpecError(f"{path}: {mixer} cannot be built for the width {dim}: {reason}") from error
     if not isinstance(module, nn.Module):
         raise SpecError(f"{path}: expected {mixer} to build a torch module, got {type(module).__name__}")
     _check_shape(module, dim, place, path)
@@ -251,7 +250,7 @@ def _factory(mixer: Mixer, path: str) -> tuple[Callable[..., nn.Module], dict[st
 
 
 def _check_shape(module: nn.Module, dim: int, place: Mapping[str, Any], path: str) -> None:
-    """Run a mixer of one's own once, so that a mistake in it is named here and not deep in a forward pass."""
+    """Run a user's mixer once, so that a mistake is reported here and not in the middle of a forward pass."""
     if isinstance(module, tuple(kind for kind in MIXERS.values() if isinstance(kind, type))):
         return
     grid: Grid = place["grid"]
@@ -272,10 +271,9 @@ def _check_shape(module: nn.Module, dim: int, place: Mapping[str, Any], path: st
     finally:
         module.train(was_training)
     if not isinstance(y, Tensor) or y.shape != x.shape:
-        came = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise SpecError(
-            f"{path}: {type(module).__name__} must keep the shape of its tokens: "
-            f"{tuple(x.shape)} went in, {came} came out"
+            f"{path}: {type(module).__name__} must keep the shape of its tokens: expected {tuple(x.shape)}, got {got}"
         )
 
 
@@ -323,10 +321,10 @@ def _last_layer(spec: ModelSpec, prefix: int) -> nn.Module:
 
 
 def initialize(module: nn.Module, preset: str) -> None:
-    """Fill the weights by a preset of ``ModelSpec.init``; a part with ``initialize()`` has the last word.
+    """Fill the weights by a preset of ``ModelSpec.init``; a part's own ``initialize()`` runs after it.
 
-    ``poolformer`` and ``vit`` leave convolutions as PyTorch makes them: in the original codes only linear layers (and
-    the 1 × 1 convolutions of PoolFormer's channel MLP) are drawn anew.
+    ``poolformer`` and ``vit`` leave convolutions as PyTorch makes them: the original codes initialize only linear
+    layers (and the 1 × 1 convolutions of PoolFormer's channel MLP).
     """
     for part in module.modules():
         PRESETS[preset](part)
@@ -388,4 +386,4 @@ PRESETS: dict[str, Callable[[nn.Module], None]] = {
     "xavier": _xavier,
 }
 ZERO_HEAD = ("xavier",)
-"""Presets that start the last layer at zero."""
+"""Presets that set the last layer to zero."""

@@ -1,4 +1,4 @@
-"""A backbone with a head: the model that ``create_model`` returns, with the conventions people know from timm."""
+"""A backbone with a head: the model that ``create_model`` returns, with timm's conventions."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from .tokens import check_mask
 
 
 class MapInfo(TypedDict):
-    """What timm's tools ask of a feature map."""
+    """A feature map, as timm's tools describe it."""
 
     num_chs: int
     """Channels."""
     reduction: int
     """By how much it is smaller than the image."""
     module: str
-    """Name of the module that gives it."""
+    """Name of the module whose output it is."""
     index: int
-    """Its place in the list."""
+    """Its number."""
 
 
 class FeatureInfo(list[MapInfo]):
-    """What each stage gives, with timm's accessors."""
+    """The feature maps of a model, with timm's accessors."""
 
     @overload
     def channels(self, idx: int) -> int: ...
@@ -69,7 +69,7 @@ class FeatureInfo(list[MapInfo]):
 
 
 def isotropic(spec: ModelSpec) -> bool:
-    """Whether there is a single stage: such a model gives features by block, a pyramid by stage."""
+    """Whether the model has a single stage; its feature maps are then those of its blocks."""
     return len(spec.stages) == 1
 
 
@@ -120,7 +120,7 @@ class MapOptions(TypedDict, total=False):
 
 
 def check_pooling(global_pool: str | None, spec: AnySpec) -> None:
-    """Refuse timm's ``global_pool`` unless it names the pooling that the model has anyway."""
+    """Refuse timm's ``global_pool`` unless it names the model's own pooling."""
     readout = spec.head.readout if isinstance(spec, ModelSpec) else "mean"
     own = {"mean": "avg", "token": "token", "none": ""}[readout]
     if global_pool not in (None, own):
@@ -130,7 +130,7 @@ def check_pooling(global_pool: str | None, spec: AnySpec) -> None:
 class Classifier(nn.Module):
     """Images ``(B, C, H, W)``, or token ids ``(B, L)``, to class scores ``(B, K)``.
 
-    Every call takes a ``mask`` (B, L), true where a token is real, for sequences that were padded to one length.
+    For sequences that were padded to one length every call takes a ``mask`` (B, L), true where a token is real.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Classifier(nn.Module):
 
     @property
     def head_hidden_size(self) -> int:
-        """Width of what the last linear layer reads."""
+        """Width of the input of the last linear layer."""
         head = self.spec.head
         return int(self.num_features * head.mlp_ratio) if head.kind == "mlp" else self.num_features
 
@@ -188,10 +188,10 @@ class Classifier(nn.Module):
         return _features(*self.backbone(inputs, mask)[:2])
 
     def forward_head(self, x: Tensor, pre_logits: bool = False, mask: Tensor | None = None) -> Tensor:
-        """What ``forward_features`` gave to (B, K), or to what the last linear layer reads.
+        """The result of ``forward_features`` to (B, K), or to the input of the last linear layer.
 
-        ``mask`` (B, N) is for the tokens of the last stage, prefix tokens left out; where no stage shortens the
-        sequence it is the one that ``forward_features`` got.
+        ``mask`` (B, N) is that of the last stage, without prefix tokens: the mask of the input, unless a stage made
+        the sequence shorter.
         """
         if x.ndim == 4:
             grid: Grid = tuple(x.shape[2:])
@@ -202,7 +202,7 @@ class Classifier(nn.Module):
 
     @property
     def num_prefix_tokens(self) -> int:
-        """How many learned tokens stand in front of the grid's in the last stage."""
+        """How many learned tokens are in front of the grid's tokens in the last stage."""
         return sum(stage.prefix_tokens for stage in self.spec.stages)
 
     @overload
@@ -234,10 +234,9 @@ class Classifier(nn.Module):
 
         Args:
             x: images (B, C, H, W), or token ids (B, L), whose maps are (B, C, L).
-            indices: which, counted from 0 (negative from the end), or how many of the last; all where left out.
+            indices: which, counted from 0 (negative from the end), or how many of the last; all by default.
             norm: put the last map through the final norm; each map where there is a single stage.
-            stop_early: do not compute what comes after the last one asked for; the final features are then the last
-                of those.
+            stop_early: leave out all computation after the last map; its features are then the final ones.
             output_fmt: ``NCHW`` maps or ``NLC`` tokens.
             intermediates_only: leave out the final features.
             mask: (B, L), true where a token is real.
@@ -267,7 +266,7 @@ class Classifier(nn.Module):
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A fresh head for other classes; 0 leaves pooled features."""
+        """A fresh head for another number of classes; 0 gives pooled features."""
         check_pooling(global_pool, self.spec)
         self.spec = self.spec.with_changes(num_classes=num_classes)
         reference = next(self.parameters())
@@ -290,7 +289,7 @@ class Classifier(nn.Module):
 class FeatureExtractor(nn.Module):
     """``features_only=True``: images to the maps of chosen stages, largest first.
 
-    A model of a single stage gives the maps of chosen blocks, the last three where nothing is chosen.
+    A model with a single stage gives the maps of chosen blocks, by default of the last three.
     """
 
     def __init__(self, model: Classifier, out_indices: int | Sequence[int] | None = None) -> None:
@@ -326,15 +325,15 @@ def in_format(maps: list[Tensor], output_fmt: str) -> list[Tensor]:
 
 
 def _features(tokens: Tensor, grid: Grid) -> Tensor:
-    """The map of the tokens; the tokens themselves of a sequence, and where some stand in front of the grid."""
+    """The map of the tokens; the tokens themselves for a sequence or where there are prefix tokens."""
     return tokens if len(grid) == 1 or tokens.shape[1] > prod(grid) else grid_map(tokens, grid)
 
 
 def chosen_indices(indices: int | Sequence[int] | None, count: int) -> list[int]:
-    """Positions from what people give: None for all, a number for the last so many, or a list (negative allowed).
+    """Indices from timm's argument: None for all, a number for the last so many, or a list (negative allowed).
 
     Raises:
-        InputError: out of range, or no whole numbers.
+        InputError: out of range, or no integers.
     """
     if indices is None:
         return list(range(count))
@@ -343,7 +342,7 @@ def chosen_indices(indices: int | Sequence[int] | None, count: int) -> list[int]
             raise InputError(f"indices: a number means the last so many: expected 1 to {count}, got {indices}")
         return list(range(count - indices, count))
     if isinstance(indices, (str, bool)) or not isinstance(indices, Sequence) or not all(map(_is_whole, indices)):
-        raise InputError(f"indices: expected whole numbers such as (0, {count - 1}), got {indices!r}")
+        raise InputError(f"indices: expected integers such as (0, {count - 1}), got {indices!r}")
     if not indices:
         raise InputError(f"indices: expected at least one of 0 to {count - 1}, got none")
     for index in indices:

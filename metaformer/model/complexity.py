@@ -1,8 +1,8 @@
-"""How large and how costly a model is: exact parameters, and multiply-adds by PyTorch's own counter.
+"""Size and cost of a model: its parameters, and its multiply-adds by PyTorch's counter.
 
-``count_macs`` counts the products of convolutions, linear layers and attention, as the papers do. It leaves out
-norms, activations, pooling and additions. fvcore, which the published figures come from, adds five operations for
-every element of a library norm (10,411,520 of PoolFormer-S12's 1,822,678,528) and misses fused attention.
+``count_macs`` counts the products of convolutions, linear layers and attention, as the papers do, and no norms,
+activations, pooling or additions. The published numbers are fvcore's, which adds five operations for every element of a
+library norm (10,411,520 of PoolFormer-S12's 1,822,678,528) and misses fused attention.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from ..spec.input import ImageInput
 from ..types import Grid
 
 _COMPUTED = 64 * 64
-"""Pixels or tokens up to which an input is sent through the model as it is. That is quicker than following shapes, and
-a sweep of short runs counts in every one of them."""
+"""Pixels or tokens up to which the model really runs. For small inputs that is faster than tracing shapes on the meta
+device, and every run of a sweep counts once."""
 
 
 def count_parameters(model: nn.Module, *, trainable: bool = False) -> int:
-    """Number of parameters, all of them or only the trained ones."""
+    """Number of parameters, of all or of those that are trained."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
 
 
 def count_macs(model: nn.Module, size: Grid | None = None, in_chans: int | None = None) -> int:
-    """Multiply-adds for one image or one sequence; of a large one only shapes are followed, nothing is computed.
+    """Multiply-adds for one image or one sequence. For a large one only shapes are traced, on the meta device.
 
     Args:
-        model: a classifier, a segmenter, or any module of images; of a detector, what it computes at every place.
-        size: height and width, or ``(length,)`` in tokens; the model's own where left out, a square of the short side
+        model: a classifier, a segmenter, or any module of images; of a detector only the part that is
+            computed at every place.
+        size: height and width, or ``(length,)`` in tokens; the model's own by default, a square of the short side
             for detection and segmentation.
         in_chans: channels of an image; the model's own, or 3.
     """

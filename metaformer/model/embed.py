@@ -1,7 +1,7 @@
-"""What brings tokens onto a stage's grid: embeddings (stem and downsampling alike), positions, prefix tokens.
+"""The entry of a stage: embeddings (stem and downsampling alike), positions, prefix tokens.
 
-An embedding maps tokens ``(B, N, C)`` on a grid to tokens ``(B, N', C')`` on its own, and their mask alike; an image is
-tokens of ``in_chans`` channels, one a pixel, and a sequence is ids ``(B, N)``. Maps of one row stand for sequences.
+An embedding maps tokens ``(B, N, C)`` on a grid to tokens ``(B, N', C')`` on another grid, and their mask with them. An
+image enters as one token a pixel with ``in_chans`` channels, a sequence as ids ``(B, N)``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .tokens import MaskedTokens, check_length, to_map, to_tokens, zero_padding
 class ConvEmbedding(nn.Module):
     """A convolution of the map with a norm before, after, or not at all (MetaFormer, equation 1).
 
-    Over a sequence (``line``) its window is one of tokens, ``kernel`` long.
+    Over a sequence (``line``) the window is ``kernel`` tokens long.
     """
 
     def __init__(
@@ -50,15 +50,16 @@ class ConvEmbedding(nn.Module):
         if min(grid) + 2 * padding < kernel:
             raise InputError(
                 f"a map of {' × '.join(map(str, grid))} is smaller than the embedding's window of {kernel} × {kernel}: "
-                "feed larger images, or build the model with a smaller stem_stride"
+                "use larger images, or build the model with a smaller stem_stride"
                 if not self.line
                 else f"a sequence of {grid[0]} tokens is shorter than the embedding's window of {kernel}: pad it"
             )
         y = self.conv(to_map(zero_padding(normalize(self.pre_norm, x, mask), mask), grid))
         new = tuple(y.shape[3:] if self.line else y.shape[2:])
         if mask is not None:
-            # The token in a window that decides whether the window would exist if the sequence ended right there; so
-            # a padded sequence has as many real tokens as the same one alone.
+            # A window counts as real if it would exist without the padding, that is, if the sequence reaches its last
+            # token but for the convolution's own zeros on both sides. So a padded sequence gets as many real tokens
+            # as the same sequence alone.
             last = kernel - 1 - 2 * padding
             steps = (torch.arange(n, device=x.device) * self.conv.stride[1] for n in new)
             mask = _at(mask, grid, [(step + last).clamp(min=0) for step in steps])
@@ -103,7 +104,7 @@ class MergeEmbedding(nn.Module):
 
 
 class TokenEmbedding(nn.Embedding):
-    """Looks ids up in a learned table (vocab, width)."""
+    """A learned vector for each id of a vocabulary."""
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> MaskedTokens:  # type: ignore[override]
         """Ids (B, L) to (B, L, C), the grid and the mask as they were."""
@@ -122,7 +123,8 @@ class Position(nn.Module):
     """A learned vector for each position, added once; resampled when the grid is another.
 
     Prefix tokens get vectors of their own, in front. ``resampling`` is ``bicubic`` (with antialiasing) or
-    ``bilinear``. A sequence is not resampled: the word behind the first one stays the second, however long the rest is.
+    ``bilinear``. A shorter sequence takes the first vectors: its second token
+    stays the second whatever follows.
     """
 
     def __init__(self, dim: int, *, grid: Grid, prefix_tokens: int = 0, resampling: str = "bicubic") -> None:
@@ -154,7 +156,7 @@ class Position(nn.Module):
 
 
 class NoPosition(nn.Module):
-    """Adds nothing."""
+    """No positions: the tokens pass unchanged."""
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """(B, N, C), returned as it is."""
@@ -162,7 +164,7 @@ class NoPosition(nn.Module):
 
 
 class PrefixTokens(nn.Module):
-    """Learned tokens put in front of the grid's tokens (ViT's class token)."""
+    """Learned tokens in front of the grid's tokens (ViT's class token)."""
 
     def __init__(self, dim: int, count: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""From the last tokens to class scores: readout, final norm, classifier."""
+"""From the last tokens to class scores: readout, final norm, linear layer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TokenReadout(nn.Module):
 
 
 class FirstReadout(nn.Module):
-    """The first real token of a sequence, which is not the first one where the padding is on the left."""
+    """The first real token of a sequence; where padding is on the left that is not the first one."""
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to (B, C)."""
@@ -67,7 +67,7 @@ class MLPHidden(nn.Module):
 
 
 class AveragedLinear(nn.Module):
-    """A linear layer for each prefix token, averaged (DeiT's distilled models at evaluation)."""
+    """A linear layer for each prefix token, averaged (DeiT's distilled models in evaluation)."""
 
     def __init__(self, dim: int, num_classes: int, count: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class AveragedLinear(nn.Module):
 
 
 class AveragedTokens(nn.Module):
-    """The mean of the prefix tokens: what averaged heads leave when there are no classes."""
+    """The mean of the prefix tokens: the features of a model with averaged heads and no classes."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, count, C) to (B, C)."""

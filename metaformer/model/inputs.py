@@ -1,4 +1,4 @@
-"""What goes into a backbone, as tokens on a grid: pixels of images, or the ids of a sequence."""
+"""Inputs of a backbone as tokens on a grid: the pixels of images, or the ids of sequences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pixels(nn.Module):
 
 
 class TokenIds(nn.Module):
-    """Ids of a vocabulary: tokens that the first embedding looks up."""
+    """Sequences of token ids, which the first embedding looks up."""
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class TokenIds(nn.Module):
 
 
 def check_images(images: Tensor, in_chans: int) -> None:
-    """Refuse what is no batch of images with ``in_chans`` channels, as numbers that can be computed with."""
+    """Refuse anything but a batch of images with ``in_chans`` channels in floating-point numbers."""
     if not isinstance(images, Tensor):
         raise InputError(
             f"images: expected one tensor (batch, {in_chans}, height, width), got a {type(images).__name__}; "
@@ -56,14 +56,15 @@ def check_images(images: Tensor, in_chans: int) -> None:
 
 
 def check_ids(ids: Tensor, vocab_size: int) -> None:
-    """Refuse what is no batch of token ids of a vocabulary of ``vocab_size``."""
+    """Refuse anything but a batch of token ids of a vocabulary of ``vocab_size``."""
     if not isinstance(ids, Tensor):
         raise InputError(f"ids: expected one tensor (batch, length), got a {type(ids).__name__}")
     if ids.ndim != 2 or ids.shape[1] == 0:
         raise InputError(f"ids: expected (batch, length) with at least one token, got {tuple(ids.shape)}")
     if ids.dtype not in (torch.int64, torch.int32):
         raise InputError(f"ids: expected int64 or int32, got {ids.dtype}")
-    # Reading values would stall a GPU and stop an exporter; there PyTorch itself refuses an index out of range.
+    # On a GPU reading values would wait for all earlier work, and exporters cannot follow it. PyTorch itself refuses an
+    # index out of range there, less clearly.
     if ids.device.type == "cpu" and ids.numel() and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= vocab_size:

@@ -22,8 +22,8 @@ class LayerNorm(nn.LayerNorm):
 class GroupNorm(nn.Module):
     """Normalizes over tokens and channels together, then scales and shifts each channel.
 
-    It is ``nn.GroupNorm`` with one group seen from tokens: the paper's "Modified Layer Normalization"
-    (MetaFormer, section 4.1). A token's result depends on the whole image, or on all real tokens of a sequence.
+    It is ``nn.GroupNorm`` with one group, for tokens: the paper's "Modified Layer Normalization" (MetaFormer,
+    section 4.1). A token's result depends on the whole image, or on all real tokens of a sequence.
     """
 
     def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True) -> None:
@@ -37,7 +37,7 @@ class GroupNorm(nn.Module):
         """(B, N, C) to the same shape; with a mask (B, N) the statistics are of the real tokens alone."""
         if mask is not None:
             return self.over_real(x, mask)
-        # Seen as a channels_last map the tokens meet PyTorch's fast kernel, and both views are free.
+        # As a channels_last map the tokens get PyTorch's fast kernel; both views are free of cost.
         channels_first = x.unsqueeze(2).permute(0, 3, 1, 2)
         return F.group_norm(channels_first, 1, self.weight, self.bias, self.eps).permute(0, 2, 3, 1).squeeze(2)
 
@@ -81,18 +81,18 @@ class BatchNorm(nn.BatchNorm1d):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape; with a mask (B, N) the statistics are of the real tokens alone."""
-        if mask is None or not self.training:  # running statistics are the same for every token
+        if mask is None or not self.training:  # running statistics do not depend on the tokens
             return super().forward(x.flatten(0, -2)).view_as(x)
         return torch.zeros_like(x).masked_scatter(mask[..., None], super().forward(x[mask]).to(x.dtype))
 
 
 def normalize(norm: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
-    """A norm, which learns of the padding if its statistics are over tokens."""
+    """Apply a norm; the mask (B, N) matters to those with statistics over tokens."""
     return norm(x, mask) if mask is not None and isinstance(norm, OVER_TOKENS) else norm(x)
 
 
 OVER_TOKENS = (GroupNorm, BatchNorm)
-"""Norms whose statistics are over several tokens."""
+"""Norms with statistics over several tokens."""
 
 
 class StarReLU(nn.Module):
@@ -173,7 +173,7 @@ class Scale(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: while training, drops a sample's whole branch and rescales the survivors."""
+    """Stochastic depth: while training, drops the branch of random samples and rescales the others."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class DropPath(nn.Module):
 
 
 class NoSkip(nn.Module):
-    """A shortcut that is cut: nothing of x reaches the sum (the ablation without residual connections)."""
+    """No shortcut: the sum gets the branch alone (the paper's ablation without residual connections)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) to a scalar zero."""

@@ -8,7 +8,7 @@ Patterns = dict[str, str | list[tuple[str, tuple[int, ...] | None]]]
 """Regular expressions for parameter names, by group: what timm's ``group_matcher`` of a model returns."""
 
 TABLES = ("position.table", "prefix.tokens", "relative.table")
-"""Parameters with two axes that are no matrices. Decay would pull positions and class tokens to zero for nothing."""
+"""Parameters with two axes that are no weight matrices and are not decayed, as in timm."""
 
 
 def without_decay(model: nn.Module) -> set[str]:
@@ -25,6 +25,6 @@ def layer_patterns(backbone: str, coarse: bool) -> Patterns:
     block = stage if coarse else rf"{stage}\.blocks\.(\d+)"
     return {
         "stem": rf"^{backbone}stages\.0{entry}",
-        # A later stage's embedding has no block number; it belongs to the stage's first layer.
+        # The embedding of a later stage has no block number; it gets the learning rate of the stage's first block.
         "blocks": block if coarse else [(stage + entry, (0,)), (block, None)],
     }

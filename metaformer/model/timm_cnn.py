@@ -1,8 +1,8 @@
-"""timm's CNNs with the calls of our classifiers: the systems that MetaFormers are compared with, not written again.
+"""timm's CNNs, which MetaFormers are compared with, with the methods of our classifiers.
 
-In: a ``TimmSpec``. Out: a module that holds timm's model, untouched, under the name ``cnn``, so that its tensors are
-timm's with ``cnn.`` in front. Pyramids begin at stride 4, as all others here; timm's map of stride 2 is left out.
-timm is imported when the first such model is built, because that takes seconds.
+In: a ``TimmSpec``. Out: a module with timm's unchanged model as ``cnn``, so that its parameters have timm's names after
+``cnn.``. Feature maps begin at stride 4, as in all other models here; timm's map of stride 2 is left out. timm is
+imported when the first such model is built, because the import takes seconds.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .inputs import check_images
 from .parameter_groups import Patterns
 
 PREFIX = "cnn."
-"""What stands in front of timm's names."""
+"""Prefix of timm's parameter names."""
 FINEST = 4
-"""The smallest stride of a pyramid."""
+"""Stride of the finest feature map."""
 
 
 def timm_cnn(spec: TimmSpec) -> Any:
     """timm's model of a spec, with timm's initial values.
 
     Raises:
-        SpecError: timm has no such model, or it is no CNN with maps of stride 4 and more.
+        SpecError: timm has no such model, or it is no CNN with feature maps of stride 4 and more.
     """
     import timm
 
@@ -91,7 +91,7 @@ class TimmClassifier(nn.Module):
 
     @property
     def head_hidden_size(self) -> int:
-        """Width of what the last linear layer reads."""
+        """Width of the input of the last linear layer."""
         return self.cnn.head_hidden_size
 
     @property
@@ -122,7 +122,7 @@ class TimmClassifier(nn.Module):
         return self.cnn.forward_features(images)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """What ``forward_features`` gave to (B, K), or to what the last linear layer reads."""
+        """The result of ``forward_features`` to (B, K), or to the input of the last linear layer."""
         return self.cnn.forward_head(x, pre_logits=pre_logits)
 
     @overload
@@ -152,10 +152,9 @@ class TimmClassifier(nn.Module):
 
         Args:
             x: images (B, C, H, W).
-            indices: which, counted from 0 (negative from the end), or how many of the last; all where left out.
+            indices: which, counted from 0 (negative from the end), or how many of the last; all by default.
             norm: without effect where the CNN has no final norm, as ResNets and RegNets.
-            stop_early: do not compute what comes after the last one asked for; the final features are then the last
-                of those.
+            stop_early: leave out all computation after the last map; its features are then the final ones.
             output_fmt: ``NCHW`` maps or ``NLC`` tokens.
             intermediates_only: leave out the final features.
 
@@ -173,7 +172,7 @@ class TimmClassifier(nn.Module):
         return self.cnn.get_classifier()
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A fresh last layer for other classes; 0 leaves pooled features."""
+        """A fresh last layer for another number of classes; 0 gives pooled features."""
         check_pooling(global_pool, self.spec)
         self.spec = self.spec.with_changes(num_classes=num_classes)
         self.cnn.reset_classifier(num_classes)
@@ -224,14 +223,14 @@ class TimmFeatures(nn.Module):
 
 
 def _chosen(cnn: Any, indices: int | Sequence[int] | None) -> tuple[list[int], list[int]]:
-    """Which of our maps, in the order asked for, and timm's numbers of them, from the first to the last."""
+    """The numbers of our maps in the given order, and timm's numbers of the same maps, sorted."""
     numbers = [number for number, _ in maps(cnn)]
     chosen = chosen_indices(indices, len(numbers))
     return chosen, [numbers[i] for i in sorted(set(chosen))]
 
 
 def _in_order(chosen: Sequence[int], found: Sequence[Tensor]) -> list[Tensor]:
-    """timm gives maps from the first to the last; people get them in the order they asked for."""
+    """timm's maps, sorted from the first to the last, in the order of ``chosen``."""
     by_index = dict(zip(sorted(set(chosen)), found, strict=True))
     return [by_index[i] for i in chosen]
 

@@ -1,4 +1,4 @@
-"""A model for dense prediction as data: which system, on which backbone, for images of which size. No torch here.
+"""A detector or segmenter as data: the system, its backbone, the size of its images. No torch here.
 
 The systems are those of "MetaFormer Is Actually What You Need for Vision", sections 4.2 and 4.3: RetinaNet and
 Mask R-CNN for objects, Semantic FPN for a class at every pixel. ``model/dense/build.py`` turns a spec into modules.
@@ -16,36 +16,36 @@ from .mixer import Mixer
 from .model import AnySpec
 
 DETECTORS = ("retinanet", "mask_rcnn")
-"""Systems that find objects."""
+"""Systems for object detection."""
 SEGMENTERS = ("semantic_fpn",)
-"""Systems that give every pixel a class."""
+"""Systems for semantic segmentation."""
 MULTIPLE = 32
-"""Sides of what a model sees are multiples of it: the coarsest published map stands at this stride."""
+"""Sides of the images are padded to multiples of it, the stride of the coarsest published map."""
 TITLES = {"retinanet": "RetinaNet", "mask_rcnn": "Mask R-CNN", "semantic_fpn": "Semantic FPN"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenseSpec(Record):
-    """A whole detector or segmenter as data."""
+    """A detector or segmenter as data."""
 
     error: ClassVar[type[InputError]] = SpecError
     tag: ClassVar[str] = "dense"
 
     system: Literal["retinanet", "mask_rcnn", "semantic_fpn"]
-    """What stands on the backbone's maps."""
+    """The heads on the backbone's feature maps."""
     backbone: AnySpec
-    """The classifier whose stages give the maps; of its head only an isotropic model's final norm is kept."""
+    """The classifier whose stages give the feature maps; of its head only an isotropic model's final norm is kept."""
     num_classes: int
-    """Real classes; background is none of them."""
+    """Number of classes, background not counted."""
     short_side: int = 800
-    """To which images are brought, in pixels."""
+    """Length of the short side after resizing, in pixels."""
     long_side: int = 1333
-    """What the long side must not exceed, in pixels; the short one is then shorter."""
+    """Limit of the long side, in pixels; where it is reached the short side is shorter."""
     square: bool = False
-    """Images are brought to ``short_side`` × ``short_side`` whatever their shape, for mixers tied to a grid."""
+    """Resize every image to ``short_side`` × ``short_side``, for mixers tied to a grid."""
 
     def check(self) -> None:
-        """Sizes go together, and there is something to predict."""
+        """Sizes fit together, and there is a class to predict."""
         self.expect(self.num_classes >= 1, "num_classes", "at least 1 class, background not counted", self.num_classes)
         of_images = isinstance(self.backbone.input, ImageInput)
         self.expect(of_images, "backbone", "a model of images", self.backbone.input)
@@ -63,17 +63,17 @@ class DenseSpec(Record):
 
     @property
     def task(self) -> str:
-        """The task that such a model is for."""
+        """The task of such a model."""
         return "detection" if self.finds_objects else "segmentation"
 
     @property
     def pipeline_tag(self) -> str:
-        """The Hugging Face hub's word for it."""
+        """The task's name on the Hugging Face hub."""
         return "object-detection" if self.finds_objects else "image-segmentation"
 
     @property
     def input(self) -> ImageInput:
-        """What goes in: squares of ``short_side``, where one size must be named."""
+        """The input: images, as squares of ``short_side`` where one size must be named."""
         return ImageInput(in_chans=self.in_chans, img_size=self.img_size)
 
     @property
@@ -83,12 +83,12 @@ class DenseSpec(Record):
 
     @property
     def finds_masks(self) -> bool:
-        """Whether the objects come with masks."""
+        """Whether it predicts a mask for each object."""
         return self.system == "mask_rcnn"
 
     @property
     def img_size(self) -> tuple[int, int]:
-        """Height and width in pixels that a square image is brought to."""
+        """Height and width in pixels that a square image is resized to."""
         return self.short_side, self.short_side
 
     @property
@@ -108,7 +108,7 @@ class DenseSpec(Record):
 
     @property
     def summary(self) -> str:
-        """What it is, in a few words."""
+        """A short description, as part of a sentence."""
         return f"{TITLES[self.system]} on {self.backbone.summary}"
 
     def with_mixers(self, mixers: object) -> Self:

@@ -1,4 +1,4 @@
-"""What goes into a model, as data: images, or sequences of token ids. No torch here."""
+"""A model's input as data: images, or sequences of token ids. No torch here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .record import SpecRecord
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInput(SpecRecord):
-    """Images (B, C, H, W): what a spec answers to ``input`` where it has no ``tokens``."""
+    """Images (B, C, H, W): the ``input`` of every spec without ``tokens``."""
 
     tag: ClassVar[str] = "image"
 
@@ -40,13 +40,13 @@ class TokenInput(SpecRecord):
     vocab_size: int
     """Number of different ids; they run from 0."""
     length: int = 512
-    """The longest sequence, in tokens, that position tables and mixers over positions are built for. They serve shorter
-    sequences by their first rows. A model without such parts takes any length."""
+    """The longest sequence, in tokens, that position tables and mixers over positions are built for. Shorter sequences
+    use their first rows. A model without such parts takes any length."""
     pad_id: int = 0
-    """The id that fills short sequences. The model itself goes by the mask alone."""
+    """The id that short sequences are padded with. The model itself uses the mask alone."""
 
     def check(self) -> None:
-        """There is something to look up, and the padding is in the vocabulary."""
+        """Sizes are positive, and the padding is in the vocabulary."""
         self.expect(self.vocab_size >= 1, "vocab_size", "at least 1", self.vocab_size)
         self.expect(self.length >= 1, "length", "at least 1 token", self.length)
         self.expect(0 <= self.pad_id < self.vocab_size, "pad_id", f"0 to {self.vocab_size - 1}", self.pad_id)

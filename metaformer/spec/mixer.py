@@ -1,4 +1,4 @@
-"""Token mixers as data: a name with arguments, and everything that people may write for one. No torch here."""
+"""Token mixers as data: a name with arguments, and every way to write one. No torch here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MixerSpec(SpecRecord):
     name: str
     """A key of the mixer table, such as ``pooling`` or ``attention``."""
     args: Mapping[str, Any] = field(default_factory=dict)
-    """The mixer's own arguments, such as ``{"kernel": 5}``; the mixer's defaults stand for those that are left out."""
+    """The mixer's own arguments, such as ``{"kernel": 5}``; others keep the mixer's defaults."""
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.args.items())})" if self.args else self.name
@@ -33,7 +33,7 @@ Mixer = MixerSpec | Callable[..., Any]
 """A named mixer, or any callable that takes the width and returns a module: ``MyMixer``, ``lambda dim: ...``."""
 
 MixerLike = Mixer | str | Mapping[str, Any] | tuple[str, Mapping[str, Any]]
-"""What ``as_mixer`` reads."""
+"""Every way to write a mixer; ``as_mixer`` reads them."""
 
 MixersLike = MixerLike | Sequence[MixerLike]
 """One mixer for all stages of a model, or one for each."""

@@ -1,8 +1,8 @@
-"""Any MetaFormer as data: the nine axes of the architecture, and timm's CNNs by their names. No torch here.
+"""A classifier as data: the nine axes of a MetaFormer, and timm's CNNs by name. No torch here.
 
-A ``ModelSpec`` says everything that decides the shape and the arithmetic of a model: embedding, position, prefix
-tokens, norm, mixer, channel MLP, residual, readout and head, initialization. ``model/build.py`` turns it into modules.
-It checks itself (the message names the field, what was expected and what came) and survives JSON.
+A ``ModelSpec`` decides the shape and the arithmetic of a model: embedding, position, prefix tokens, norm, mixer,
+channel MLP, residual, readout and head, initialization. ``model/build.py`` turns it into modules. A spec checks itself
+(messages name the field, what was expected and what it got) and converts to and from JSON.
 
 Source of the skeleton: "MetaFormer Is Actually What You Need for Vision", section 3.1, and "MetaFormer Baselines for
 Vision", section 2.
@@ -41,7 +41,7 @@ class NormSpec(SpecRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingSpec(SpecRecord):
-    """What makes a stage's tokens: the stem and every downsampling are the same part."""
+    """How a stage's tokens are made. The stem and every downsampling are the same part."""
 
     kind: Literal["conv", "merge", "token", "none"] = "conv"
     """``conv`` of the map; ``merge`` joins 2 × 2 neighbors (2 in a line), then projects them; ``token`` looks ids up in
@@ -53,11 +53,11 @@ class EmbeddingSpec(SpecRecord):
     padding: int = 1
     """Zeros around the map."""
     norm: NormSpec | None = None
-    """A norm beside the projection, or None. Of the kind ``token`` it stands behind the positions (BERT)."""
+    """A norm before or after the projection, or None. With ``token`` it comes after the positions are added (BERT)."""
     norm_position: Literal["before", "after"] = "after"
-    """Where that norm stands."""
+    """Which of the two; ``token`` has no norm before."""
     dropout: float = 0.0
-    """Dropout behind embedding, positions and norm."""
+    """Dropout after embedding, positions and norm."""
 
     def check(self) -> None:
         """Window, stride and padding are possible, and dropout is in range."""
@@ -76,7 +76,7 @@ class EmbeddingSpec(SpecRecord):
 
     @property
     def is_patches(self) -> bool:
-        """Whether it cuts the map into squares that do not overlap."""
+        """Whether it splits the map into squares that do not overlap."""
         return self.kind == "conv" and self.kernel == self.stride and self.padding == 0
 
     def grid(self, side: Grid) -> Grid:
@@ -123,7 +123,7 @@ class ResidualSpec(SpecRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class StageSpec(SpecRecord):
-    """Blocks of one width on one grid, and what brings the tokens there."""
+    """An embedding and blocks of one width on one grid."""
 
     depth: int
     """Number of blocks."""
@@ -145,7 +145,7 @@ class StageSpec(SpecRecord):
     position_resampling: Literal["bicubic", "bilinear"] = "bicubic"
     """How: ``bicubic`` with antialiasing (ViT in timm), or ``bilinear`` (PVT)."""
     prefix_tokens: int = 0
-    """Learned tokens that enter in front of the grid's tokens at this stage."""
+    """Learned tokens, such as ViT's class token, put in front of the grid's tokens at this stage."""
 
     def check(self) -> None:
         """Depth, width and counts are possible."""
@@ -184,16 +184,16 @@ class HeadSpec(SpecRecord):
 class ModelSpec(SpecRecord):
     """A whole classifier as data.
 
-    Images are what most models read, so ``in_chans`` and ``img_size`` are fields; a model of text sets ``tokens``
-    instead and leaves the two alone. ``input`` answers with one record for either. A single field of both kinds would
-    put every image model's size one level deeper, in code and in saved files.
+    Most models read images, so ``in_chans`` and ``img_size`` are fields of their own. A model of text sets ``tokens``
+    instead. ``input`` returns one record for either kind. One field for both kinds would put the image size a level
+    deeper in every saved file and every call.
     """
 
     tag: ClassVar[str] = "classifier"
     renamed: ClassVar[Mapping[str, str]] = {"initialisation": "init"}
 
     stages: tuple[StageSpec, ...]
-    """From the image to the last tokens."""
+    """From the input to the last tokens."""
     head: HeadSpec = HeadSpec()
     """Readout and classifier."""
     num_classes: int = 1000
@@ -201,9 +201,9 @@ class ModelSpec(SpecRecord):
     in_chans: int = 3
     """Channels of the image."""
     img_size: tuple[int, int] = (224, 224)
-    """Height and width the model is built for; only mixers tied to a grid insist on it."""
+    """Height and width the model is built for. Only mixers tied to a grid refuse other sizes."""
     tokens: TokenInput | None = None
-    """What goes in where it is no image: ids of tokens, looked up by a first embedding of the kind ``token``."""
+    """For a model of token ids, such as text; its first embedding has the kind ``token``. None for images."""
     drop_path_rate: float = 0.0
     """Probability of skipping a branch in the last block while training."""
     drop_path_rule: Literal["linear", "constant"] = "linear"
@@ -214,7 +214,7 @@ class ModelSpec(SpecRecord):
     uniform by fan-in and fan-out, a last layer of zeros. ``torch``: PyTorch's defaults everywhere."""
 
     def check(self) -> None:
-        """The input survives every stage and the head finds what it reads."""
+        """The input is large enough for every stage, and the head has the tokens it reads."""
         self.expect(len(self.stages) > 0, "stages", "at least one stage", self.stages)
         self.expect(self.num_classes >= 0, "num_classes", "0 or more", self.num_classes)
         self.expect(0 <= self.drop_path_rate < 1, "drop_path_rate", "a rate in [0, 1)", self.drop_path_rate)
@@ -253,27 +253,27 @@ class ModelSpec(SpecRecord):
         for i, grid in enumerate(self.grids()):
             if min(grid) < 1 and self.tokens:
                 raise SpecError(
-                    f"tokens.length: {self.tokens.length} leaves no token at stages[{i}]; give a larger length"
+                    f"tokens.length: {self.tokens.length} leaves no token at stages[{i}]; use a larger length"
                 )
             if min(grid) < 1:
                 raise SpecError(
                     f"img_size: {self.img_size} leaves no token at stages[{i}]; "
-                    "give a larger image or a smaller stem_stride"
+                    "use a larger image or a smaller stem_stride"
                 )
 
     @property
     def input(self) -> ImageInput | TokenInput:
-        """What goes in."""
+        """The input: images or token ids."""
         return self.tokens or ImageInput(in_chans=self.in_chans, img_size=self.img_size)
 
     @property
     def task(self) -> str:
-        """The task that such a model is for."""
+        """The task of such a model."""
         return "text_classification" if self.tokens else "classification"
 
     @property
     def pipeline_tag(self) -> str:
-        """The Hugging Face hub's word for it."""
+        """The task's name on the Hugging Face hub."""
         return "text-classification" if self.tokens else "image-classification"
 
     def grids(self, size: Grid | None = None) -> list[Grid]:
@@ -300,13 +300,13 @@ class ModelSpec(SpecRecord):
 
     @property
     def stem_stride(self) -> int | None:
-        """The step of the stem's convolution; None where the stem is none."""
+        """Stride of the stem's convolution; None where the stem is no convolution."""
         stem = self.stages[0].embedding
         return stem.stride if stem.kind == "conv" else None
 
     @property
     def summary(self) -> str:
-        """What it is, in a few words."""
+        """A short description, as part of a sentence."""
         return "a MetaFormer"
 
     def with_mixers(self, mixers: object) -> ModelSpec:
@@ -316,10 +316,10 @@ class ModelSpec(SpecRecord):
         return self.with_changes(stages=tuple(stages))
 
     def with_stem_stride(self, stride: int) -> ModelSpec:
-        """The same model for small images, with a stem that steps by ``stride``.
+        """The same model for small images, with a stem of another stride.
 
-        A stem whose windows overlap keeps its window (published weights still fit), padded so that a stride of 1 keeps
-        the image's size. One that cuts the image into patches cuts smaller ones.
+        A stem with overlapping windows keeps its window, so that published weights still fit; its padding makes a
+        stride of 1 keep the image's size. A stem of patches gets smaller patches.
         """
         first = self.stages[0]
         stem = first.embedding
@@ -357,8 +357,10 @@ class ModelSpec(SpecRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class TimmSpec(SpecRecord):
-    """A CNN of timm under its name there: what MetaFormers are compared with. It answers the same questions as a
-    ``ModelSpec``; its axes are timm's own and are not described here."""
+    """A CNN of timm, by its name there: what MetaFormers are compared with.
+
+    It has the properties of a ``ModelSpec``; its architecture is timm's and is not described here.
+    """
 
     tag: ClassVar[str] = "timm"
     task: ClassVar[str] = "classification"
@@ -371,7 +373,7 @@ class TimmSpec(SpecRecord):
     in_chans: int = 3
     """Channels of the image."""
     img_size: tuple[int, int] = (224, 224)
-    """Height and width that images are prepared for; a CNN takes others too."""
+    """Height and width that images are resized to; a CNN takes others too."""
     drop_path_rate: float = 0.0
     """Probability of skipping a branch in the last block while training."""
     dropout: float = 0.0
@@ -389,38 +391,38 @@ class TimmSpec(SpecRecord):
 
     @property
     def input(self) -> ImageInput:
-        """What goes in."""
+        """The input: images or token ids."""
         return ImageInput(in_chans=self.in_chans, img_size=self.img_size)
 
     @property
     def mixers(self) -> tuple[Mixer, ...]:
-        """None: a CNN has no token mixers that could be told apart from the rest."""
+        """Empty: a CNN has no token mixers."""
         return ()
 
     @property
     def stem_stride(self) -> int | None:
-        """Nothing that could be changed: the stem is timm's."""
+        """None: the stem is timm's and cannot be changed."""
         return None
 
     @property
     def summary(self) -> str:
-        """What it is, in a few words."""
+        """A short description, as part of a sentence."""
         return f"the CNN {self.architecture} of timm"
 
     def with_mixers(self, mixers: object) -> TimmSpec:
-        """Refused: there is nothing to swap."""
+        """Refused: a CNN has no token mixers."""
         raise SpecError(
             f"mixers: {self.architecture} is timm's CNN and has no token mixer to swap; "
-            "take a MetaFormer such as 'poolformer_s12'"
+            "choose a MetaFormer such as 'poolformer_s12'"
         )
 
     def with_stem_stride(self, stride: int) -> TimmSpec:
-        """The same model for the 4 that its first stage stands at; anything else is refused: the stem is timm's."""
+        """The same model for a stride of 4, which its first stage has; others are refused, since the stem is timm's."""
         if stride == 4:
             return self
         raise SpecError(
-            f"stem_stride: {self.architecture} is timm's CNN, whose first stage stands at stride 4: expected 4 or "
-            f"nothing, got {stride}; give larger images with img_size"
+            f"stem_stride: {self.architecture} is timm's CNN, whose first stage has stride 4: expected 4 or "
+            f"None, got {stride}; use larger images with img_size"
         )
 
     def with_dropout(self, rate: float) -> TimmSpec:
@@ -428,9 +430,9 @@ class TimmSpec(SpecRecord):
         return self.with_changes(dropout=rate)
 
     def with_timm_head(self) -> TimmSpec:
-        """Refused: its head is timm's already."""
-        raise SpecError(f"timm_head: {self.architecture} is timm's CNN and has timm's head already; leave it out")
+        """Refused: its head is timm's anyway."""
+        raise SpecError(f"timm_head: {self.architecture} is timm's CNN and has timm's head anyway; leave it out")
 
 
 AnySpec = ModelSpec | TimmSpec
-"""Whatever ``create_model`` can build."""
+"""Every classifier that can be built."""

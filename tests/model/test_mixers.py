@@ -403,7 +403,7 @@ class Breaks(Roll):
         (nn.Identity(), r"got the module Identity.*pass its class"),
         (17, r"expected a mixer's name"),
         (lambda dim: dim, r"to build a torch module, got int"),
-        (Halves, r"Halves must keep the shape.*\(2, 35, 8\) went in, \(2, 35, 4\) came out"),
+        (Halves, r"Halves must keep the shape.*\(2, 35, 8\), got \(2, 35, 4\)"),
         (Breaks, r"Breaks failed on tokens \(2, 35, 8\) with grid \(5, 7\)"),
         (lambda dim: nn.Conv2d(dim, dim, 1), r"Conv2d failed.*OnMap"),
     ],

@@ -1,7 +1,7 @@
-"""The boxes that a detector starts from: exact sizes at fixed steps.
+"""Anchor boxes of exact sizes at fixed strides.
 
-torchvision rounds its anchors to whole pixels and works the steps out from the padded image; published heads were
-trained with neither.
+torchvision rounds anchors to whole pixels and derives strides from the padded image. The published heads were trained
+with neither.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torchvision.models.detection.image_list import ImageList
 RATIOS = (0.5, 1.0, 2.0)
 """Height over width."""
 RETINANET_SCALES = tuple(4 * 2 ** (i / 3) for i in range(3))
-"""Side over stride: three steps in an octave, the first 4 strides wide (Lin et al., "Focal Loss", section 4)."""
+"""Side over stride: three sizes an octave, from 4 strides on (Lin et al., "Focal Loss", section 4)."""
 PROPOSAL_SCALES = (8.0,)
-"""Side over stride in a region proposal network."""
+"""Side over stride in the region proposal network."""
 
 
 class Anchors(AnchorGenerator):
-    """Anchors at every place of every map: ratios one after another, for each all scales."""
+    """Anchors at every place of every map, in mmdet's order: by ratio, then by scale."""
 
     def __init__(self, strides: Sequence[int], scales: Sequence[float]) -> None:
         self.strides = tuple(strides)
@@ -42,18 +42,18 @@ class Anchors(AnchorGenerator):
         return torch.stack([-width, -height, width, height], dim=1) / 2
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Boxes (N, 4) for each image, in float32 whatever the maps are computed in."""
+        """Boxes (N, 4) for each image, in float32 also where the maps are in half precision."""
         device = feature_maps[0].device
         self.set_cell_anchors(torch.float32, device)
         boxes = [
-            _spread(cell, (one.shape[2], one.shape[3]), stride)
+            _at_every_place(cell, (one.shape[2], one.shape[3]), stride)
             for cell, one, stride in zip(self.cell_anchors, feature_maps, self.strides, strict=True)
         ]
         return [torch.cat(boxes)] * len(image_list.image_sizes)
 
 
-def _spread(cell: Tensor, grid: tuple[int, int], stride: int) -> Tensor:
-    """Boxes (A, 4) around the origin to (H·W·A, 4), around every place of a map, row by row."""
+def _at_every_place(cell: Tensor, grid: tuple[int, int], stride: int) -> Tensor:
+    """Boxes (A, 4) around the origin to boxes (H·W·A, 4) around every place of a map, row by row."""
     rows, columns = (torch.arange(side, device=cell.device, dtype=cell.dtype) * stride for side in grid)
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     places = torch.stack([x, y, x, y], dim=-1).reshape(-1, 1, 4)

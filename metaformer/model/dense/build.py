@@ -1,4 +1,4 @@
-"""A dense spec to modules: backbone, pyramid, pyramid network, heads."""
+"""From a ``DenseSpec`` to modules: backbone, pyramid, pyramid network, heads."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def build_any(spec: AnySpec | DenseSpec, name: str = "", preprocessing: Preproce
 def build_dense(
     spec: DenseSpec, name: str = "", preprocessing: Preprocessing | None = None, backbone_name: str = ""
 ) -> Detector | Segmenter:
-    """A detector or a segmenter from its description, freshly initialized.
+    """A detector or a segmenter from its spec, freshly initialized.
 
     Args:
-        spec: the description.
-        name: what the model is called.
+        spec: the model as data.
+        name: name of the model.
         preprocessing: mean and standard deviation of the images' channels.
-        backbone_name: the zoo's name of the classifier that the backbone is of, for its published weights.
+        backbone_name: name of the classifier that the backbone comes from, for its published weights.
 
     Raises:
         SpecError: a part that cannot be built, or a backbone whose mixers need images of one size.
@@ -57,13 +57,13 @@ def build_dense(
 
 
 def _refuse_tied(body: Pyramid, spec: DenseSpec) -> None:
-    """Mixers that are matrices over the positions cannot see images of different shapes."""
+    """Refuse mixers that are matrices over the positions where images have different shapes."""
     inside = {part for window in body.modules() if isinstance(window, Window) for part in window.modules()}
     for name, part in body.named_modules():
         if isinstance(part, tuple(TIED_TO_GRID)) and part not in inside:
             side = max(spec.backbone.img_size)
             raise SpecError(
                 f"backbone.{name}: {type(part).__name__} mixes a fixed grid of tokens and cannot take images of "
-                f"different shapes: bring them all to one square with square=True, short_side={side} (or another "
+                f"different shapes: resize all of them to one square with square=True, short_side={side} (or another "
                 "multiple of 32), or choose another mixer with mixers=..."
             )

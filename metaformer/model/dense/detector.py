@@ -1,4 +1,4 @@
-"""Models for dense prediction with the conventions of this library around the networks.
+"""Detectors and segmenters: networks for dense prediction with the conventions of this library.
 
 In: images. Out: losses or objects (``Detector``), scores for every pixel (``Segmenter``). Labels are 0 to K - 1.
 """
@@ -19,14 +19,14 @@ from ..parameter_groups import Patterns, layer_patterns, without_decay
 from ..timm_cnn import cnn_layer_patterns, cnn_without_decay
 from .neck import PyramidNetwork
 from .pyramid import CNNPyramid, Pyramid
-from .semantic_fpn import SemanticHead, resized
+from .semantic_fpn import SemanticHead, resize_map
 
 
 class DenseModel(nn.Module):
-    """What detectors and segmenters share: a spec, a name, preprocessing, groups of parameters."""
+    """Base of detectors and segmenters: spec, name, preprocessing, groups of parameters."""
 
     neck_name: str
-    """Where the backbone and the pyramid network stand."""
+    """Name of the module with the backbone and the pyramid network."""
     last_layers: tuple[str, ...]
     """Names of the layers whose shape depends on the classes."""
 
@@ -36,7 +36,7 @@ class DenseModel(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """Real classes; background is none of them."""
+        """Number of classes, background not counted."""
         return self.spec.num_classes
 
     @property
@@ -48,12 +48,12 @@ class DenseModel(nn.Module):
 
     @property
     def body(self) -> Pyramid:
-        """The backbone, with what makes it a pyramid."""
+        """The backbone with its norms or levels, which gives a pyramid of maps."""
         return self.neck.body
 
     @property
     def body_name(self) -> str:
-        """What the names of the backbone's parameters begin with."""
+        """Prefix of the backbone's parameter names."""
         return f"{self.neck_name}.body."
 
     @property
@@ -69,7 +69,7 @@ class DenseModel(nn.Module):
         return without_decay(self)
 
     def group_matcher(self, coarse: bool = False) -> Patterns:
-        """Parameter names to layers, for layer-wise learning rates; everything behind the backbone is the last one."""
+        """Parameter names to layers, for layer-wise learning rates; all that is not the backbone is one layer."""
         if isinstance(self.body, CNNPyramid):
             return cnn_layer_patterns(self.body.cnn, f"{self.body_name}cnn.", coarse)
         return layer_patterns(re.escape(self.body_name), coarse)
@@ -82,8 +82,8 @@ class DenseModel(nn.Module):
 class Detector(DenseModel):
     """Images (C, H, W) of any sizes, in [0, 1], to the objects in them.
 
-    The images are resized and normalized inside. ``net`` is torchvision's network; its classes begin at
-    ``first_label``.
+    The model resizes and normalizes the images. ``net`` is torchvision's network, where classes begin at
+    ``first_label``: 1 in Mask R-CNN, whose label 0 is background.
     """
 
     neck_name = "net.backbone"
@@ -103,40 +103,41 @@ class Detector(DenseModel):
         }
         self.last_layers = heads[spec.system]
 
-    def forward(self, images: Sequence[Tensor], targets: Sequence[Objects] | None = None) -> Any:
-        """Losses by their names while training, else the objects in each image, best first.
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Objects] | None = None
+    ) -> dict[str, Tensor] | list[Objects]:
+        """Losses by name in training mode, otherwise the objects in each image, best first.
 
         Args:
             images: images (C, H, W), floating-point numbers in [0, 1].
-            targets: while training what is in each image: ``boxes``, ``labels`` and, for Mask R-CNN, ``masks``.
+            targets: for training, the objects in each image: ``boxes``, ``labels`` and, for Mask R-CNN, ``masks``.
 
         Returns:
             A mapping of scalars; in evaluation a list of mappings with ``boxes`` (G, 4) in pixels of the image,
             ``labels`` (G,), ``scores`` (G,) and, from Mask R-CNN, ``masks`` (G, H, W) as probabilities.
 
         Raises:
-            InputError: no images, of other channels, or targets that do not go with them.
+            InputError: no images, images with other channels, or targets that do not match them.
         """
         self._check(images, targets)
         if not self.training:
-            return [self._ours(found) for found in self.net(list(images))]
-        return self.net(list(images), [self._theirs(target) for target in targets or ()])
+            found: list[Objects] = self.net(list(images))
+            return [{**one, "labels": one["labels"] - self.first_label} for one in found]
+        losses: dict[str, Tensor] = self.net(list(images), [self._for_net(target) for target in targets or ()])
+        return losses
 
     def forward_dense(self, images: Tensor) -> Any:
-        """What is computed at every place of (B, C, H, W), whatever is found there: backbone, pyramid, dense heads.
+        """The part that is computed at every place of (B, C, H, W): backbone, pyramid, dense heads.
 
-        Mask R-CNN's heads on single regions are left out; their cost grows with the regions.
+        Mask R-CNN's heads on single regions are left out; their cost depends on the number of regions.
         """
         maps = list(self.neck(images).values())
         head = self.net.get_submodule("rpn.head" if self.spec.finds_masks else "head")
         return head(maps)
 
-    def _theirs(self, target: Objects) -> dict[str, Tensor]:
+    def _for_net(self, target: Objects) -> dict[str, Tensor]:
         kept = ("boxes", "labels", "masks") if self.spec.finds_masks else ("boxes", "labels")
         return {**{key: target[key] for key in kept}, "labels": target["labels"] + self.first_label}
-
-    def _ours(self, found: dict[str, Tensor]) -> Objects:
-        return {**found, "labels": found["labels"] - self.first_label}
 
     def _check(self, images: Sequence[Tensor], targets: Sequence[Objects] | None) -> None:
         if isinstance(images, Tensor) and images.ndim != 4:
@@ -151,7 +152,7 @@ class Detector(DenseModel):
         if not self.training:
             return
         if targets is None:
-            raise InputError("targets: expected what is in each image while training; model.eval() needs none")
+            raise InputError("targets: expected the objects of each image in training mode; model.eval() needs none")
         if len(targets) != len(images):
             raise InputError(f"targets: expected one for each of {len(images)} images, got {len(targets)}")
         for i, (image, target) in enumerate(zip(images, targets, strict=True)):
@@ -161,7 +162,7 @@ class Detector(DenseModel):
         wanted = ("boxes", "labels", "masks") if self.spec.finds_masks else ("boxes", "labels")
         for key in wanted:
             if key not in target:
-                raise InputError(f"{path}: expected {', '.join(wanted)}, got {', '.join(target) or 'nothing'}")
+                raise InputError(f"{path}: expected {', '.join(wanted)}, got {', '.join(target) or 'no keys'}")
         boxes, labels = target["boxes"], target["labels"]
         if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) != len(labels):
             raise InputError(
@@ -201,4 +202,4 @@ class Segmenter(DenseModel):
                 f"was built, got {images.shape[2]} × {images.shape[3]}"
             )
         scores = self.head(list(self.backbone(images).values()))
-        return resized(scores, images.shape[2:])
+        return resize_map(scores, images.shape[2:])

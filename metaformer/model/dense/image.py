@@ -1,7 +1,7 @@
-"""How a detector sees an image, and how what it found comes back: resized and normalized, boxes and masks undone.
+"""A detector's preprocessing and postprocessing: images to a batch, boxes and masks back to the images' pixels.
 
-In: images (C, H, W) in [0, 1] of any sizes and their objects. Out: one batch, and later boxes and masks in the
-images' own pixels.
+In: images (C, H, W) in [0, 1] of any sizes and their objects. Out: one resized, normalized and padded batch; after
+detection, boxes and masks in pixels of the original images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...types import Preprocessing
 
 
 class ImageTransform(GeneralizedRCNNTransform):
-    """torchvision's resizing and padding, with masks that are laid into the image to a fraction of a pixel."""
+    """torchvision's resizing and padding; masks are pasted into the image with subpixel accuracy."""
 
     def __init__(self, spec: DenseSpec, preprocessing: Preprocessing, coarsest: int) -> None:
         super().__init__(
@@ -32,8 +32,8 @@ class ImageTransform(GeneralizedRCNNTransform):
         )
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """torchvision's resizing of (C, H, W), for which an image so thin that a side came to no pixel is widened."""
-        wide = self._wide_enough(image)
+        """torchvision's resizing of (C, H, W). An image so thin that a side would become 0 is widened first."""
+        wide = self._widen_if_thin(image)
         if wide.shape == image.shape:
             return super().resize(image, target)
         if target is not None:
@@ -43,7 +43,7 @@ class ImageTransform(GeneralizedRCNNTransform):
                 target["masks"] = F.interpolate(target["masks"][:, None], size=after)[:, 0]
         return super().resize(wide, target)
 
-    def _wide_enough(self, image: Tensor) -> Tensor:
+    def _widen_if_thin(self, image: Tensor) -> Tensor:
         sides = image.shape[-2:]
         least = 1 if self.fixed_size else ceil(max(sides) / self.max_size)
         size = [max(side, least) for side in sides]
@@ -55,18 +55,18 @@ class ImageTransform(GeneralizedRCNNTransform):
         image_shapes: list[tuple[int, int]],
         original_image_sizes: list[tuple[int, int]],
     ) -> list[dict[str, Any]]:
-        """What was found in the resized images as it stands in the original ones; masks become (G, H, W)."""
+        """Objects in pixels of the original images; masks become (G, H, W)."""
         if self.training:
             return result
         for found, seen, original in zip(result, image_shapes, original_image_sizes, strict=True):
             found["boxes"] = resize_boxes(found["boxes"], list(seen), list(original))
             if "masks" in found:
-                found["masks"] = laid_in(found["masks"][:, 0], found["boxes"], original)
+                found["masks"] = paste_masks(found["masks"][:, 0], found["boxes"], original)
         return result
 
 
-def laid_in(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (G, M, M) of boxes (G, 4) as (G, H, W) in the image, bilinear between the masks' cells, 0 outside."""
+def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks (G, M, M) of boxes (G, 4) as masks (G, H, W) of the image, bilinear, 0 outside the boxes."""
     height, width = size
     canvas = masks.new_zeros(len(masks), height, width)
     for layer, mask, box in zip(canvas, masks, boxes, strict=True):
@@ -79,5 +79,6 @@ def laid_in(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         y = (torch.arange(y0, y1, device=mask.device) + 0.5 - top) / max(bottom - top, 1e-6)
         rows, columns = torch.meshgrid(2 * y - 1, 2 * x - 1, indexing="ij")
         grid = torch.stack([columns, rows], dim=-1)[None]
+        # grid_sample takes places in [-1, 1]; those beyond a mask's border get zeros.
         layer[y0:y1, x0:x1] = F.grid_sample(mask[None, None], grid.to(mask.dtype), align_corners=False)[0, 0]
     return canvas

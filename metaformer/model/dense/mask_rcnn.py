@@ -1,7 +1,8 @@
-"""Mask R-CNN (He et al., "Mask R-CNN") with torchvision's parts, the published losses and aligned pooling of regions.
+"""Mask R-CNN (He et al., "Mask R-CNN") from torchvision's parts, with the published losses and aligned region pooling.
 
 In: named maps of one width. Out: losses, or boxes with scores, labels and masks. Inside, as in torchvision, label 0 is
-background and classes begin at 1; the predictors give boxes and masks for real classes only, and zeros stand in front.
+background and classes begin at 1. The predictors have boxes and masks for real classes only, as the published weights
+do; zeros take the place of the background.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ FINEST = 14
 
 
 class ProposalHead(RPNHead):
-    """torchvision's head, with results in float32: half precision moves boxes by whole pixels."""
+    """torchvision's head with results in float32: half precision moves boxes by whole pixels."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Maps (B, 256, H_i, W_i) to scores (B, A, H_i, W_i) and box codes (B, 4 A, H_i, W_i)."""
@@ -44,7 +45,7 @@ class ProposalHead(RPNHead):
 
 
 class FlooredMatcher(Matcher):
-    """An object that no anchor covers well takes the best one, if that overlaps at least by ``floor``."""
+    """An object without a well matching anchor gets its best one, if that overlaps by at least ``floor``."""
 
     def __init__(self, high: float, low: float, floor: float) -> None:
         super().__init__(high, low, allow_low_quality_matches=True)
@@ -66,13 +67,13 @@ class Proposals(RegionProposalNetwork):
         """Binary cross entropy of the sampled anchors, and L1 of their box codes over the count of samples."""
         positives, negatives = (torch.cat(one).bool() for one in self.fg_bg_sampler(labels))
         sampled = positives | negatives
-        truth, codes = torch.cat(labels), torch.cat(regression_targets)
+        is_object, codes = torch.cat(labels), torch.cat(regression_targets)
         distance = F.l1_loss(pred_bbox_deltas[positives], codes[positives], reduction="sum") / sampled.sum()
-        return F.binary_cross_entropy_with_logits(objectness.flatten()[sampled], truth[sampled]), distance
+        return F.binary_cross_entropy_with_logits(objectness.flatten()[sampled], is_object[sampled]), distance
 
 
 class AlignedPool(nn.Module):
-    """Regions cut out of the map that suits their size, sampled without rounding (RoIAlign, aligned by half a cell)."""
+    """Regions cropped from the map for their size, sampled without rounding (RoIAlign, aligned by half a cell)."""
 
     def __init__(self, side: int, strides: Sequence[int]) -> None:
         super().__init__()
@@ -122,7 +123,9 @@ class MaskPredictor(MaskRCNNPredictor):
 
     def __init__(self, in_channels: int, width: int, num_classes: int) -> None:
         super().__init__(in_channels, width, num_classes)
-        nn.init.normal_(self.mask_fcn_logits.weight, std=0.01)  # by fan-out, few classes would begin far from even
+        nn.init.normal_(
+            self.mask_fcn_logits.weight, std=0.01
+        )  # torchvision's init by fan-out starts far from 0.5 with few classes
         nn.init.zeros_(self.mask_fcn_logits.bias)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -140,7 +143,7 @@ class RegionHeads(RoIHeads):
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Maps and proposed boxes (R_i, 4) to (what was found, losses), one of the two empty."""
+        """Maps and proposed boxes (R_i, 4) to (objects, losses), one of the two empty."""
         if self.training:
             return [], self._losses(features, proposals, targets)
         return self._found(features, proposals, image_shapes), {}
@@ -150,12 +153,12 @@ class RegionHeads(RoIHeads):
     ) -> dict[str, Tensor]:
         regions, matched, labels, codes = self.select_training_samples(proposals, targets)
         scores, found = self._boxes(features, regions)
-        truth, wanted = torch.cat(labels), torch.cat(list(codes))
-        positive = torch.where(truth > 0)[0]
-        own = found.view(len(found), -1, 4)[positive, truth[positive]]
+        classes, wanted = torch.cat(labels), torch.cat(list(codes))
+        positive = torch.where(classes > 0)[0]
+        own = found.view(len(found), -1, 4)[positive, classes[positive]]
         return {
-            "loss_classifier": F.cross_entropy(scores, truth),
-            "loss_box_reg": F.l1_loss(own, wanted[positive], reduction="sum") / truth.numel(),
+            "loss_classifier": F.cross_entropy(scores, classes),
+            "loss_box_reg": F.l1_loss(own, wanted[positive], reduction="sum") / classes.numel(),
             "loss_mask": self._mask_loss(features, regions, matched, labels, targets or []),
         }
 
@@ -167,18 +170,18 @@ class RegionHeads(RoIHeads):
         labels: list[Tensor],
         targets: list[dict[str, Tensor]],
     ) -> Tensor:
-        """Binary cross entropy of the true class' mask in regions that hold an object."""
+        """Binary cross entropy of the true class's mask, in regions with an object."""
         positive = [label > 0 for label in labels]
         boxes = [one[kept] for one, kept in zip(regions, positive, strict=True)]
         logits = self._masks(features, boxes)
         if not len(logits):
             return logits.sum() * 0  # keeps the mask head's parameters in the graph, as DDP wants them
-        truth = torch.cat([label[kept] for label, kept in zip(labels, positive, strict=True)])
+        classes = torch.cat([label[kept] for label, kept in zip(labels, positive, strict=True)])
         wanted = [
-            cut_out(target["masks"], box, index[kept], logits.shape[-1])
+            crop_masks(target["masks"], box, index[kept], logits.shape[-1])
             for target, box, index, kept in zip(targets, boxes, matched, positive, strict=True)
         ]
-        own = logits[torch.arange(len(truth), device=truth.device), truth]
+        own = logits[torch.arange(len(classes), device=classes.device), classes]
         return F.binary_cross_entropy_with_logits(own, torch.cat(wanted))
 
     def _found(
@@ -186,8 +189,8 @@ class RegionHeads(RoIHeads):
     ) -> list[dict[str, Tensor]]:
         boxes, scores, labels = self.postprocess_detections(*self._boxes(features, proposals), proposals, image_shapes)
         logits = self._masks(features, boxes)
-        truth = torch.cat(labels)
-        masks = logits[torch.arange(len(truth), device=truth.device), truth].sigmoid()[:, None]
+        classes = torch.cat(labels)
+        masks = logits[torch.arange(len(classes), device=classes.device), classes].sigmoid()[:, None]
         return [
             {"boxes": box, "labels": label, "scores": score, "masks": mask}
             for box, label, score, mask in zip(
@@ -202,8 +205,8 @@ class RegionHeads(RoIHeads):
         return self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes)))
 
 
-def cut_out(masks: Tensor, boxes: Tensor, index: Tensor, side: int) -> Tensor:
-    """What boxes (R, 4) see of the masks (G, H, W) that ``index`` (R,) names, as zeros and ones (R, side, side)."""
+def crop_masks(masks: Tensor, boxes: Tensor, index: Tensor, side: int) -> Tensor:
+    """The masks (G, H, W) that ``index`` (R,) names inside boxes (R, 4), as zeros and ones (R, side, side)."""
     regions = torch.cat([index[:, None].to(boxes), boxes], dim=1)
     seen = roi_align(masks[:, None].to(boxes), regions, side, sampling_ratio=0, aligned=True)[:, 0]
     return (seen >= 0.5).to(boxes)

@@ -1,4 +1,4 @@
-"""A feature pyramid network on a backbone's pyramid: maps of one width that know what is in the coarser ones.
+"""A feature pyramid network on a backbone's pyramid: maps of one width that also contain the coarser ones.
 
 In: a pyramid of maps. Out: named maps of ``WIDTH`` channels, finest first. Laterals of 1 × 1, a top-down path by the
 nearest neighbor, a convolution of 3 × 3 behind it (Lin et al., "Feature Pyramid Networks for Object Detection").
@@ -26,7 +26,7 @@ class NoExtraLevels(ExtraFPNBlock):
 
 
 class PooledLevel(ExtraFPNBlock):
-    """One coarser map, every second place of the last one (Mask R-CNN)."""
+    """One coarser map: every second place of the last one (Mask R-CNN)."""
 
     def forward(self, x: list[Tensor], y: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         """The network's maps, the backbone's, and the names, to all maps and their names."""
@@ -36,7 +36,7 @@ class PooledLevel(ExtraFPNBlock):
 class ConvLevels(ExtraFPNBlock):
     """Two coarser maps by convolutions, the first one on the backbone's last map (RetinaNet).
 
-    Nothing stands between the two; torchvision's own module has a ReLU there, the published models have none.
+    There is no ReLU between the two as in torchvision's module: the published models have none.
     """
 
     def __init__(self, in_channels: int) -> None:
@@ -70,11 +70,11 @@ class PyramidNetwork(nn.Module):
 
     @property
     def extra_strides(self) -> list[int]:
-        """The strides of the maps that stand behind the backbone's."""
+        """Strides of the maps that are coarser than the backbone's."""
         count = {PooledLevel: 1, ConvLevels: 2}.get(type(self.fpn.extra_blocks), 0)
         return [self.body.strides[-1] * 2 ** (i + 1) for i in range(count)]
 
     @property
     def strides(self) -> list[int]:
-        """Of all maps."""
+        """Strides of all maps, finest first."""
         return [*self.body.strides, *self.extra_strides]

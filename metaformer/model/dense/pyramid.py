@@ -1,9 +1,9 @@
-"""Any backbone as a pyramid: images to maps whose strides double from one to the next.
+"""Any backbone as a pyramid: images to maps, each with twice the stride of the one before.
 
 In: the spec of a classifier. Out: a module that gives maps ``(B, C_i, H / s_i, W / s_i)``, finest first, with
-``channels`` and ``strides``. Stages give maps where they stand at different strides, and every map passes a norm of its
-own, as in the dense models of "MetaFormer Is Actually What You Need for Vision" (sections 4.2, 4.3). A model of one
-stride gets a simple pyramid from its last map (ViTDet, section 3). timm's CNNs give their maps as they are.
+``channels`` and ``strides``. Stages of different strides give a map each, after a norm of its own, as in the dense
+models of "MetaFormer Is Actually What You Need for Vision" (sections 4.2, 4.3). A model with one stride gets a simple
+pyramid from its last map (ViTDet, section 3). timm's CNNs give their maps unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..tokens import to_map, to_tokens
 
 
 class StagePyramid(Backbone):
-    """The maps of chosen stages, each behind its own norm."""
+    """The maps of chosen stages, each after its own norm."""
 
     def __init__(
         self, backbone: Backbone, norms: dict[int, nn.Module], channels: list[int], strides: list[int]
@@ -40,7 +40,7 @@ class StagePyramid(Backbone):
 
 
 class SimplePyramid(Backbone):
-    """Four maps from the last one, which passed the final norm (ViTDet, section 3)."""
+    """Four maps from the last one, after the final norm (ViTDet, section 3)."""
 
     def __init__(
         self, backbone: Backbone, norm: nn.Module, levels: list[nn.Module], channels: list[int], strides: list[int]
@@ -74,9 +74,9 @@ def build_pyramid(spec: AnySpec, name: str, preprocessing: Preprocessing, skip_f
 
     Args:
         spec: the backbone.
-        name: what the classifier is called, for its published weights.
+        name: name of the classifier, for its published weights.
         preprocessing: how images are prepared for it.
-        skip_finest: leave out the finest map, as RetinaNet does; nothing is then built for it.
+        skip_finest: leave out the finest map and its norm, as RetinaNet does.
 
     Raises:
         SpecError: the strides of the stages do not make a pyramid.
@@ -95,7 +95,7 @@ def build_pyramid(spec: AnySpec, name: str, preprocessing: Preprocessing, skip_f
 
 
 def _last_of_each_stride(spec: ModelSpec) -> list[int]:
-    """The stages that give the maps.
+    """The last stage of each stride.
 
     Raises:
         SpecError: a stride is not twice the one before, or there are too few of them.

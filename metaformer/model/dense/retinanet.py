@@ -1,4 +1,4 @@
-"""RetinaNet (Lin et al., "Focal Loss for Dense Object Detection") with torchvision's parts and the published losses.
+"""RetinaNet (Lin et al., "Focal Loss for Dense Object Detection") from torchvision's parts with the published losses.
 
 In: named maps of one width. Out: losses, or boxes with scores and labels 0 to K - 1.
 """
@@ -21,7 +21,7 @@ from .pyramid import Pyramid
 
 
 class Head(RetinaNetHead):
-    """torchvision's head; its losses are sums over the batch, divided by the batch's count of matched anchors."""
+    """torchvision's head; losses are sums over the batch divided by its number of matched anchors."""
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         """Maps (B, 256, H_i, W_i) to scores (B, N, K) and box codes (B, N, 4), in float32: half precision moves boxes

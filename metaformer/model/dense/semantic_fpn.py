@@ -1,4 +1,4 @@
-"""The head of Semantic FPN (Kirillov et al., "Panoptic Feature Pyramid Networks", section 3) as the paper uses it.
+"""The head of Semantic FPN (Kirillov et al., "Panoptic Feature Pyramid Networks", section 3).
 
 In: maps of 256 channels at strides that double. Out: scores for every place of the finest one.
 """
@@ -29,7 +29,7 @@ class ConvBlock(nn.Module):
 
 
 class SemanticHead(nn.Module):
-    """Brings every map to the finest one's size, a doubling after each block, sums, classifies."""
+    """Doubles every map to the size of the finest one, with a block before each doubling; then sums and classifies."""
 
     def __init__(self, in_channels: int, doublings: Sequence[int], num_classes: int, dropout: float = 0.1) -> None:
         super().__init__()
@@ -43,19 +43,19 @@ class SemanticHead(nn.Module):
         """Maps (B, 256, H_i, W_i), finest first, to scores (B, K, H_0, W_0)."""
         levels = [scale(one) for scale, one in zip(self.scales, maps, strict=True)]
         size = levels[0].shape[2:]
-        total = torch.stack([resized(level, size) for level in levels]).sum(0)
+        total = torch.stack([resize_map(level, size) for level in levels]).sum(0)
         return self.classify(self.dropout(total))
 
 
-def resized(x: Tensor, size: Sequence[int]) -> Tensor:
-    """A map (B, C, H, W) at another size, bilinear between the middles of its cells."""
+def resize_map(x: Tensor, size: Sequence[int]) -> Tensor:
+    """A map (B, C, H, W) resized bilinearly, with the centers of its cells as sample points."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def _scale(in_channels: int, doublings: int) -> nn.Sequential:
-    """A single block for the finest map; for a coarser one a block in front of each doubling."""
+    """One block for the finest map, a block before each doubling for a coarser one."""
     layers: list[nn.Module] = [ConvBlock(in_channels, HEAD_WIDTH)]
     for i in range(doublings):
         if i:

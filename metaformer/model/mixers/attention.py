@@ -1,4 +1,4 @@
-"""Multi-head self-attention as a token mixer: whole, with reduced keys and values, or with relative positions."""
+"""Multi-head self-attention as a token mixer: full, with reduced keys and values, or with relative positions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .spatial import check_grid
 
 
 def head_count(dim: int, head_dim: int, heads: int | None) -> int:
-    """Number of heads from their width ``head_dim`` (the MetaFormer papers) or given as ``heads`` (ViT)."""
+    """Number of heads, from their width ``head_dim`` (the MetaFormer papers) or given as ``heads`` (ViT)."""
     if heads is None and (head_dim < 1 or dim % head_dim):
         raise SpecError(f"head_dim: expected a divisor of the width {dim}, got {head_dim}")
     count = heads if heads is not None else dim // head_dim
@@ -34,7 +34,7 @@ class Attention(nn.Module):
     """
 
     reads_mask = True
-    """Takes a mask of pairs of tokens, too, as ``Window`` gives one where it rolls the map."""
+    """It also takes a mask of pairs of tokens, which ``Window`` needs where it rolls the map."""
 
     def __init__(
         self,
@@ -52,8 +52,8 @@ class Attention(nn.Module):
         self.heads = head_count(dim, head_dim, heads)
         if relative_position and prefix_tokens:
             raise SpecError(
-                f"relative_position: expected no prefix tokens, got {prefix_tokens}: they stand at no place of the "
-                "grid; leave relative_position off"
+                f"relative_position: expected no prefix tokens, got {prefix_tokens}: they have no place on the grid; "
+                "leave relative_position off"
             )
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.relative = RelativePosition(self.heads, grid=grid) if relative_position else None
@@ -62,8 +62,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
         """(B, N, C) to the same shape.
 
-        ``mask`` (B, N) is true where a token may be looked at. One of (M, N, N) is true where token i may look at
-        token j, with the batch a multiple of M (the windows of an image).
+        ``mask`` (B, N) is true where a token may be read. A mask (M, N, N) is true where token i may read token j, with
+        the batch a multiple of M (the windows of an image).
         """
         batch, count, dim = x.shape
         q, k, v = self.qkv(x).reshape(batch, count, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
@@ -77,7 +77,7 @@ class Attention(nn.Module):
 
 
 def _visible(bias: Tensor | None, mask: Tensor | None, batch: int) -> Tensor | None:
-    """What is added to q·kᵀ (a bias of shape (1, heads, N, N)), or which entries of it count."""
+    """The bias (1, heads, N, N) of q·kᵀ with the mask in it, or the mask alone, as PyTorch's attention takes it."""
     if mask is None:
         return bias
     allowed = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
@@ -86,7 +86,7 @@ def _visible(bias: Tensor | None, mask: Tensor | None, batch: int) -> Tensor | N
 
 
 class RelativePosition(nn.Module):
-    """A learned number for each head and each offset between two places of a grid (Swin, section 3.2)."""
+    """A learned number for each head and each offset between two places on a grid (Swin, section 3.2)."""
 
     def __init__(self, heads: int, *, grid: Grid) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ def _offsets(built_for: Grid, grid: Grid, device: torch.device) -> Tensor:
 
 
 class ReducedAttention(nn.Module):
-    """Spatial-reduction attention: keys and values come from a map shrunk by ``ratio`` (PVT, section 3.3)."""
+    """Spatial-reduction attention: keys and values come from a map ``ratio`` times smaller (PVT, section 3.3)."""
 
     def __init__(
         self,
@@ -136,16 +136,16 @@ class ReducedAttention(nn.Module):
         if ratio > 1 and prefix_tokens:
             raise SpecError(
                 f"ratio: expected 1 where prefix tokens run along ({prefix_tokens} here), got {ratio}: they have no "
-                "place in the map that is shrunk; let them enter at a later stage, or use attention"
+                "place on the reduced map; put them into a later stage, or use attention"
             )
-        self.reads_mask = ratio == 1  # pairs of tokens mean nothing to keys of a shrunk map
+        self.reads_mask = ratio == 1  # a mask of pairs does not fit the keys of a reduced map
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.reduction = SpatialReduction(dim, ratio, grid) if ratio > 1 else WholeMap()
         self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim, bias=proj_bias)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
-        """(B, N, C) to the same shape; ``mask`` (B, N) is true where a token may be looked at."""
+        """(B, N, C) to the same shape; ``mask`` (B, N) is true where a token may be read."""
         batch, count, dim = x.shape
         source, visible = self.reduction(x, grid, mask)
         split = (self.heads, dim // self.heads)
@@ -160,9 +160,10 @@ class ReducedAttention(nn.Module):
 
 
 class SpatialReduction(nn.Module):
-    """A convolution whose window is its stride, then a norm of its own (eps 1e-5, whatever the block's is).
+    """A convolution whose window is its stride, then a norm (eps 1e-5 as published, whatever the block's is).
 
-    The rest of a map that fills no window is left out, as published; that of a sequence is filled up with zeros.
+    The last rows and columns of a map that fill no window are left out, as published. A sequence gets zeros at its end
+    instead, so that its last tokens are read.
     """
 
     def __init__(self, dim: int, ratio: int, grid: Grid) -> None:
@@ -173,11 +174,11 @@ class SpatialReduction(nn.Module):
         self.norm = LayerNorm(dim, eps=1e-5)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """(B, N, C) to (B, N / ratio², C), with the mask shrunk alike: one real token keeps a window."""
+        """(B, N, C) to (B, N / ratio², C), and the mask with it: a window with a real token is real."""
         if len(grid) != self.axes or (self.axes == 2 and min(grid) < self.ratio):
             raise InputError(
                 f"a map of {' × '.join(map(str, grid))} is smaller than the reduction's window of {self.ratio}: "
-                "feed larger images"
+                "use larger images"
             )
         m = to_map(zero_padding(x, mask), grid)
         missing = -grid[0] % self.ratio if self.axes == 1 else 0

@@ -1,6 +1,6 @@
-"""Token mixers that convolve the map: depthwise, separable, and any map module of one's own.
+"""Token mixers of convolutions: depthwise, separable, and any module of maps.
 
-Over a sequence a window of k × k is one of k tokens. Padding is zero where a kernel reads it, as the map's outside is.
+Over a sequence a k × k window becomes one of k tokens. A kernel reads zeros in place of padding, as outside the map.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ..tokens import both_ways, on_map, refuse_padding
 
 
 class OnMap(nn.Module):
-    """Makes a token mixer of any module that keeps the shape of maps ``(B, C, H, W)``; a sequence is a map of one row.
+    """A token mixer from any module that keeps the shape of maps ``(B, C, H, W)``; a sequence is a map of one row.
 
-    Only a single convolution can take a mask with padding: behind a first layer the padding is no longer zero.
+    Only a single convolution accepts a mask with padding: after a first layer the padding is no longer zero.
 
     >>> mixer = lambda dim: OnMap(nn.Conv2d(dim, dim, 5, padding=2, groups=dim))
     """
@@ -72,6 +72,6 @@ class SeparableConv(nn.Module):
 
 
 def depthwise(dim: int, kernel: int, grid: Grid, bias: bool) -> nn.Conv2d:
-    """A convolution of each channel alone that keeps the map's size, for grids such as this one."""
+    """A convolution of each channel by itself that keeps the size of the map, for grids of this many dimensions."""
     padding = both_ways(kernel // 2, grid, 0)
     return nn.Conv2d(dim, dim, both_ways(kernel, grid, 1), padding=padding, groups=dim, bias=bias)

@@ -12,13 +12,13 @@ from ..tokens import refuse_padding
 class Fourier(nn.Module):
     """The real part of the discrete Fourier transform over tokens and channels (FNet, section 3.2).
 
-    As published it has no factor, so its result is √(N·C) times larger than its input: right between the norms of a
-    post-norm block. ``orthonormal`` divides by that, for pre-norm frames. Computed in float32 whatever the input is:
-    half precision has no transform on the CPU and loses the sum's small terms elsewhere.
+    As published it has no factor, so its result is √(N·C) times larger than its input, which the norms of a post-norm
+    block take out again. ``orthonormal`` divides by it, for pre-norm blocks. It is computed in float32 for every input:
+    half precision has no transform on the CPU and loses the small terms of the sum elsewhere.
 
-    Padding cannot be left out, since the length is part of the transform: a mask with padding is refused. With
-    ``read_padding`` it is mixed like any token, as in the published models, which always read 512 tokens; such a model
-    answers alike only where all of its inputs are padded to one length.
+    Padding cannot be left out, since the length is part of the transform; a mask with padding is refused. With
+    ``read_padding`` it is mixed like any token, as in the published models, which read 512 tokens always. The results
+    of such a model depend on the padded length.
     """
 
     def __init__(self, dim: int, *, orthonormal: bool = False, read_padding: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The spatial gating unit: half of the channels gate the other half, and look at every token to do so."""
+"""The spatial gating unit: half of the channels gate the other half, after a linear layer over the tokens."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .spatial import check_grid, over_tokens
 class GatingUnit(nn.Module):
     """Widen, split in halves u and v, mix the tokens of v, u · v, project back (gMLP, section 2).
 
-    It holds what the channel MLP does elsewhere, so its frame has none. ``ratio`` is the widened width over the width.
-    The inner norm has an eps of its own.
+    It does the work of a channel MLP too, so its models have none. ``ratio`` is the widened width over the width. The
+    eps of the inner norm is independent of the block's.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class GatingUnit(nn.Module):
         nn.init.ones_(self.fc.bias)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
-        """(B, N, C) to the same shape, N as built, or less of a sequence."""
+        """(B, N, C) to the same shape, N as built, or less in a sequence."""
         check_grid(self.grid, grid, self)
         u, v = self.act(self.fc1(x)).chunk(2, dim=-1)
         return self.fc2(u * over_tokens(self.fc, zero_padding(self.norm(v), mask), x.shape[1]))

@@ -31,7 +31,7 @@ class Pooling(nn.Module):
     """Average of the neighbors, minus the token itself (MetaFormer, equation 4).
 
     The block adds the token back through its shortcut, which is why it is subtracted here. Positions outside the
-    map do not count: a corner averages 4 tokens of a 3 × 3 window. Padding tokens do not count either.
+    map do not count: at a corner a 3 × 3 window averages 4 tokens. Padding does not count either.
     """
 
     def __init__(self, dim: int, *, kernel: int = 3, subtract: bool = True) -> None:
@@ -52,8 +52,8 @@ class Pooling(nn.Module):
         real = grid_mask(mask, grid)
         if real is None:
             return pooled
-        # Padding is zero in x, so dividing by the share of real neighbors leaves the mean over those alone. A window
-        # without any has a zero above the line and stays zero.
+        # Padding is zero in x, so dividing by the share of real neighbors gives the mean over those alone. A window
+        # without any is 0 / 0; the clamp makes it 0.
         share = average(to_map(real[..., None].to(x.dtype), grid))
         return pooled / share.clamp(min=0.5 / prod(window))
 

@@ -18,13 +18,13 @@ from ..tokens import check_length, zero_padding
 
 
 def check_grid(built_for: Grid, grid: Grid, mixer: nn.Module) -> None:
-    """Refuse tokens on another grid than the mixer's, naming both and the cure; a sequence may be shorter."""
+    """Refuse tokens on another grid than the mixer was built for; a sequence may be shorter."""
     if len(grid) == len(built_for) == 1:
         check_length(built_for, grid, type(mixer).__name__)
     elif grid != built_for:
         raise InputError(
             f"{type(mixer).__name__} mixes a fixed grid: it was built for {_size(built_for)} tokens and got "
-            f"{_size(grid)}. Feed images of the size the model was built for, or build it for these with "
+            f"{_size(grid)}. Use images of the size the model was built for, or build it for this size with "
             "create_model(..., img_size=...)."
         )
 
@@ -34,9 +34,9 @@ def _size(grid: Grid) -> str:
 
 
 def over_tokens(layer: nn.Linear, x: Tensor, rows: int | None = None) -> Tensor:
-    """A linear layer along the tokens of (B, N, C), without turning them around: W·x + b, b one number a token.
+    """A linear layer along the tokens of (B, N, C), without a transposition: W·x + b, with one bias a token.
 
-    Of fewer tokens than the layer was built for only the first columns of W count, and its first ``rows``.
+    For fewer tokens than the layer was built for it uses the first columns of W, and the first ``rows``.
     """
     weight = layer.weight[:rows, : x.shape[1]]
     if layer.bias is None:
@@ -61,7 +61,7 @@ class SpatialFC(nn.Module):
         self.fc = nn.Linear(count, heads * count, bias=bias)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
-        """(B, N, C) to the same shape, N as built, or less of a sequence."""
+        """(B, N, C) to the same shape, N as built, or less in a sequence."""
         check_grid(self.grid, grid, self)
         x = zero_padding(x, mask)
         return over_tokens(self.fc, x, x.shape[1]) if self.heads == 1 else self._in_heads(x)
@@ -69,7 +69,7 @@ class SpatialFC(nn.Module):
     def _in_heads(self, x: Tensor) -> Tensor:
         batch, count, dim = x.shape
         weight = self.fc.weight.view(self.heads, -1, self.fc.in_features)[:, :count, :count]
-        # One product a head: the batch stands beside the channels.
+        # One matrix product a head: batch and channels together are the columns.
         width = dim // self.heads
         columns = x.view(batch, count, self.heads, width).permute(2, 1, 0, 3).reshape(self.heads, count, batch * width)
         mixed = torch.bmm(weight, columns)
@@ -109,7 +109,7 @@ class SpatialMLP(nn.Module):
         self.fc2 = nn.Linear(inner, count, bias=bias)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
-        """(B, N, C) to the same shape, N as built, or less of a sequence."""
+        """(B, N, C) to the same shape, N as built, or less in a sequence."""
         check_grid(self.grid, grid, self)
         return over_tokens(self.fc2, self.act(over_tokens(self.fc1, zero_padding(x, mask))), x.shape[1])
 
@@ -127,12 +127,12 @@ class RandomMixing(nn.Module):
         self.matrix = nn.Parameter(torch.rand(count, count).softmax(-1), requires_grad=False)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
-        """(B, N, C) to the same shape, N as built, or less of a sequence."""
+        """(B, N, C) to the same shape, N as built, or less in a sequence."""
         check_grid(self.grid, grid, self)
         matrix = self.matrix[: x.shape[1], : x.shape[1]]
         mixed = matrix @ zero_padding(x, mask)
         if mask is None and len(matrix) == len(self.matrix):
             return mixed
-        # Without some of its columns a row no longer sums to 1; over the sum that is left it is a mean again.
+        # A row that lost some of its columns no longer sums to 1; divided by its remaining sum it is a mean again.
         real = torch.ones_like(x[..., 0]) if mask is None else mask.to(x.dtype)
         return mixed / (real @ matrix.T).clamp(min=1e-12)[..., None]

@@ -1,5 +1,7 @@
-"""Windows around any token mixer: tokens mix inside squares of the grid (inside pieces of a sequence), and every second
-block shifts them."""
+"""Windows for any token mixer: tokens mix inside squares of the grid, or inside pieces of a sequence.
+
+Every second block shifts the windows.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +24,15 @@ Make = Callable[[Any, int, Grid], nn.Module]
 class Window(nn.Module):
     """Applies a mixer to each window of the grid (Swin, section 3.2).
 
-    Odd blocks move the windows by half a side. ``roll`` moves the map around its border and hands the mixer a mask of
-    who may look at whom (Swin); ``pad`` puts zeros around the map, which any mixer stands (Swin-Mixer's code); ``none``
-    never moves them. A side that one window covers is not moved.
+    Odd blocks shift the windows by half a side. ``roll`` rolls the map over its border and gives the mixer a mask of
+    the pairs that may mix (Swin). ``pad`` puts zeros around the map, which works with any mixer (Swin-Mixer's code).
+    ``none`` never shifts. A side that one window covers is not shifted.
 
-    A grid that is no multiple of the window is filled up with zeros at its end, as Swin's detectors do;
-    ``padding=False`` refuses it instead. ``make(mixer, dim, grid)`` builds the inner mixer for a window's grid; the
-    builder of models fills it in.
+    A grid that is no multiple of the window gets zeros at its end, as in Swin's detectors; ``padding=False`` refuses it
+    instead. ``make(mixer, dim, grid)`` builds the inner mixer for a window's grid; ``build_mixer`` provides it.
 
-    A sequence is cut alike, with two differences, so that padding it further changes none of its tokens: its windows
-    move however short it is, and what fills it up is masked.
+    For a sequence there are two differences, without which more padding would change its real tokens: windows are
+    shifted however short it is, and the zeros at its end are masked.
     """
 
     def __init__(
@@ -61,19 +62,19 @@ class Window(nn.Module):
         self.mixer = make(mixer, dim, (window,) * self.axes)
         if shift == "roll" and not getattr(self.mixer, "reads_mask", False):
             raise SpecError(
-                f"shift: 'roll' puts far tokens into one window and needs a mixer that reads a mask of pairs, such as "
-                f"attention; {type(self.mixer).__name__} does not: use shift='pad'"
+                f"shift: 'roll' puts distant tokens into one window and needs a mixer that reads a mask of pairs, "
+                f"such as attention; {type(self.mixer).__name__} does not: use shift='pad'"
             )
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
-        """(B, N, C) to the same shape; prefix tokens read the mean of the mixed map."""
+        """(B, N, C) to the same shape; prefix tokens become the mean of the mixed map."""
         if len(grid) != self.axes:
             wanted = "rows and columns" if self.axes == 2 else "one dimension"
             raise InputError(f"a window needs a grid of {wanted}, got {grid}")
         if not self.padding and any(side % self.window for side in grid):
             raise InputError(
                 f"a window of {self.window} does not divide a grid of {'×'.join(map(str, grid))} and padding is off: "
-                "feed images of a fitting size, or build the model with padding=True"
+                "use images of a multiple of it, or build the model with padding=True"
             )
         return beside_prefix(x, grid, lambda tokens: self._mix(tokens, grid, grid_mask(mask, grid)), mask)
 
@@ -102,7 +103,7 @@ class Window(nn.Module):
         return (self.window, self.window) if self.axes == 2 else (1, self.window)
 
     def _frame(self, side: int, window: int) -> tuple[int, int, int]:
-        """Zeros before and behind a side of the map, and by how much it is rolled."""
+        """Zeros before and after a side of the map, and by how much it is rolled."""
         covered = side <= window and (self.axes == 2 or window == 1)
         moved = 0 if covered or self.shift == "none" else window // 2
         before = window - moved if moved and self.shift == "pad" else 0
@@ -115,7 +116,7 @@ class Window(nn.Module):
         real = None if mask is None else _windows(mask, sides)[..., 0]
         if any(rolled):
             together = _together((height, width), sides, rolled, y.device)
-            # Pairs of an image's windows, or of each window in the batch where padding is in them.
+            # One mask of pairs serves every image of the batch; with padding each window needs its own.
             real = together if real is None else together.repeat(batch, 1, 1) & real[:, None]
         y = self.mixer(_windows(y, sides), (self.window,) * self.axes, real)
         return y.view(batch, rows, columns, *sides, dim).transpose(2, 3).reshape(batch, height, width, dim)
@@ -135,7 +136,7 @@ def _windows(y: Tensor, sides: tuple[int, int]) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _together(grid: Grid, sides: tuple[int, int], rolled: tuple[int, int], device: torch.device) -> Tensor:
-    """Which tokens of a window were neighbors before the roll: (windows, N, N), true where i may look at j."""
+    """Which tokens of a window were neighbors before the roll: (windows, N, N), true where i may read j."""
     with torch.inference_mode(False):
         rows, columns = (torch.arange(side, device=device) >= side - by for side, by in zip(grid, rolled, strict=True))
         part = 2 * rows[:, None].int() + columns[None, :].int()

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from metaformer import DenseSpec, SpecError, TimmSpec, WeightsError, create_detector, create_segmenter
 from metaformer.errors import InputError
 from metaformer.model.dense.anchors import RETINANET_SCALES, Anchors
-from metaformer.model.dense.image import laid_in
-from metaformer.model.dense.mask_rcnn import AlignedPool, FlooredMatcher, cut_out
+from metaformer.model.dense.image import paste_masks
+from metaformer.model.dense.mask_rcnn import AlignedPool, FlooredMatcher, crop_masks
 from metaformer.zoo.catalogue import CATALOGUE
 
 BACKBONES = {"pyramid": pyramid_spec(), "flat": flat_spec(), "cnn": TimmSpec(architecture="resnet18", num_classes=0)}
@@ -184,14 +184,14 @@ def test_masks_cut_out_and_laid_in_are_the_same():
     mask = torch.zeros(1, 40, 60)
     mask[0, 10:30, 12:40] = 1
     box = torch.tensor([[12.0, 10, 40, 30]])
-    cut = cut_out(mask, box, torch.tensor([0]), 28)
+    cut = crop_masks(mask, box, torch.tensor([0]), 28)
     assert cut.mean() > 0.9
-    assert torch.equal(laid_in(cut, box, (40, 60)) > 0.5, mask > 0.5)
+    assert torch.equal(paste_masks(cut, box, (40, 60)) > 0.5, mask > 0.5)
 
 
 def test_masks_partly_or_wholly_outside_the_image_do_not_fail():
     boxes = torch.tensor([[-10.0, -10, 5, 5], [100, 100, 120, 120], [3, 3, 3, 3]])
-    laid = laid_in(torch.ones(3, 28, 28), boxes, (20, 20))
+    laid = paste_masks(torch.ones(3, 28, 28), boxes, (20, 20))
     assert laid[0, :4, :4].min() > 0.9
     assert laid[1].sum() == 0
 
