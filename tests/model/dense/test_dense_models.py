@@ -180,7 +180,7 @@ def test_pooling_reads_the_middle_of_the_cells():
     assert torch.allclose(pooled[0, 0, 3], 8 + 4 * (torch.arange(7.0) + 0.5), atol=1e-4)
 
 
-def test_masks_cut_out_and_laid_in_are_the_same():
+def test_masks_cropped_and_pasted_are_the_same():
     mask = torch.zeros(1, 40, 60)
     mask[0, 10:30, 12:40] = 1
     box = torch.tensor([[12.0, 10, 40, 30]])
@@ -295,7 +295,7 @@ def test_wrong_images_and_targets_are_refused():
         "list of \\(3, height": ([torch.rand(1, 20, 20)], [first]),
         "floating-point": ([torch.zeros(3, 20, 20, dtype=torch.uint8)], [first]),
         "one for each of 2": (images, [first]),
-        "expected what is in each": (images, None),
+        "expected the objects of each": (images, None),
         "got boxes, labels": (images, [{k: first[k] for k in ("boxes", "labels")}, second]),
         "targets\\[0\\].masks": (images, [{**first, "masks": first["masks"][:, :10]}, second]),
         "targets\\[0\\].boxes: expected left < right": (images, [{**first, "boxes": first["boxes"] * 0}, second]),
