@@ -1,11 +1,11 @@
-"""How far does a pixel's color alone go? The floor under every segmenter's mean IoU on the same set.
+"""Segmentation by the color of each pixel alone: a lower bound for the mean IoU of segmenters on the same dataset.
 
     python benchmarks/color_baseline.py IMAGES --no-reduce-zero-label --ignore-label 11
 
-Every color of the training part, in ``--levels`` steps a channel, remembers how often each class had it. A pixel of
-the validation part then gets the class that is likeliest for its color: among all pixels (``likeliest``, best for the
-share of right pixels), or with all classes as frequent as one another (``balanced``, which mean IoU may like better).
-The figures come from the metric that judges our models. One JSON document goes to the standard output.
+For every color of the training part, in ``--levels`` steps per channel, it counts the pixels of each class. A pixel of
+the validation part is then given the likeliest class of its color: among all pixels (``likeliest``, best for pixel
+accuracy), or as if all classes were equally frequent (``balanced``, which may be better for mean IoU). The metrics are
+those of our models. One JSON document is printed to standard output.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def pixels_of(images: Dataset[Tensor], levels: int) -> Iterator[tuple[Tensor, Te
 
 
 def counted(images: Dataset[Tensor], classes: int, levels: int) -> Tensor:
-    """How often each color had each class: (colors, classes), one more than seen."""
+    """How often each color has each class: (colors, classes)."""
     counts = torch.zeros(levels**3 * classes, dtype=torch.float64)
     for colors, labels in pixels_of(images, levels):
         known = labels != IGNORED
@@ -42,8 +42,8 @@ def counted(images: Dataset[Tensor], classes: int, levels: int) -> Tensor:
     return counts.reshape(-1, classes)
 
 
-def judged(images: Dataset[Tensor], scores: Tensor, levels: int) -> dict[str, float]:
-    """The figures of always answering by a table of scores (colors, classes)."""
+def evaluated(images: Dataset[Tensor], scores: Tensor, levels: int) -> dict[str, float]:
+    """The metrics of predicting by a table of scores (colors, classes)."""
     metric = SegmentationMetric(scores.shape[1])
     for colors, labels in pixels_of(images, levels):
         logits = scores[colors].permute(2, 0, 1)
@@ -52,26 +52,27 @@ def judged(images: Dataset[Tensor], scores: Tensor, levels: int) -> dict[str, fl
 
 
 def main() -> None:
-    """Count one part, judge the other."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("images")
-    words.add_argument("--levels", type=int, default=16)
-    words.add_argument("--no-reduce-zero-label", action="store_true")
-    words.add_argument("--ignore-label", type=int)
-    asked = words.parse_args()
+    """Count on the training part, evaluate on the validation part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images")
+    parser.add_argument("--levels", type=int, default=16)
+    parser.add_argument("--no-reduce-zero-label", action="store_true")
+    parser.add_argument("--ignore-label", type=int, default=DataConfig.ignore_label)
+    asked = parser.parse_args()
     choice = DataConfig(
         source=asked.images, reduce_zero_label=not asked.no_reduce_zero_label, ignore_label=asked.ignore_label
     )
-    sets = open_label_maps(choice)
-    counts = counted(sets.train, len(sets.classes), asked.levels)
-    smoothed = counts + 1e-3 * counts.sum(0) / counts.sum()  # a color never seen gets the frequencies of the classes
+    splits = open_label_maps(choice)
+    counts = counted(splits.train, len(splits.classes), asked.levels)
+    smoothed = counts + 1e-3 * counts.sum(0) / counts.sum()  # an unseen color gets the frequencies of the classes
     likeliest = (smoothed / smoothed.sum(1, keepdim=True)).log()
     balanced = (smoothed / counts.sum(0).clamp(min=1)).log().log_softmax(1)
     found = {
-        "likeliest": judged(sets.val, likeliest, asked.levels),
-        "balanced": judged(sets.val, balanced, asked.levels),
+        "likeliest": evaluated(splits.val, likeliest, asked.levels),
+        "balanced": evaluated(splits.val, balanced, asked.levels),
     }
-    print(json.dumps({"levels": asked.levels, "classes": len(sets.classes), "val": len(sets.val), **found}, indent=2))
+    about = {"levels": asked.levels, "classes": len(splits.classes), "val": len(splits.val)}
+    print(json.dumps(about | found, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What do detection and segmentation cost with PoolFormer-S12 behind them, beside the ResNet-18 of the same tables?
+"""Speed of detection and segmentation on PoolFormer-S12 and on the ResNet-18 of the same tables.
 
     python benchmarks/dense.py                     # everything, about twenty minutes on two cores
     python benchmarks/dense.py --rounds 3 --side 256
@@ -8,14 +8,14 @@ Each pair runs in turns in one process, one call of each, the order reversed eve
 rounds of (first time / second time). Pairs: RetinaNet and Mask R-CNN with PoolFormer-S12 against torchvision's own
 classes with its ResNet-18 and feature pyramid (the paper's baseline, nearest in parameters); Semantic FPN with
 PoolFormer-S12 against the same with ResNet-18, and against segmentation_models_pytorch's FPN on timm's PoolFormer-S12.
-A training step is forward, losses and backward with two images that show eight objects each; inference is evaluation
-mode on one image. Random weights: Mask R-CNN's regions and what RetinaNet finds depend on them, so a detector's
-inference is timed with the score threshold at which hardly anything is left.
+A training step is forward, losses and backward with two images of eight objects each; inference is evaluation
+mode on one image. The weights are random, and Mask R-CNN's regions and RetinaNet's detections depend on them. So a
+detector's inference is timed with a score threshold that hardly any detection reaches.
 
-Evaluation: 5,000 images with 7 objects and 20 answers each, drawn by chance, through the task's own metric and
+Evaluation: 5,000 images with 7 random objects and 20 random detections each, through the task's own metric and
 through pycocotools, once.
 
-Nothing else should run meanwhile. The result, with hardware and versions, is written to dense.json.
+No other program should run. The result, with hardware and versions, is written to dense.json.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from metaformer import create_detector, create_segmenter
 from metaformer.benchmark.machine import machine
 from metaformer.model.complexity import count_parameters
-from metaformer.tasks.detection.objective import Detection
+from metaformer.tasks.detection.objective import DetectionObjective
 from metaformer.types import Batch
 
 OUT = Path(__file__).with_suffix(".json")
@@ -54,14 +54,14 @@ CLASSES, OBJECTS = 80, 8
 
 @dataclass(frozen=True)
 class Contender:
-    """A model and how it is called."""
+    """A model, and how it is called."""
 
     name: str
     make: Callable[[int], nn.Module]
     """Builds it for images of a side."""
     detects: bool
     first_label: int = 0
-    """Where its labels begin while training."""
+    """The smallest label in training."""
 
 
 def torchvision_retinanet(side: int) -> nn.Module:
@@ -131,7 +131,7 @@ def training_step(contender: Contender, model: nn.Module, side: int) -> Callable
         targets = [scene(side, contender.first_label) for _ in images]
 
         def losses() -> Tensor:
-            return sum(model(images, [dict(target) for target in targets]).values())  # type: ignore[return-value]
+            return sum(model(images, [dict(target) for target in targets]).values(), start=torch.zeros(()))
     else:
         batch, labels = torch.randn(2, 3, side, side), torch.randint(150, (2, side, side))
 
@@ -150,7 +150,7 @@ def inference(contender: Contender, model: nn.Module, side: int) -> Callable[[],
     """One image."""
     for part in model.modules():
         if hasattr(part, "score_thresh"):
-            part.score_thresh = 0.9
+            part.score_thresh = 0.9  # type: ignore[assignment]  # a plain number
     one = [torch.rand(3, side, side)] if contender.detects else torch.randn(1, 3, side, side)
 
     def call() -> None:
@@ -188,24 +188,25 @@ def compared(pair: tuple[Contender, Contender], mode: str, side: int, rounds: in
 
 
 def evaluation(images: int) -> dict[str, Any]:
-    """Seconds for COCO's twelve figures of boxes, by the task's metric and by pycocotools."""
-    truth, found = drawn(images, np.random.default_rng(0))
-    task = Detection(truth, CLASSES, masks=False)
+    """Seconds for COCO's twelve box metrics, by the task's metric and by pycocotools."""
+    ground_truth, found = random_detections(images, np.random.default_rng(0))
+    objective = DetectionObjective(ground_truth, CLASSES, masks=False)
     start = time.perf_counter()
-    metric = task.metric()
+    metric = objective.metric()
     for index, objects in enumerate(found):
         metric.update([objects], Batch([torch.empty(0)], [{"image_id": torch.tensor(index)}]))
-    figures = metric.compute([metric.part])
+    metrics = metric.compute([metric.part])
     ours = time.perf_counter() - start
 
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    results = [entry for part in metric.part for entry in part.results("box")]
+    categories = [{"id": label + 1, "name": str(label)} for label in range(CLASSES)]
+    results = [entry for part in metric.part for entry in part.to_coco("box")]
     with contextlib.redirect_stdout(io.StringIO()):
         start = time.perf_counter()
         known = COCO()
-        known.dataset = {**truth, "categories": [{"id": label + 1, "name": str(label)} for label in range(CLASSES)]}
+        known.dataset = ground_truth | {"categories": categories}
         known.createIndex()
         counting = COCOeval(known, known.loadRes(results), "bbox")
         counting.evaluate()
@@ -216,15 +217,15 @@ def evaluation(images: int) -> dict[str, Any]:
         "images": images,
         "seconds": round(ours, 2),
         "pycocotools_seconds": round(theirs, 2),
-        "ap": figures["box_ap"],
+        "ap": metrics["box_ap"],
         "pycocotools_ap": float(counting.stats[0]),
     }
 
 
-def drawn(images: int, rng: np.random.Generator) -> tuple[dict[str, Any], list[dict[str, Tensor]]]:
-    """A truth in COCO's form, and answers that are near it for every third object."""
-    images, objects, answers = [], [], []
-    for index in range(images):
+def random_detections(count: int, rng: np.random.Generator) -> tuple[dict[str, Any], list[dict[str, Tensor]]]:
+    """A ground truth in COCO's format, and detections of which every third is close to an object."""
+    images, objects, detections = [], [], []
+    for index in range(count):
         images.append({"id": index, "height": 480, "width": 640})
         corners, sides = rng.random((7, 2)) * 300, 10 + rng.random((7, 2)) * 150
         labels = rng.integers(CLASSES, size=7)
@@ -233,14 +234,14 @@ def drawn(images: int, rng: np.random.Generator) -> tuple[dict[str, Any], list[d
             objects.append({"id": 7 * index + place, "image_id": index, "category_id": int(label) + 1, **box})
         places = rng.integers(7, size=20)
         near = np.concatenate([corners, corners + sides], axis=1)[places] + rng.normal(0, 8, (20, 4))
-        answers.append(
+        detections.append(
             {
                 "boxes": torch.from_numpy(near).float(),
                 "labels": torch.from_numpy(np.where(rng.random(20) < 1 / 3, labels[places], rng.integers(CLASSES))),
                 "scores": torch.from_numpy(np.sort(rng.random(20))[::-1].copy()).float(),
             }
         )
-    return {"images": images, "annotations": objects}, answers
+    return {"images": images, "annotations": objects}, detections
 
 
 def shown(results: list[dict[str, Any]]) -> Table:

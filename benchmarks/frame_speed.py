@@ -1,14 +1,14 @@
-"""Is the one general frame as fast as the special files? Ours against timm's or transformers' own model.
+"""Speed of models built from the general frame, compared with timm's or transformers' own models.
 
     python benchmarks/frame_speed.py                       # everything, about half an hour on two cores
     python benchmarks/frame_speed.py --models deit_small_patch16_224 --dtypes float32 --rounds 5
 
-Each pair runs in turns in one process: one call of ours, one of theirs, the order reversed every round, so that what
-else the machine does falls on both. A figure is the median over the rounds of (our time / their time): below 1 ours is
-faster. Forward is in evaluation mode without gradients; forward and backward in training mode, gradients set to None
-between calls. Batch 8 at 224 × 224, random weights, the memory layout in which each library makes its model.
+Each pair runs in turns in one process: one call of ours, one of theirs, the order reversed every round, so that other
+load affects both. A ratio is the median over the rounds of (our time / their time): below 1 ours is faster. Forward is
+in evaluation mode without gradients; forward and backward in training mode, gradients set to None between calls. Batch
+8 at 224 × 224, random weights, the memory format in which each library builds its model.
 
-Nothing else should run meanwhile. The result, with hardware and versions, is written to frame_speed.json.
+No other program should run. The result, with hardware and versions, is written to frame_speed.json.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Pair:
     """One of our models and the other library's."""
 
     name: str
-    """What ours is called."""
+    """Of our model."""
     against: str
-    """Whose the other one is."""
+    """The library of the other model."""
     theirs: Callable[[], nn.Module]
-    """Builds it."""
+    """Builds the other model."""
 
 
 def of_timm(name: str) -> Pair:

@@ -1,7 +1,7 @@
-"""How many images a second does a small PoolFormer learn from on the CPU? Ours against timm's training script's way.
+"""Images per second in training a small PoolFormer on the CPU, ours and in the way of timm's training script.
 
     python benchmarks/training_speed.py                       # everything, about four minutes on two cores
-    python benchmarks/training_speed.py --quick               # does it run? its figures mean nothing
+    python benchmarks/training_speed.py --quick               # one short round, to see whether it runs
     python benchmarks/training_speed.py --data my/images    # a folder per class; images of 32 × 32
 
 Ours is what ``metaformer train --recipe small`` does: images kept in memory and varied in batches, the engine with
@@ -10,12 +10,12 @@ worker process for each core, random resized crop, flip, color jitter 0.4 and ra
 same depths, widths and stem; ``create_optimizer_v2``. Further lines explain: our loader of single images, timm's
 model in ``channels_last``, and timm with the paper's RandAugment, Mixup and CutMix.
 
-All take turns in one process, in the opposite order every round; a turn is one epoch of so many batches, which leaves
-every worker idle when it ends. The clock runs from when an epoch's first batch has come until its last one has: what
-workers have ready at its start is a present to those that have workers. A figure is the median over the rounds, a ratio
-the median of (ours / theirs) of the same round. Batch 128, float32, as many threads as cores, random weights.
+All take turns in one process, in the opposite order every round. A turn is one epoch of a few batches, after which
+every worker is idle. The time is measured from the arrival of an epoch's first batch to that of its last: batches that
+workers prepare before the first one would not be counted. Speeds are medians over the rounds, ratios are medians of
+(ours / theirs) of the same round. Batch 128, float32, as many threads as cores, random weights.
 
-Nothing else should run meanwhile. The result, with hardware and versions, is written to training_speed.json.
+No other program should run. The result, with hardware and versions, is written to training_speed.json.
 """
 
 from __future__ import annotations
@@ -67,19 +67,19 @@ CORES = os.cpu_count() or 1
 SMALL = runpy.run_path(str(ROOT / "experiments" / "small.py"))["recipe"]("poolformer_s12")
 
 Epoch = Callable[[int], Iterator[None]]
-"""Trains on one epoch; says when a batch has come, the ones before being learned."""
+"""Trains one epoch; yields when a batch has arrived and all batches before it are done."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """PoolFormer-S12 with its widths divided, and a step of its stem."""
+    """PoolFormer-S12 with its widths divided, and a stride of its stem."""
 
     name: str
     divisor: int
     stride: int
 
     def spec(self, classes: int) -> ModelSpec:
-        """As ours is built."""
+        """Of our model."""
         published = find("poolformer_s12").spec
         assert isinstance(published, ModelSpec)
         first, *others = (stage.with_changes(width=stage.width // self.divisor) for stage in published.stages)
@@ -89,7 +89,7 @@ class Size:
         )
 
     def of_timm(self, classes: int) -> nn.Module:
-        """The same as timm builds it; its stem's step has no argument."""
+        """The same model in timm, which has no argument for the stem's stride."""
         model = MetaFormer(
             depths=(2, 2, 6, 2),
             dims=tuple(width // self.divisor for width in (64, 128, 320, 512)),
@@ -117,7 +117,7 @@ SIZES = (
 
 @dataclass(frozen=True)
 class Folder:
-    """Labeled image files, the same for everyone."""
+    """Labeled image files, the same for all."""
 
     root: Path
     files: list[Path]
@@ -126,7 +126,7 @@ class Folder:
 
 
 def folder_of(root: Path, count: int) -> Folder:
-    """``count`` images of a folder per class, from all over it."""
+    """``count`` images from folders per class, evenly spaced."""
     classes = sorted(entry for entry in root.iterdir() if entry.is_dir())
     found = [(path, label) for label, folder in enumerate(classes) for path in sorted(folder.iterdir())]
     if len(found) < count:
@@ -146,7 +146,7 @@ def write_images(root: Path, count: int) -> None:
 
 
 def ours(size: Size, folder: Folder, *, memory: bool) -> Epoch:
-    """Our engine behind our loader, with the recipe ``small`` for images that may be mirrored."""
+    """Our engine and loader, with the recipe ``small`` and horizontal flips."""
     recipe = SMALL.with_changes(
         augmentation=SMALL.augmentation.with_changes(hflip=0.5), machine=Machine(device="cpu", threads=CORES)
     )
@@ -197,15 +197,15 @@ def timms(size: Size, folder: Folder, *, channels_last: bool = False, paper: boo
     def epoch(_number: int) -> Iterator[None]:
         for images, targets in loader:
             yield
-            learn(model, criterion, optimizer, images.contiguous(memory_format=form), targets)
+            train_step(model, criterion, optimizer, images.contiguous(memory_format=form), targets)
 
     return epoch
 
 
-def learn(
+def train_step(
     model: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor
 ) -> None:
-    """One update, and the loss as a number, which ``train.py`` shows and our engine checks."""
+    """One update, and the loss as a number, which ``train.py`` prints and our engine checks."""
     loss = criterion(model(images), targets)
     optimizer.zero_grad()
     loss.backward()
@@ -230,7 +230,7 @@ WAYS: dict[str, Callable[[Size, Folder], Epoch]] = {
 
 
 def speed(epoch: Epoch, number: int) -> float:
-    """Images a second of one epoch, from when its first batch has come until its last one has."""
+    """Images per second of one epoch, from the arrival of its first batch to that of its last."""
     more, turns = 0, epoch(number)
     next(turns)
     start = last = time.perf_counter()
@@ -241,7 +241,7 @@ def speed(epoch: Epoch, number: int) -> float:
 
 @dataclass
 class Result:
-    """The speeds of all ways at one size, a round after the other."""
+    """The speeds of all ways at one size, in each round."""
 
     size: Size
     speeds: dict[str, list[float]] = field(default_factory=lambda: {way: [] for way in WAYS})
@@ -262,13 +262,13 @@ class Result:
         ]
 
 
-def measured(size: Size, folder: Folder, rounds: int, tell: Callable[[str], None]) -> Result:
-    """All ways in turns, after a first epoch of each that is not counted."""
+def measured(size: Size, folder: Folder, rounds: int, on_step: Callable[[str], None]) -> Result:
+    """All ways in turns, after one epoch of each that is not counted."""
     epochs = {way: make(size, folder) for way, make in WAYS.items()}
     result = Result(size)
     for number in range(rounds + 1):
         for way in list(WAYS) if number % 2 else list(reversed(WAYS)):
-            tell(f"{size.name}: {way}, round {number} of {rounds}")
+            on_step(f"{size.name}: {way}, round {number} of {rounds}")
             found = speed(epochs[way], number)
             if number:
                 result.speeds[way].append(found)
@@ -289,7 +289,7 @@ def shown(rows: list[dict[str, Any]]) -> Table:
 def main() -> None:
     """Measure, write, show."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA, help="a folder per class; noise where it is not there")
+    parser.add_argument("--data", type=Path, default=DATA, help="a folder per class; noise if it does not exist")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=8, help="of a turn; the first is not counted")
     parser.add_argument("--quick", action="store_true", help="one short round of the smallest model")
