@@ -340,16 +340,19 @@ def adapt_spec(spec: AnySpec, base: Base, facts: DataFacts) -> AnySpec:
     Small images get a stem that leaves about 8 tokens per side. A downsampling that would leave fewer than
     ``MIN_GRID`` keeps the grid.
     """
-    data = {"num_classes": len(facts.classes), "in_chans": facts.channels, "img_size": (facts.side, facts.side)}
+    classes = len(facts.classes)
+    images: dict[str, Any] = {"in_chans": facts.channels, "img_size": (facts.side, facts.side)}
     if isinstance(spec, TimmSpec):
-        return spec.with_changes(**data)
-    published = spec.stem_stride
-    stride = base.stem_stride or (published and min(published, max(1, facts.side // 8)))
+        return spec.with_changes(num_classes=classes, **images)
     if base.width != 1.0:
         spec = spec.with_widths(base.width)
+    if spec.tokens is not None:
+        return spec.with_changes(num_classes=classes)  # a sequence has no stem, and its length is the model's own
+    published = spec.stem_stride
+    stride = base.stem_stride or (published and min(published, max(1, facts.side // 8)))
     if stride is not None:
         spec = spec.with_stem_stride(stride)
-    return spec.with_changes(stages=_with_min_grid(spec, facts.side), **data)
+    return spec.with_changes(stages=_with_min_grid(spec, facts.side), num_classes=classes, **images)
 
 
 def _with_min_grid(spec: ModelSpec, side: int) -> tuple[StageSpec, ...]:

@@ -16,6 +16,7 @@ from metaformer.errors import InputError, RunError, SpecError
 from metaformer.model.build import MIXERS, build
 from metaformer.recipe import ModelConfig, OptimizerConfig, Recipe
 from metaformer.run.recipes import shipped_plans
+from metaformer.spec.input import TokenInput
 from metaformer.spec.mixer import MixerSpec
 from metaformer.spec.model import EmbeddingSpec, ModelSpec, StageSpec
 from metaformer.zoo.catalogue import CATALOGUE, find
@@ -242,6 +243,12 @@ def test_a_model_of_ones_own_is_a_base() -> None:
     spec = base_of(16, spec=ModelSpec(stages=stages), width=2.0)
     assert (spec.stages[0].width, spec.num_classes, spec.in_chans, spec.img_size) == (16, 10, 1, (16, 16))
     assert spec.grids() == [(8, 8)]
+
+
+def test_a_model_of_token_ids_keeps_its_sequences() -> None:
+    stage = StageSpec(depth=1, width=8, embedding=EmbeddingSpec(kind="token"))
+    spec = base_of(16, spec=ModelSpec(stages=(stage,), tokens=TokenInput(vocab_size=50, length=12)), width=2.0)
+    assert (spec.stages[0].width, spec.num_classes, spec.tokens.length, spec.grids()) == (16, 10, 12, [(12,)])
 
 
 def test_the_bases_own_change_is_in_every_row() -> None:
