@@ -69,7 +69,7 @@ def share_of_peak(times: Sequence[float], product: Sequence[float], macs: int) -
 
 def compare(trial: Trial, contenders: Sequence[Contender], pace: Pace, on_step: OnStep) -> Iterator[Comparison]:
     """The comparison after each finished round. Contenders that cannot take part have a row too."""
-    torch.compiler.reset()
+    torch.compiler.reset()  # else graphs of the previous comparison count towards the recompile limit
     calls: dict[str, Call] = {}
     rows = []
     for contender in contenders:

@@ -119,7 +119,7 @@ def measure_training(
     trial: Trial, contenders: Sequence[TrainingContender], pace: Pace, on_step: OnStep
 ) -> Iterator[TrainingResult]:
     """The result after each finished round."""
-    torch.compiler.reset()
+    torch.compiler.reset()  # else graphs of the inference section count towards the recompile limit
     result, steps = TrainingResult(model=trial.name, batch=trial.batch, size=trial.size), {}
     for contender in contenders:
         on_step(f"building {contender.name}")
@@ -140,7 +140,7 @@ def _checked(contender: TrainingContender, trial: Trial) -> tuple[Row, Step | No
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             step = Step(contender.model(trial), trial, contender.precision, compiled=contender.engine != "eager")
-            losses = [float(step()) for _ in range(STEPS)]
+            losses = [float(step()) for _ in range(STEPS)]  # compiles as well, so that no turn does
             row.metrics["peak_bytes"] = step.peak()
         row.difference = largest_difference(losses, _reference(trial, contender.head))
     except Exception as error:  # any exception of a library is the result of its contender

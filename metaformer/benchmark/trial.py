@@ -27,7 +27,7 @@ class Trial:
 
     def __init__(self, name: str, spec: AnySpec, *, batch: int, size: int, threads: int, device: torch.device) -> None:
         self.name, self.batch, self.size, self.threads, self.device = name, batch, size, threads, device
-        self.spec = spec.with_changes(img_size=(size, size), drop_path_rate=0.0)
+        self.spec = spec.with_changes(img_size=(size, size), drop_path_rate=0.0)  # random drops would differ
         generator = torch.Generator().manual_seed(0)
         self.images = random_images(batch, spec.in_chans, size, generator).to(device)
         self.labels = torch.randint(max(spec.num_classes, 1), (batch,), generator=generator).to(device)

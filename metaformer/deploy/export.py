@@ -141,7 +141,7 @@ def export(
     try:
         unfinished.mkdir(parents=True)
         info = _write(loaded, unfinished, format, used, calibration)
-        exported = _load(unfinished, info)
+        exported = _load(unfinished, info)  # from the disk: errors of writing and reading must show too
         difference = largest_difference(exported.run, core_of(model), compared)
         before, after = _metrics(task, (model, exported), splits, console)
         info = info.with_changes(
@@ -372,7 +372,7 @@ def _move(unfinished: Path, place: Path) -> None:
     """Move a whole export into its place. A previous one is removed only afterwards."""
     previous = place.with_name(f".{place.name}.previous")
     shutil.rmtree(previous, ignore_errors=True)
-    if place.exists():
+    if place.exists():  # a folder that is not empty cannot be replaced in one step
         os.replace(place, previous)
     os.replace(unfinished, place)
     shutil.rmtree(previous, ignore_errors=True)

@@ -57,7 +57,7 @@ def fold(model: ModuleT) -> ModuleT:
     if not isinstance(model, nn.Module):
         raise InputError(f"fold: expected a module, got {type(model).__name__}; create_model(NAME) builds one")
     folded = copy.deepcopy(model).eval().requires_grad_(False)
-    restore_blocks(folded)
+    restore_blocks(folded)  # lean blocks read their norms' affines, which are folded below
     report: list[str] = []
     with torch.no_grad():
         kept = _kept(folded)
@@ -131,6 +131,7 @@ def _mlp(mlp: ChannelMLP) -> list[str]:
 
 def _separable(mixer: SeparableConv) -> list[str]:
     """StarReLU's scale into the depthwise layer. Its bias stays, because that layer pads with zeros."""
+    # The bias is divided by the scale below.
     if not isinstance(mixer.act, StarReLU) or not bool(mixer.act.scale.ne(0).all()):
         return []
     scale, bias = mixer.act.scale.double(), mixer.act.bias.double()
@@ -166,7 +167,7 @@ def _head(head: Any) -> list[str]:
         if isinstance(norm, nn.Identity):
             continue
         if not _norm_into(norm, target):
-            break
+            break  # the norm before this one would have to pass through it
         setattr(head, name, _without_affine(norm))
         done.append(f"{name} into {'hidden' if target is head.hidden else 'fc'}")
         break
@@ -261,6 +262,7 @@ def _statistics_as_affine(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor
     """A batch norm with fixed statistics as scale and shift, in float64."""
     assert norm.running_var is not None
     assert norm.running_mean is not None
+    # In float64: rounding happens once, when the folded weight is stored.
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     scale = scale if norm.weight is None else scale * norm.weight.double()
     shift = -norm.running_mean.double() * scale

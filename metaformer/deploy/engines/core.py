@@ -185,6 +185,7 @@ def around(detector: Detector, run: Run) -> Detector:
 def _with(module: Any, **parts: nn.Module) -> Any:
     """A shallow copy of a module with some parts replaced."""
     changed = copy.copy(module)
+    # ``copy.copy`` shares the dictionary of submodules; assigning in it would change the original.
     changed._modules = {**module._modules, **parts}
     return changed
 
@@ -200,6 +201,7 @@ class _Graph(nn.Module):
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """(B, C, H, W) to maps (B, 256, H_i, W_i) by their numbers."""
         found = self.run(images)
+        # The dense head is called next, by torchvision's code, with the maps alone.
         self.outputs = found[self.levels :]
         return OrderedDict((str(i), one) for i, one in enumerate(found[: self.levels]))
 

@@ -53,6 +53,7 @@ class LeanBlock(Block):
         next_eps: float = 1e-5,
     ) -> tuple[Tensor, Statistics | None]:
         """The block's output and its statistics for a norm of ``next_eps``, None the plain way; ``stats`` are x's."""
+        # Fallbacks return no statistics; the next block then computes them itself.
         if self.path == "plain" or not self._allows(x, grid, mask):
             return super().forward(x, grid, mask), None
         y, after = pooling_residual(
@@ -164,6 +165,7 @@ def _replaced(module: nn.Module) -> nn.Module:
 def fits(block: nn.Module) -> bool:
     """Whether a lean block can replace a module: pooling minus input, group norms with one group, an MLP with GELU or
     StarReLU, any LayerScale, ResScale and stochastic depth."""
+    # Exact types throughout: a subclass may compute something else with the same parts.
     if type(block) is not Block or any(_has_hooks(part) for part in block.modules()):
         return False
     norms = all(type(norm) is GroupNorm and norm.weight is not None for norm in (block.norm1, block.norm2))
@@ -203,5 +205,6 @@ def _keep(branch: nn.Module, x: Tensor) -> Tensor | None:
     """Stochastic depth's factor for each sample, (B,); None outside of training."""
     for part in branch.children():
         if isinstance(part, DropPath) and part.training and part.rate > 0:
+            # Its own forward, so that the random numbers are those of the plain block.
             return part(x.new_ones(x.shape[0], 1, 1)).flatten()
     return None

@@ -125,6 +125,7 @@ def average(x: Tensor, grid: Grid, kernel: int) -> Tensor:
 
 def average_transposed(g: Tensor, grid: Grid, kernel: int) -> Tensor:
     """The gradient of ``average``: each token passes an equal share to every token of its window."""
+    # Pooling is symmetric but for the borders, where a token averages fewer: each gradient is divided by its own count.
     ones = torch.ones_like(to_map(g[:1, :, :1], grid))
     counts = F.avg_pool2d(ones, kernel, stride=1, padding=kernel // 2, divisor_override=1)
     shares = to_map(g, grid) / counts
@@ -174,6 +175,7 @@ def pooling_residual_gradients(
     centered = x - per_sample(stats.mean)
     by_channel = (centered * spread).sum(1)  # (B, C): sum over tokens
     by_k = (by_channel * _kept(stats, keep)[:, None]).sum(0)
+    # rstd depends on x by -rstd³ (x - mean) / (N C), summed over everything that it scales.
     through_rstd = (by_channel * factors[:, 0]).sum(1) * stats.rstd.square() / (x.shape[1] * x.shape[2])
     by_x = centered.mul_(-per_sample(through_rstd)).addcmul_(spread, factors).add_(scaled(g, weights.skip))
     return PoolingGradients(
@@ -215,6 +217,7 @@ def normalized_mlp(
     products = products or x.dtype
     folded = fold(weights, products)
     before = F.linear(unit(x, stats).to(products), folded.weight, folded.shift.to(products))
+    # LayerScale inside the second matrix: (J, C) multiplications instead of one per token.
     last = scaled(wide(weights.fc2_weight).T, weights.scale).T.to(products)
     bias = None if weights.fc2_bias is None else scaled(wide(weights.fc2_bias), weights.scale).to(products)
     branch = F.linear(activation(before, weights), last, bias).to(x.dtype)
@@ -281,9 +284,11 @@ def normalized_mlp_gradients(
     g, x, products = wide(g), wide(x), before.dtype
     folded, star = fold(weights, products), weights.star_scale is not None
     kept = g if keep is None else g * per_sample(wide(keep))
+    # Matrix products take the narrow type of the forward pass; all sums over tokens stay wide.
     narrow = rows(kept.to(products))
     hidden = activation(before, weights)
     second = wide(narrow.T @ rows(hidden))
+    # Written over the hidden tokens, the largest tensor here, which are not needed any more.
     by_hidden = torch.mm(narrow, scaled(wide(weights.fc2_weight).T, weights.scale).T.to(products), out=rows(hidden))
     star_scale = (by_hidden * rows(before).relu().square()).sum().view(1) if star else None
     star_bias = by_hidden.sum().view(1) if star else None

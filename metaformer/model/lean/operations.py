@@ -39,7 +39,7 @@ class Kernels(Protocol):
         ...
 
     def product_type(self, wanted: torch.dtype) -> torch.dtype:
-        """The type in which products are computed where ``wanted`` was asked for."""
+        """The type in which products are computed if ``wanted`` is requested."""
         ...
 
     def statistics(self, x: Tensor, eps: float) -> Statistics:
@@ -164,6 +164,7 @@ class _PoolingResidual(torch.autograd.Function):
             else:
                 y = formulas.pooling_residual(x, *place).to(dtype)
                 after = formulas.statistics(y, plan.next_eps)
+        # x and two numbers per sample: the norm's output and the average are computed again from them.
         ctx.plan, ctx.has_bias = plan, bias is not None
         ctx.save_for_backward(x, *stats, keep, *parts)
         ctx.mark_non_differentiable(*after)
@@ -174,6 +175,7 @@ class _PoolingResidual(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Any, ...]:
         x, mean, rstd, keep, *parts = ctx.saved_tensors
         weights = PoolingWeights(*parts)
+        # Views and expanded gradients (of a sum, say) are not contiguous, which kernels take for granted.
         with _at(x):
             found = (kernels_for(x) or formulas).pooling_residual_gradients(
                 g.contiguous(), x, weights, Statistics(mean, rstd), keep, ctx.plan.grid, ctx.plan.kernel
@@ -299,6 +301,7 @@ def normalized_mlp(
 
 def product_type(x: Tensor) -> torch.dtype:
     """The type of products: autocast's where it is on, else x's."""
+    # Autocast leaves float64 alone, too.
     inside = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
     return torch.get_autocast_dtype(x.device.type) if inside else x.dtype
 
