@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RunError
 from ..files import replace_file
 from .observer import EpochRecord, Observer, StepRecord
+from .state import RENAMED_METRICS
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 METRICS = "metrics.csv"
 _TRAINING_COLUMNS = ("epoch", "update", "lr", "seconds", "samples_per_second", "train_loss")
 _EVALUATION_COLUMNS = ("evaluation_samples_per_second",)
-RENAMED = {"images_per_second": "samples_per_second", "evaluation_images_per_second": "evaluation_samples_per_second"}
-"""Columns of version 0.1.0 and their present names."""
 
 
 class MetricsFile(Observer):
@@ -75,7 +74,7 @@ class MetricsFile(Observer):
         # DictReader marks a row of another length with None: as a value where it is short (truncated by a kill), as a
         # key where it is long
         complete = [row for row in rows if None not in row and None not in row.values()]
-        return [{RENAMED.get(name, name): value for name, value in row.items()} for row in complete]
+        return [{RENAMED_METRICS.get(name, name): value for name, value in row.items()} for row in complete]
 
 
 class Events(Observer):

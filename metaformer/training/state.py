@@ -12,7 +12,12 @@ from ..metrics import MetricDef
 Counts = Mapping[str, tuple[float, float]]
 """By the name of a metric: correct predictions, and predictions that were counted."""
 
-_RENAMED = {"figures": "metrics", "images": "samples"}  # of version 0.1.0
+RENAMED_METRICS = {
+    "images_per_second": "samples_per_second",
+    "evaluation_images_per_second": "evaluation_samples_per_second",
+}
+"""Metrics of version 0.1.0 and their present names."""
+_RENAMED = {"figures": "metrics", "images": "samples"}  # fields of version 0.1.0
 
 
 @dataclass(kw_only=True)
@@ -100,6 +105,7 @@ class TrainState:
         values = dict(saved)
         if "figures" in values:  # only version 0.1.0 wrote it
             values = {_RENAMED.get(name, name): value for name, value in values.items()}
+            values["metrics"] = {RENAMED_METRICS.get(name, name): value for name, value in values["metrics"].items()}
             correct, counted = values.pop("correct"), values.pop("counted")
             values["counts"] = {running[0]: [correct, counted]} if running and counted else {}
             # 0.1.0 started from minus infinity

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_sets import class_folder
+from dense_run import narrow
+from drawn_sets import class_folder, coco_folder
+from test_pins import PINS, WRITTEN
 from tiny_run import QUIET, contents
 
 from metaformer.errors import DataError, InputError, RunError
@@ -31,6 +33,15 @@ def test_the_evaluation_is_that_of_the_weights_it_names(run: RunResult, images: 
     assert isinstance(again, ClassificationEvaluation)
     assert again.metrics == pytest.approx(written.metrics, rel=1e-5)
     assert (again.confusion, again.classes) == (written.confusion, written.classes)
+
+
+@pytest.mark.parametrize("name", ["digits", "photos", "retinanet"])
+def test_weights_of_0_1_0_come_to_what_they_came_to(name: str, tmp_path: Path) -> None:
+    make = {"photos": class_folder, "retinanet": lambda root: coco_folder(root, 16, masks=False)}.get(name)
+    data = None if make is None else DataConfig(source=str(make(tmp_path / "data")))
+    with narrow():
+        result = evaluate(WRITTEN / "runs" / name, data, part="val", console=QUIET)
+    assert dict(result.metrics) == pytest.approx(PINS[name]["figures"], rel=1e-4)
 
 
 def test_evaluating_writes_only_where_asked(run: RunResult, tmp_path: Path) -> None:

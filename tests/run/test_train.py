@@ -16,6 +16,7 @@ from test_pins import WRITTEN
 from test_pins import tiny_spec as spec_of_pins
 from tiny_run import contents, quick, recipe_for
 
+from metaformer.data.loading.loader import BadImageWarning
 from metaformer.data.sources import open_labeled
 from metaformer.errors import InputError, RunError
 from metaformer.files import read_json
@@ -120,6 +121,20 @@ def test_without_a_best_epoch_the_last_weights_are_kept_and_evaluated(
     again = quick(None, tmp_path, resume=True)
     assert again.was_finished
     assert again.best is None
+
+
+@pytest.mark.parametrize("memory", ["auto", "never"])
+def test_an_unreadable_validation_image_ends_no_run_that_may_skip_it(tmp_path: Path, memory: str) -> None:
+    images = class_folder(tmp_path / "images")
+    broken = images / "val" / "red" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    data = DataConfig(source=str(images), verify="none", on_bad_image="skip", memory=memory)  # type: ignore[arg-type]
+    with pytest.warns(BadImageWarning, match=r"red/1\.png is not a readable image"):
+        quick(recipe_for(images).with_changes(data=data), tmp_path / "run")
+    evaluation = read_evaluation(tmp_path / "run")
+    assert evaluation is not None
+    assert str(broken) not in {sample.name for sample in evaluation.samples}
+    assert len(evaluation.samples) == 5
 
 
 # ---- what it refuses, and never removes ------------------------------------------------------------------------------

@@ -3,15 +3,18 @@
 import csv
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 from tiny_training import tiny_trainer
 
 from metaformer.errors import RunError
-from metaformer.training.journal import RENAMED, Events, MetricsFile
+from metaformer.metrics import MetricDef
+from metaformer.training.journal import Events, MetricsFile
 from metaformer.training.observer import EpochRecord
 from metaformer.training.progress import ProgressBars
+from metaformer.training.state import RENAMED_METRICS
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -58,7 +61,7 @@ def test_a_run_of_an_earlier_version_keeps_its_rows(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, epochs=2, observers=[MetricsFile()])
     trainer.fit()
     before = rows_of(tmp_path)
-    former = {current: name for name, current in RENAMED.items()}
+    former = {current: name for name, current in RENAMED_METRICS.items()}
     earlier = [
         {former.get(name, name): row[name] for name in row if name != "evaluation_samples_per_second"} for row in before
     ]
@@ -98,6 +101,22 @@ def test_without_a_terminal_there_is_one_line_an_epoch(tmp_path: Path) -> None:
     assert len(lines) == 2
     assert lines[1].startswith("pooling epoch 2/2  train loss ")
     assert all(word in lines[1] for word in ("top-1", "samples/s", "%"))
+
+
+def test_the_line_of_an_epoch_has_each_shown_metric_in_its_unit() -> None:
+    metrics = (
+        MetricDef(name="error", label="error", unit="nats", better="lower", shown=True),
+        MetricDef(name="quality", label="quality", shown=True),
+        MetricDef(name="hidden", label="hidden"),
+    )
+    text = io.StringIO()
+    bars = ProgressBars(console=Console(file=text, width=160))
+    bars.started(SimpleNamespace(total_epochs=2, objective=SimpleNamespace(metrics=metrics)))  # type: ignore[arg-type]
+    values = {"train_loss": 1.25, "error": 0.5, "ema_error": 0.4, "quality": 0.5, "ema_quality": 0.6, "hidden": 0.1}
+    bars.epoch_ended(EpochRecord(epoch=1, metrics={**values, "samples_per_second": 1234.0, "seconds": 2.0}))
+    assert text.getvalue() == (
+        "epoch 1/2  train loss 1.250  error 0.500  quality 50.0%  averaged 60.0%  1,234 samples/s  2.0 s\n"
+    )
 
 
 def test_on_a_terminal_bars_show_loss_metrics_speed_and_time_left(tmp_path: Path) -> None:

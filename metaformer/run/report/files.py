@@ -18,7 +18,8 @@ from ...errors import RunError
 from ...evaluation import Evaluation
 from ...metrics import MetricDef
 from ...tasks.task import TASKS, Task, task_named
-from ...training.journal import METRICS, RENAMED
+from ...training.journal import METRICS
+from ...training.state import RENAMED_METRICS
 from ..config import RunConfig, is_run
 from ..evaluation_file import read_evaluation
 
@@ -132,7 +133,7 @@ def read_metrics(path: Path) -> MetricsTable:
         rows = [row for row in reader if np.isfinite(_number(row.get("epoch")))]
         names = [name for name in reader.fieldnames or () if name]
     columns = {name: np.array([_number(row.get(name)) for row in rows], dtype=float) for name in names}
-    return MetricsTable({RENAMED.get(name, name): values for name, values in columns.items()})
+    return MetricsTable({RENAMED_METRICS.get(name, name): values for name, values in columns.items()})
 
 
 def _number(value: str | None) -> float:

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...data.dataset import LabeledDataset
+from ...data.decode import UnreadableImage
 from ...data.loading.loader import evaluation_loader
 from ...data.loading.schedule import BatchSchedule
 from ...model.build import Model
@@ -94,15 +95,15 @@ def _samples(dataset: LabeledDataset, top: Sequence[Sequence[tuple[int, float]]]
     indices = sorted(mistakes, key=lambda i: -top[i][0][1])[: SAMPLES // 2]
     others = [i for i in range(len(dataset)) if i not in set(indices)]
     indices += random.Random(0).sample(others, min(len(others), SAMPLES - len(indices)))
-    return [
-        Sample(
-            name=dataset.name(i),
-            label=dataset.labels[i],
-            top=tuple((index, round(share, 6)) for index, share in top[i]),
-            thumbnail=thumbnail(dataset.load(i).input),
-        )
-        for i in indices
-    ]
+    samples = []
+    for i in indices:
+        try:
+            image = dataset.load(i).input
+        except UnreadableImage:
+            continue  # another image was evaluated in its place
+        classes = tuple((index, round(share, 6)) for index, share in top[i])
+        samples.append(Sample(name=dataset.name(i), label=dataset.labels[i], top=classes, thumbnail=thumbnail(image)))
+    return samples
 
 
 def thumbnail(image: Image.Image) -> str:
