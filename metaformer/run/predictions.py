@@ -45,6 +45,7 @@ def write_predictions(task: Task, results: Iterable[ResultT], out: Path) -> Iter
     """
     used_names: set[str] = set()
     collected: list[Result] = []
+    collects = bool(task.collect(()))  # else thousands of label maps would be kept for no file
     for result in results:
         images = result.images()
         files = {}
@@ -54,10 +55,11 @@ def write_predictions(task: Task, results: Iterable[ResultT], out: Path) -> Iter
             files = {ending: out / f"{name}{ending}" for ending in images}
             for ending, image in images.items():
                 image.save(files[ending])
-        lean: Any = result
-        if getattr(lean, "image", None) is not None:  # thousands of images would not fit into memory
-            lean = replace(lean, image=None)
-        collected.append(lean)
+        if collects:
+            lean: Any = result
+            if getattr(lean, "image", None) is not None:  # thousands of images would not fit into memory
+                lean = replace(lean, image=None)
+            collected.append(lean)
         yield result, files
     for name, content in task.collect(collected).items():
         out.mkdir(parents=True, exist_ok=True)

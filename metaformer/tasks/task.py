@@ -178,7 +178,10 @@ class Task(Protocol):
         """A ``Result`` for each image; the model must be in evaluation mode."""
 
     def collect(self, results: Sequence[Any]) -> Mapping[str, Any]:
-        """JSON documents for all results together, by file name, such as COCO results; empty for most tasks."""
+        """JSON documents for all results together, by file name, such as COCO results.
+
+        Without results, empty documents under the same names; no names for most tasks.
+        """
 
     def sections(self, evaluation: Any, folder: Path) -> list[Markup]:
         """The task's sections of a report, with headings; figures are also saved to ``folder``."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +97,15 @@ def test_results_are_written_while_they_come(tmp_path: Path) -> None:
     assert not (tmp_path / "b.png").exists()
     list(stream)
     assert (tmp_path / "results.json").is_file()
+
+
+def test_label_maps_are_not_kept(tmp_path: Path) -> None:
+    """Thousands of them would not fit into memory, and no file is made of all of them."""
+    seen = []
+    for result, _ in write_predictions(task_named("segmentation"), label_maps("a.png", "b.png", "c.png"), tmp_path):
+        gc.collect()
+        assert sum(one() is not None for one in seen) <= 1, "all but the one before are gone"
+        seen.append(weakref.ref(result.labels))
 
 
 def test_drawings_never_replace_images_nor_go_into_a_run_or_a_file(tmp_path: Path) -> None:
