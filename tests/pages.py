@@ -40,7 +40,7 @@ def read(page: Path) -> _Loads:
 
 
 def assert_self_contained(page: Path) -> None:
-    """Nothing is fetched, nothing is run, and no value is shown that a program would show."""
+    """The page fetches no file, runs no script, and shows no value such as nan or None."""
     seen = read(page)
     own = ("data:image/jpeg;base64,", "data:image/png;base64,", "#")  # a matrix of pixels is a PNG in its drawing
     assert all(source.startswith(own) for source in seen.fetched)

@@ -205,13 +205,13 @@ def test_predicted_label_maps_have_the_overlap_of_the_run(
     for path in sorted((root / "annotations" / "validation").iterdir()):
         true.append(np.asarray(Image.open(path)).astype(int))
         seen.append(np.asarray(Image.open(tmp_path / f"{path.stem}.labels.png")).astype(int) + 1)
-    answers, truth = np.stack(seen)[np.stack(true) > 0], np.stack(true)[np.stack(true) > 0]
+    predictions, truth = np.stack(seen)[np.stack(true) > 0], np.stack(true)[np.stack(true) > 0]
     overlaps = [
-        ((answers == label) & (truth == label)).sum() / ((answers == label) | (truth == label)).sum()
+        ((predictions == label) & (truth == label)).sum() / ((predictions == label) | (truth == label)).sum()
         for label in (1, 2, 3)
     ]
     assert run.metrics["miou"] == pytest.approx(np.mean(overlaps), abs=1e-4)
-    assert run.metrics["pixel_accuracy"] == pytest.approx((answers == truth).mean(), abs=1e-4)
+    assert run.metrics["pixel_accuracy"] == pytest.approx((predictions == truth).mean(), abs=1e-4)
 
 
 # ---- resuming exactly ----------------------------------------------------------------------------------------------
@@ -399,7 +399,7 @@ def test_a_broken_image_can_be_left_out(system: str, verify: str, tmp_path: Path
 # ---- the commands --------------------------------------------------------------------------------------------------
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+def run_command(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
     """Exit status, standard output, standard error without line breaks."""
     capsys.readouterr()
     status = main([str(word) for word in words])
@@ -412,11 +412,11 @@ def test_eval_prints_the_metrics_of_the_run(
     system: str, run_of: Callable[[str], RunResult], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run = run_of(system)
-    status, out, _ = said(capsys, "eval", run.folder, "--json", "--out", tmp_path / "out")
+    status, out, _ = run_command(capsys, "eval", run.folder, "--json", "--out", tmp_path / "out")
     assert status == 0
     assert json.loads(out)["metrics"] == pytest.approx(dict(run.metrics), rel=1e-4)
     assert {"evaluation.json", "predictions.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
-    status, out, _ = said(capsys, "eval", run.folder)
+    status, out, _ = run_command(capsys, "eval", run.folder)
     assert status == 0
     assert percent(run.metrics[PRIMARY[system]]) in out
 
@@ -431,19 +431,19 @@ def test_predict_draws_objects(
 ) -> None:
     image, out = folders[system] / "images" / "val" / "101.png", tmp_path / "drawn"
     words = ("predict", "--weights", run_of(system).folder, image, "--out", out, "--score", "0.06")
-    status, text, _ = said(capsys, *words, "--json")
+    status, text, _ = run_command(capsys, *words, "--json")
     assert status == 0
-    (answer,) = json.loads(text)
-    assert answer["objects"], "nothing to look at"
+    (result,) = json.loads(text)
+    assert result["objects"], "no object to draw"
     results = json.loads((out / "results.json").read_text())
-    assert [entry["score"] for entry in results] == pytest.approx([o["score"] for o in answer["objects"]], abs=1e-5)
+    assert [entry["score"] for entry in results] == pytest.approx([o["score"] for o in result["objects"]], abs=1e-5)
     assert all(("segmentation" in entry) == (system == "mask_rcnn") for entry in results)
     with Image.open(out / "101.png") as drawing, Image.open(image) as plain:
         assert drawing.size == plain.size
         assert drawing.convert("RGB").tobytes() != plain.convert("RGB").tobytes()
-    status, text, _ = said(capsys, *words)
+    status, text, _ = run_command(capsys, *words)
     assert status == 0
-    assert answer["objects"][0]["class"] in text
+    assert result["objects"][0]["class"] in text
 
 
 def test_predict_draws_label_maps(
@@ -454,15 +454,15 @@ def test_predict_draws_label_maps(
 ) -> None:
     image = folders["semantic_fpn"] / "images" / "validation" / "100.png"
     words = ("predict", "--weights", run_of("semantic_fpn").folder, image, "--out", tmp_path / "drawn")
-    status, text, _ = said(capsys, *words, "--json")
+    status, text, _ = run_command(capsys, *words, "--json")
     assert status == 0
-    (answer,) = json.loads(text)
-    assert sum(one["share"] for one in answer["classes"]) == pytest.approx(1, abs=1e-5)
+    (result,) = json.loads(text)
+    assert sum(one["share"] for one in result["classes"]) == pytest.approx(1, abs=1e-5)
     with Image.open(tmp_path / "drawn" / "100.labels.png") as labels, Image.open(image) as plain:
         assert labels.size == plain.size
         assert labels.mode == "P"
         seen = set(np.unique(np.asarray(labels)).tolist())
-    assert seen == {one["index"] for one in answer["classes"]} <= set(range(len(LABELS)))
+    assert seen == {one["index"] for one in result["classes"]} <= set(range(len(LABELS)))
     assert (tmp_path / "drawn" / "100.png").is_file()
 
 
@@ -497,10 +497,10 @@ def test_train_and_resume_from_the_command_line(
         tmp_path / "run",
     ]
     crop = ["--dense.crop", "64"] if task == "segmentation" else []
-    status, out, _ = said(capsys, *words, *few, *crop)
+    status, out, _ = run_command(capsys, *words, *few, *crop)
     assert status == 0
     assert percent(evaluation(tmp_path / "run")["metrics"][PRIMARY[system]]) in out
     assert load_any(tmp_path / "run").model.name == f"{system}_poolformer_s12"
-    status, out, _ = said(capsys, "train", "--resume", "--out", tmp_path / "run")
+    status, out, _ = run_command(capsys, "train", "--resume", "--out", tmp_path / "run")
     assert status == 0
     assert "already finished" in out

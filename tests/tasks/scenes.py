@@ -15,7 +15,7 @@ from metaformer.spec.dense import DenseSpec
 from metaformer.types import Objects, Preprocessing
 from metaformer.zoo.catalogue import find
 
-CLASSES = ("red <disc>", "green & square", "nothing")
+CLASSES = ("red <disc>", "green & square", "ground")
 COLORS = ((200, 30, 30), (30, 200, 30))
 HEIGHT, WIDTH = 48, 64
 

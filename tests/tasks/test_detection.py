@@ -192,7 +192,7 @@ def test_results_have_the_data_sets_own_numbers() -> None:
 
 
 class Losses(nn.Module):
-    """Says what it was asked, in the manner of torchvision's detectors."""
+    """Losses in training mode and detections in evaluation mode, as torchvision's detectors have them."""
 
     def forward(self, images: list[torch.Tensor], targets: list[Objects] | None = None) -> Any:
         if self.training:

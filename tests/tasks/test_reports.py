@@ -91,7 +91,7 @@ def test_a_segmenters_page_has_its_classes_and_its_matrix(tmp_path: Path) -> Non
         f"{100 * (evaluation.table[0].iou or 0):.1f} %",
     ):  # fmt: skip
         assert words in text, words
-    order = [text.index(name) for name in ("nothing", "red <disc>", "green & square")]
+    order = [text.index(name) for name in ("ground", "red <disc>", "green & square")]
     assert order == sorted(order)  # the most frequent first
 
 

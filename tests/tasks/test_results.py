@@ -181,10 +181,10 @@ def test_a_label_map_has_the_shares_of_its_classes() -> None:
     assert (found.labels.shape, found.labels.dtype) == ((made.HEIGHT, made.WIDTH), np.uint8)
     assert set(np.unique(found.labels)) == {0, 2}
     assert found.labels[15, 10] == 0
-    assert [(one.index, one.name) for one in found.shares] == [(2, "nothing"), (0, "red <disc>")]
+    assert [(one.index, one.name) for one in found.shares] == [(2, "ground"), (0, "red <disc>")]
     assert sum(one.share for one in found.shares) == pytest.approx(1)
     assert found.shares[1].share == pytest.approx((found.labels == 0).mean())
-    assert found.to_dict()["classes"][0]["class"] == "nothing"
+    assert found.to_dict()["classes"][0]["class"] == "ground"
 
 
 def test_label_maps_are_drawn_with_a_legend_and_kept_as_numbers() -> None:

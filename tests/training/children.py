@@ -35,4 +35,4 @@ def events_of(connection: Connection, patience: float = 120) -> Any:
             yield connection.recv()
         except EOFError:
             return
-    raise TimeoutError(f"a process sent nothing for {patience} s")
+    raise TimeoutError(f"no process event within {patience} s")

@@ -79,7 +79,7 @@ def test_a_request_to_stop_saves_and_resumes_exactly(unbroken: Path, tmp_path: P
 
 @pytest.mark.parametrize("room", [200, 20_000, 100_000])
 def test_a_full_disk_stops_the_run_and_leaves_the_earlier_states(unbroken: Path, tmp_path: Path, room: int) -> None:
-    """Little room stops the event file or the metrics, more the weights, much the state; nothing is lost by any."""
+    """Little room stops the event file or the metrics, more the weights, much the state; none loses a state."""
     process, events = start(run, tmp_path, False, room, None)
     sent = list(events_of(events))
     process.join()

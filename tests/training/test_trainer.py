@@ -404,6 +404,6 @@ def test_a_run_counted_in_updates_ends_in_the_middle_of_an_epoch_and_resumes_the
     assert trainer.total_epochs == trainer.state.epoch == 2
     assert result.metrics["update"] == 5
     again = tiny_trainer(tmp_path / "whole", updates=5)
-    again.fit(resume=True)  # nothing is left
+    again.fit(resume=True)  # no update is left
     assert again.state.update == 5
     assert same_bits(weights_of(trainer), weights_of(again))
