@@ -25,6 +25,14 @@ COLUMNS = (
     "ema_loss", "ema_top1", "ema_top5",
 )  # fmt: skip
 TOP1 = (0.25, 0.625, 0.875, 0.8125)
+UNMEASURED: dict[str, dict[str, str]] = {
+    "no EMA": {"ema_loss": "", "ema_top1": "", "ema_top5": ""},
+    "mixing": {"train_top1": ""},
+    "diverged": {"train_loss": "nan", "loss": "nan", "top1": "nan", "ema_top1": "nan", "ema_loss": "nan"},
+    "no rate": {"lr": ""},
+    "no times": {"seconds": "", "samples_per_second": ""},
+}
+"""Columns of metrics.csv that some runs do not measure."""
 
 
 def config(classes: Sequence[str] = ("cat", "dog"), **changes: Any) -> RunConfig:

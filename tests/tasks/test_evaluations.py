@@ -108,7 +108,7 @@ def test_few_of_many_images_are_kept_always_the_same_and_small() -> None:
             if index == 3:
                 raise UnreadableImage(self.name(index), "truncated")
             image, labels = super().load(index)
-            return Sample(image.resize((960, 720)), labels.repeat_interleave(15, 0).repeat_interleave(15, 1))
+            return Sample(image.resize((512, 384)), labels.repeat_interleave(8, 0).repeat_interleave(8, 1))
 
     def samples() -> list[Any]:
         scenes = Large(count=SAMPLES + 1, skips_bad=True)

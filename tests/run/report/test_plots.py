@@ -33,6 +33,12 @@ def test_learning_curves_of_any_history(tmp_path: Path, top1: tuple[object, ...]
         image.verify()
 
 
+@pytest.mark.parametrize("fixed", fake.UNMEASURED.values(), ids=fake.UNMEASURED)
+def test_what_was_not_measured_is_not_drawn(tmp_path: Path, fixed: dict[str, str]) -> None:
+    fake.write_metrics(tmp_path, **fixed)
+    save_png(drawn(tmp_path), tmp_path / "curves.png")
+
+
 def test_shares_are_drawn_in_percent_with_the_best_epoch(tmp_path: Path) -> None:
     fake.write_metrics(tmp_path)
     figure = drawn(tmp_path)
