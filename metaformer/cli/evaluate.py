@@ -31,6 +31,8 @@ def evaluate(
     """Evaluate a trained model, on the dataset of its run unless --data names another."""
     from ..run import evaluate as evaluation
 
+    if out is not None:
+        evaluation.expect_report_folder(out)
     data = data_config(weights, nested(flags).get("data", {}))
     result = evaluation.evaluate(weights, data, model=model, part=part, batch_size=batch_size, device=device)
     if out is not None:

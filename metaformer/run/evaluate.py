@@ -86,10 +86,21 @@ def evaluate(
     return result
 
 
-def write_report(evaluation: Evaluation, folder: Path) -> None:
-    """Write evaluation.json and its figures to a folder that is not a run's."""
+def expect_report_folder(folder: Path) -> None:
+    """Refuse a folder that ``write_report`` could not write; call it before an evaluation that takes long.
+
+    Raises:
+        RunError: it is a run's folder or a file.
+    """
     if is_run(folder):
         raise RunError(f"{folder} is a run's folder and has an evaluation of its own; choose another with --out")
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file; expected a folder for the evaluation. Choose another with --out")
+
+
+def write_report(evaluation: Evaluation, folder: Path) -> None:
+    """Write evaluation.json and its figures to a folder that is not a run's."""
+    expect_report_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(folder, evaluation)
     task_named(evaluation.task).sections(evaluation, folder)

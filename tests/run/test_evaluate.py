@@ -54,6 +54,8 @@ def test_evaluating_writes_only_where_asked(run: RunResult, tmp_path: Path) -> N
     assert read_evaluation(tmp_path / "out") == result
     with pytest.raises(RunError, match="run's folder"):
         write_report(result, run.folder)
+    with pytest.raises(RunError, match="is a file; expected a folder"):
+        write_report(result, tmp_path / "out" / "evaluation.json")
 
 
 def test_a_folder_without_parts_that_was_not_trained_on_is_evaluated_whole(run: RunResult, tmp_path: Path) -> None:
