@@ -15,7 +15,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
-PLANS = {"ablate_your_mixer": r"shift +[\d.]+\sM\b.*Shift as token mixer"}
+PLANS = {"ablate_your_mixer": r"shift +[\d.]+\sM\b.*[Ss]hift as token mixer"}
 """Examples that `metaformer ablate` runs, and a part of what it prints of each."""
 EXPECTED = {
     "classify": r"one\.png (blue|green|red) \d+\.\d%",

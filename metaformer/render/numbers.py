@@ -56,7 +56,9 @@ def metric_text(metric: MetricDef, value: object, digits: int = 2) -> str:
     """A metric's value by its unit: shares in percent."""
     if metric.unit == "share":
         return percent(value, digits)
-    return count(value) if metric.unit == "count" else number(value)
+    # a mean of counts, such as an error of 0.12, is no whole number
+    whole = metric.unit == "count" and known(value) and float(value).is_integer()
+    return count(value) if whole else number(value)
 
 
 def duration(seconds: object) -> str:

@@ -51,10 +51,11 @@ def test_what_is_no_number_becomes_a_dash(missing: object) -> None:
 
 
 def test_a_metric_is_written_by_its_unit() -> None:
-    units = {"share": "12.50 %", "nats": "0.125", "count": "0"}
+    units = {"share": "12.50 %", "nats": "0.125", "count": "0.125"}
     for unit, text in units.items():
         assert metric_text(MetricDef(name="m", label="m", unit=unit), 0.125) == text  # type: ignore[arg-type]
     assert metric_text(MetricDef(name="m", label="m"), 0.125, 0) == "12 %"
+    assert metric_text(MetricDef(name="m", label="m", unit="count"), 1234.0) == "1,234"
     assert metric_text(MetricDef(name="m", label="m"), math.nan) == DASH
 
 
