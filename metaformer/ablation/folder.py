@@ -53,7 +53,7 @@ class SweepPlan(Record):
 
     error: ClassVar[type[InputError]] = RunError
 
-    format: int = FORMAT
+    format: Literal[2] = 2
     name: str
     """The plan's name."""
     title: str
