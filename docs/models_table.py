@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metaformer.zoo.catalogue import CATALOGUE, find
-from metaformer.zoo.row import Row
+from metaformer.zoo.published_model import PublishedModel
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 START, END = "<!-- models: written by docs/models_table.py -->", "<!-- end of models -->"
@@ -32,17 +32,17 @@ OWN = ("2111.11418", "2210.13452")
 """The two MetaFormer papers; the other rows are the systems that they compare with."""
 
 
-def is_variant(row: Row) -> bool:
+def is_variant(row: PublishedModel) -> bool:
     """Whether the row repeats another row's architecture at 384 × 384 or with weights from ImageNet-21K."""
     return any(row.name.removesuffix(suffix) in CATALOGUE for suffix in (*VARIANTS, "_in21k") if suffix in row.name)
 
 
-def has_variants(row: Row) -> bool:
+def has_variants(row: PublishedModel) -> bool:
     """Whether the model was also published at 384 × 384 and from ImageNet-21K."""
     return row.name + VARIANTS[0] in CATALOGUE
 
 
-def mixers(row: Row) -> str:
+def mixers(row: PublishedModel) -> str:
     """The token mixers of the stages in words: one, or from the first to the last stage."""
     if not hasattr(row.spec, "stages"):
         return "convolution"
@@ -58,7 +58,7 @@ def mixer_in_words(name: str, args: dict[str, Any]) -> str:
     return f"{MIXERS[args['mixer']['name']]} in windows" if name == "window" else MIXERS[name]
 
 
-def single(rows: list[Row]) -> list[str]:
+def single(rows: list[PublishedModel]) -> list[str]:
     """The models that were published once."""
     lines = ["| model | mixers | parameters | MACs | top-1 |", "| --- | --- | ---: | ---: | ---: |"]
     return lines + [
@@ -66,7 +66,7 @@ def single(rows: list[Row]) -> list[str]:
     ]
 
 
-def families(rows: list[Row]) -> list[str]:
+def families(rows: list[PublishedModel]) -> list[str]:
     """The models that were published in four variants."""
     lines = [
         "| model | mixers | parameters | MACs | MACs at 384 | top-1 | at 384 | from 21K | from 21K at 384 |",
@@ -80,7 +80,7 @@ def families(rows: list[Row]) -> list[str]:
     return lines
 
 
-def compared(rows: list[Row]) -> list[str]:
+def compared(rows: list[PublishedModel]) -> list[str]:
     """The systems that the papers compare with."""
     lines = [
         "| family | model | mixers | parameters | MACs | top-1 | weights |",

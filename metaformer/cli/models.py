@@ -13,7 +13,7 @@ from ..errors import InputError, did_you_mean
 from .flags import option, switch
 
 if TYPE_CHECKING:
-    from ..zoo.row import Row
+    from ..zoo.published_model import PublishedModel
 
 
 def models(
@@ -49,7 +49,7 @@ def models(
     print(write(rows).rstrip("\n"))
 
 
-def _compare(rows: Sequence[Row], plot: Path | None, format: str) -> None:
+def _compare(rows: Sequence[PublishedModel], plot: Path | None, format: str) -> None:
     """Print the ImageNet table of the first paper for these models, and plot it."""
     from rich.progress import track
 
@@ -64,7 +64,7 @@ def _compare(rows: Sequence[Row], plot: Path | None, format: str) -> None:
     errors = Console(stderr=True, highlight=False)
     # Each model is built without storage and its operations are counted, which takes seconds.
     counted = track(
-        table.counted(rows), "counting", len(rows), console=errors, transient=True, disable=not errors.is_terminal
+        table.count_models(rows), "counting", len(rows), console=errors, transient=True, disable=not errors.is_terminal
     )
     lines = list(counted)
     if format == "table":
@@ -95,7 +95,7 @@ def _plot_files(plot: Path) -> list[Path]:
     return [plot] if plot.suffix else [plot.with_suffix(".svg"), plot.with_suffix(".png")]
 
 
-def _zoo_row(row: Row) -> dict[str, Any]:
+def _zoo_row(row: PublishedModel) -> dict[str, Any]:
     return {
         "name": row.name,
         "family": row.family,

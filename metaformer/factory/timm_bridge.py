@@ -23,7 +23,7 @@ from ..model.build import Model
 from ..model.classifier import timm_config
 from ..spec.model import TimmSpec
 from ..zoo.catalogue import CATALOGUE
-from ..zoo.row import Row
+from ..zoo.published_model import PublishedModel
 from .classifier import Extractor, create_model
 
 PREFIX = "mf_"
@@ -47,7 +47,7 @@ def register() -> list[str]:
     return [PREFIX + row.name for row in rows]
 
 
-def _entry_point(name: str, row: Row) -> Callable[..., nn.Module]:
+def _entry_point(name: str, row: PublishedModel) -> Callable[..., nn.Module]:
     def create(pretrained: bool = False, **arguments: Any) -> nn.Module:
         weights = _weights_file(arguments)
         if arguments.pop("cache_dir", None):  # timm hands it to every entry point
@@ -74,7 +74,7 @@ def _weights_file(arguments: dict[str, Any]) -> str | None:
     return overlay.get("file")
 
 
-def _published(row: Row) -> dict[str, Any]:
+def _published(row: PublishedModel) -> dict[str, Any]:
     hub = next((source.repo for source in row.weights if source.repo), None)
     url = next((source.url for source in row.weights if source.url), None)
     return timm_config(PREFIX + row.name, row.spec, row.preprocessing) | {"hf_hub_id": hub, "url": url or ""}

@@ -142,11 +142,11 @@ class Position(nn.Module):
         Raises:
             InputError: a sequence longer than the table.
         """
-        if grid == self.grid:
-            return self.table
-        if len(grid) == 1:
+        if len(grid) == 1:  # before the comparison below: an exporter would forbid the one length that is equal
             check_length(self.grid, grid, "the position table")
             return self.table[:, : self.prefix_tokens + grid[0]]
+        if grid == self.grid:
+            return self.table
         prefix, table = self.table[:, : self.prefix_tokens], self.table[:, self.prefix_tokens :]
         bicubic = self.resampling == "bicubic"
         resized = F.interpolate(

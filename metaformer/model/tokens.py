@@ -92,7 +92,7 @@ def check_mask(mask: Tensor, x: Tensor) -> Tensor:
 
 def check_length(built_for: Grid, grid: Grid, part: str) -> None:
     """Refuse a sequence longer than a part of the model was built for."""
-    if grid > built_for:
+    if grid[0] > built_for[0]:  # tuples would compare by equality first, which exporters keep as a condition
         raise InputError(
             f"a sequence of {grid[0]} tokens is longer than {part}, built for {built_for[0]}: truncate it, or build "
             "the model with a larger tokens.length"

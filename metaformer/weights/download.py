@@ -26,7 +26,7 @@ from huggingface_hub.errors import (
 )
 
 from ..errors import WeightsError
-from ..zoo.row import WeightSource
+from ..zoo.published_model import WeightSource
 
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<file>[\w./-]+))?")
 """``owner/name`` or ``owner/name:file``."""

@@ -18,7 +18,7 @@ from ..errors import WeightsError, did_you_mean
 from ..model.dense.detector import DenseModel
 from ..model.timm_cnn import PREFIX, TimmClassifier, TimmFeatures
 from ..zoo.catalogue import CATALOGUE
-from ..zoo.row import Row
+from ..zoo.published_model import PublishedModel
 from .dense_layouts import background_first, dense_names, is_dense
 from .download import HUB_ID, USUAL_FILES, HubOptions, fetch, fetch_id
 from .identify import look_alikes
@@ -116,7 +116,7 @@ def load_pretrained(model: nn.Module) -> LoadReport:
     return fill(model, read_state(path), str(source))
 
 
-def _without_published_weights(row: Row) -> str:
+def _without_published_weights(row: PublishedModel) -> str:
     """The message for a model without published weights, with what to use instead."""
     sentences = [f"{row.name}: no weights of its own were published.", row.note]
     relative = row.nearest.rpartition("/")[2].partition(".")[0]

@@ -11,7 +11,7 @@ from ..spec.mixer import MixerSpec
 from ..spec.model import EmbeddingSpec, HeadSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
 from ..types import Preprocessing
 from .poolformer import MEDIUM, POOLING, SMALL
-from .row import Row, WeightSource
+from .published_model import PublishedModel, WeightSource
 
 CHANNEL_NORM = NormSpec(kind="layer", eps=1e-6, bias=False)
 GROUP_NORM = NormSpec(kind="group", eps=1e-6, bias=False)
@@ -81,13 +81,13 @@ _BASIC_TABLE = {
 }
 
 
-def _basic(key: str, size: str) -> Row:
+def _basic(key: str, size: str) -> PublishedModel:
     family, mixers = _BASIC[key]
     name = f"{key}_{size}"
     parameters, macs, random_parameters, random_macs, *accuracy = _BASIC_TABLE[size]
     random = key == "randformer"
     hub = (WeightSource(repo=f"timm/{name}.sail_in1k"),) if key == "poolformerv2" else ()
-    return Row(
+    return PublishedModel(
         name=name,
         family=family,
         spec=baseline_frame(*_SIZES[size], mixers, GROUP_NORM, LINEAR_HEAD),
@@ -129,7 +129,7 @@ _VARIANTS: dict[str, tuple[int, str, int | None]] = {
 }
 
 
-def _common(base: str, suffix: str) -> Row:
+def _common(base: str, suffix: str) -> PublishedModel:
     key, size = base.split("_")
     family, mixers = _COMMON[key]
     side, tag, accuracy = _VARIANTS[suffix]
@@ -141,7 +141,7 @@ def _common(base: str, suffix: str) -> Row:
     if large:
         spec = spec.with_changes(num_classes=21_841)
     extra_macs = (21_841 - 1000) * 4 * spec.stages[-1].width / 1e9 if large else 0.0
-    return Row(
+    return PublishedModel(
         name=base + suffix,
         family=family,
         spec=spec,
@@ -154,6 +154,6 @@ def _common(base: str, suffix: str) -> Row:
     )
 
 
-ROWS = tuple(_basic(key, size) for key in _BASIC for size in _SIZES) + tuple(
+MODELS = tuple(_basic(key, size) for key in _BASIC for size in _SIZES) + tuple(
     _common(base, suffix) for base in _COMMON_TABLE for suffix in _VARIANTS
 )

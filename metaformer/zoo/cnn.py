@@ -1,10 +1,10 @@
-"""The CNNs that the first paper compares with: ResNet, ResNeXt and RegNetY, as timm has them, not written again.
+"""The CNNs that the first paper compares with: ResNet, ResNeXt and RegNetY, built by timm.
 
 ResNets are of "ResNet strikes back", procedure A2 (300 epochs), whose 224-pixel accuracies the paper prints: timm's
 ``a2_in1k``. timm's default weights of a ResNet are often of another training (A1, 600 epochs) and are not the
 table's. Accuracies of ResNeXt and RegNetY are timm's evaluation of these very weights at 224 pixels.
 
-``macs`` are the products that ``metaformer.complexity`` counts; no operation of a norm is in them, since batch norms
+``macs`` are the products that ``count_macs`` counts, without operations of norms, since batch norms
 can be folded into the convolutions. Preprocessing is timm's of these tags: ResNets at crop 0.95 and 224 pixels (timm's
 second setting, 288 pixels, gives other accuracies).
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from ..spec.model import TimmSpec
 from ..types import Preprocessing
-from .row import Published, Row, WeightSource
+from .published_model import PublishedModel, TableEntry, WeightSource
 
 _TABLE = "2111.11418, table 2"
 _RSB_FILES = "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-rsb-weights/"
@@ -21,27 +21,27 @@ _RSB_NOTE = "Weights of recipe A2, 300 epochs, as in the table; timm's default w
 
 # depth: parameters, products (10⁹), the line in print, mark of timm's first file
 _RESNETS = {
-    18: (11_689_512, 1.814, Published(parameters=12, macs=1.8, top1=70.6, source=_TABLE), "b61bd467"),
-    34: (21_797_672, 3.664, Published(parameters=22, macs=3.7, top1=75.5, source=_TABLE), "82d47d71"),
-    50: (25_557_032, 4.089, Published(parameters=26, macs=4.1, top1=79.8, source=_TABLE), "a2746f79"),
+    18: (11_689_512, 1.814, TableEntry(parameters=12, macs=1.8, top1=70.6, source=_TABLE), "b61bd467"),
+    34: (21_797_672, 3.664, TableEntry(parameters=22, macs=3.7, top1=75.5, source=_TABLE), "82d47d71"),
+    50: (25_557_032, 4.089, TableEntry(parameters=26, macs=4.1, top1=79.8, source=_TABLE), "a2746f79"),
     101: (
-        44_549_160, 7.801, Published(
+        44_549_160, 7.801, TableEntry(
             parameters=45, macs=7.9, top1=81.3, source=_TABLE, note="products alone are 7.8"
         ), "6edb36c7",
     ),
     152: (
-        60_192_808, 11.514, Published(
+        60_192_808, 11.514, TableEntry(
             parameters=60, macs=11.6, top1=81.8, source=_TABLE, note="products alone are 11.5"
         ), "b4c6978f",
     ),
 }  # fmt: skip
 
 
-def _resnet(depth: int) -> Row:
+def _resnet(depth: int) -> PublishedModel:
     parameters, macs, published, mark = _RESNETS[depth]
     name = f"resnet{depth}"
     file = f"{name}_a2_0-{mark}.pth"
-    return Row(
+    return PublishedModel(
         name=name,
         family="ResNet (RSB A2)",
         spec=TimmSpec(architecture=name),
@@ -68,9 +68,9 @@ _OTHERS = {
 }
 
 
-def _other(name: str) -> Row:
+def _other(name: str) -> PublishedModel:
     family, tag, parameters, macs, top1, paper = _OTHERS[name]
-    return Row(
+    return PublishedModel(
         name=name,
         family=family,
         spec=TimmSpec(architecture=name),
@@ -91,4 +91,4 @@ def _gluon_file(name: str) -> tuple[WeightSource, ...]:
     return (WeightSource(url=_GLUON_FILES + file, file=file),)
 
 
-ROWS = (*(_resnet(depth) for depth in _RESNETS), *(_other(name) for name in _OTHERS))
+MODELS = (*(_resnet(depth) for depth in _RESNETS), *(_other(name) for name in _OTHERS))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..spec.mixer import MixerSpec
 from ..spec.model import HeadSpec, MLPSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
 from ..types import Preprocessing
-from .row import Published, Row, WeightSource
+from .published_model import PublishedModel, TableEntry, WeightSource
 from .vit import CHANNEL_NORM, HALF, patches
 
 TABLE = "2111.11418, table 2"
@@ -36,18 +36,18 @@ _TAG_NOTE = (
 # size: depth, width, parameters, MACs (10⁹), top-1, the line in print
 _MIXER = {
     "s": (8, 512, 18_528_264, 3.786, None, None),
-    "b": (12, 768, 59_880_472, 12.621, 76.4, Published(
+    "b": (12, 768, 59_880_472, 12.621, 76.4, TableEntry(
         parameters=59, macs=12.7, top1=76.4, source=TABLE, note="59.9 is truncated; 12.7 differs from the count",
     )),
     "l": (24, 1024, 208_196_168, 44.597, 72.1, None),
 }  # fmt: skip
 
 
-def _mixer(size: str) -> Row:
+def _mixer(size: str) -> PublishedModel:
     depth, width, parameters, macs, top1, published = _MIXER[size]
     name = f"mixer_{size}16_224"
     released = size != "s"
-    return Row(
+    return PublishedModel(
         name=name,
         family="MLP-Mixer",
         spec=mixer_frame(depth, width),
@@ -89,29 +89,29 @@ _B24_NOTE = (
 _RESMLP = {
     "resmlp_12_224": (
         resmlp_frame(12, 384, 0.1), 15_350_872, 3.010, 76.6, "resmlp_12",
-        Published(parameters=15, macs=3.0, top1=76.6, source=TABLE),
+        TableEntry(parameters=15, macs=3.0, top1=76.6, source=TABLE),
     ),
     "resmlp_24_224": (
         resmlp_frame(24, 384, 1e-5), 30_020_680, 5.961, 79.4, "resmlp_24",
-        Published(parameters=30, macs=6.0, top1=79.4, source=TABLE),
+        TableEntry(parameters=30, macs=6.0, top1=79.4, source=TABLE),
     ),
     "resmlp_36_224": (resmlp_frame(36, 384, 1e-6), 44_690_488, 8.913, 79.8, "resmlp_36", None),
     "resmlp_big_24_224": (resmlp_frame(24, 768, 1e-6, patch=8), 129_138_280, 100.231, 81.0, "resmlpB_24", None),
     "resmlp_big_24_patch16_224": (
         resmlp_frame(24, 768, 1e-6), 115_736_776, 23.021, 81.0, "",
-        Published(parameters=116, macs=23.0, top1=81.0, source=TABLE),
+        TableEntry(parameters=116, macs=23.0, top1=81.0, source=TABLE),
     ),
 }  # fmt: skip
 
 
-def _resmlp(name: str) -> Row:
+def _resmlp(name: str) -> PublishedModel:
     spec, parameters, macs, top1, stem, published = _RESMLP[name]
     file = f"{stem}_no_dist.pth"
     sources = (
         WeightSource(repo=f"timm/{name}.fb_in1k"),
         WeightSource(url=f"https://dl.fbaipublicfiles.com/deit/{file}", file=file),
     )
-    return Row(
+    return PublishedModel(
         name=name,
         family="ResMLP",
         spec=spec,
@@ -142,17 +142,17 @@ _GMLP_NOTE = "The authors published neither code nor weights; the only weights a
 # size: width, parameters, MACs (10⁹), top-1, the line in print
 _GMLP = {
     "ti": (128, 5_867_328, 1.344, 72.3, None),
-    "s": (256, 19_422_656, 4.422, 79.6, Published(
+    "s": (256, 19_422_656, 4.422, 79.6, TableEntry(
         parameters=20, macs=4.5, top1=79.6, source=TABLE, note="19.42 rounds to 19; fvcore counts 4.42 G",
     )),
-    "b": (512, 73_075_392, 15.781, 81.6, Published(parameters=73, macs=15.8, top1=81.6, source=TABLE)),
+    "b": (512, 73_075_392, 15.781, 81.6, TableEntry(parameters=73, macs=15.8, top1=81.6, source=TABLE)),
 }  # fmt: skip
 
 
-def _gmlp(size: str) -> Row:
+def _gmlp(size: str) -> PublishedModel:
     width, parameters, macs, top1, published = _GMLP[size]
     name, released = f"gmlp_{size}16_224", size == "s"
-    return Row(
+    return PublishedModel(
         name=name,
         family="gMLP",
         spec=gmlp_frame(width),
@@ -188,7 +188,7 @@ def fnet_frame(depth: int, width: int) -> ModelSpec:
     return ModelSpec(stages=(stage,), head=HeadSpec(norm=None), init="vit")
 
 
-_FNET = Row(
+_FNET = PublishedModel(
     name="fnet_small_patch16_224",
     family="Fourier",
     spec=fnet_frame(12, 384),
@@ -199,7 +199,7 @@ _FNET = Row(
     note="FNet is a text model; this is its encoder in DeiT-S's size on patches. Nobody published ImageNet weights.",
 )
 
-ROWS = (
+MODELS = (
     *(_mixer(size) for size in _MIXER),
     *(_resmlp(name) for name in _RESMLP),
     *(_gmlp(size) for size in _GMLP),

@@ -1,7 +1,7 @@
 """PoolFormer and the other models of the first paper: identity and hybrid token mixers in the S12 frame.
 
 Source: "MetaFormer Is Actually What You Need for Vision" (arXiv 2111.11418), tables 1, 2 and 5; initial values and
-norms from the original code. The paper's printed parameter counts leave LayerScale out; the rows count everything.
+norms from the original code. The paper's printed parameter counts leave LayerScale out; the counts here have it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..spec.mixer import MixerSpec
 from ..spec.model import EmbeddingSpec, HeadSpec, ModelSpec, NormSpec, ResidualSpec, StageSpec
 from ..types import Preprocessing
-from .row import Published, Row, WeightSource
+from .published_model import PublishedModel, TableEntry, WeightSource
 
 STEM = EmbeddingSpec(kernel=7, stride=4, padding=2)
 DOWN = EmbeddingSpec(kernel=3, stride=2, padding=1)
@@ -62,18 +62,18 @@ def _release(name: str) -> WeightSource:
 _IN_PRINT = {"s12": (12, 1.8), "s24": (21, 3.4), "s36": (31, 5.0), "m36": (56, 8.8), "m48": (73, 11.6)}
 
 
-def _published(size: str, top1: float) -> Published:
+def _published(size: str, top1: float) -> TableEntry:
     parameters, macs = _IN_PRINT[size]
-    return Published(parameters=parameters, macs=macs, top1=top1, source="2111.11418, table 2")
+    return TableEntry(parameters=parameters, macs=macs, top1=top1, source="2111.11418, table 2")
 
 
-def _poolformer(size: str, spec: ModelSpec, parameters: int, macs: float, top1: float, crop: float) -> Row:
+def _poolformer(size: str, spec: ModelSpec, parameters: int, macs: float, top1: float, crop: float) -> PublishedModel:
     name = f"poolformer_{size}"
     hubs = (
         WeightSource(repo=f"timm/{name}.sail_in1k"),
         WeightSource(repo=f"sail/{name}", file="pytorch_model.bin"),
     )
-    return Row(
+    return PublishedModel(
         name=name,
         family="PoolFormer",
         spec=spec,
@@ -86,8 +86,8 @@ def _poolformer(size: str, spec: ModelSpec, parameters: int, macs: float, top1: 
     )
 
 
-def _hybrid(name: str, spec: ModelSpec, parameters: int, macs: float, top1: float, crop: float) -> Row:
-    return Row(
+def _hybrid(name: str, spec: ModelSpec, parameters: int, macs: float, top1: float, crop: float) -> PublishedModel:
+    return PublishedModel(
         name=name,
         family="MetaFormer (first paper)",
         spec=spec,
@@ -124,4 +124,4 @@ HYBRIDS = (
     _hybrid("metaformer_ppff_s12_224", PPFF, 12_150_474, 1.8989, 77.9, 0.95),
 )
 
-ROWS = POOLFORMERS + HYBRIDS
+MODELS = POOLFORMERS + HYBRIDS

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..spec.mixer import MixerSpec
 from ..spec.model import EmbeddingSpec, HeadSpec, MLPSpec, ModelSpec, NormSpec, StageSpec
-from .row import Published, Row, WeightSource
+from .published_model import PublishedModel, TableEntry, WeightSource
 
 WIDTHS = (64, 128, 320, 512)
 RATIOS = (8, 4, 2, 1)
@@ -50,10 +50,10 @@ _SIZES = {
 }
 
 
-def _row(size: str) -> Row:
+def _row(size: str) -> PublishedModel:
     depths, parameters, macs, printed_parameters, printed_macs, top1, note = _SIZES[size]
     file = f"pvt_{size}.pth"
-    return Row(
+    return PublishedModel(
         name=f"pvt_{size}",
         family="PVT",
         spec=pvt_frame(depths),
@@ -62,10 +62,10 @@ def _row(size: str) -> Row:
         top1=top1,
         weights=(WeightSource(url=f"https://github.com/whai362/PVT/releases/download/v2/{file}", file=file),),
         paper="2102.12122",
-        published=Published(
+        published=TableEntry(
             parameters=printed_parameters, macs=printed_macs, top1=top1, source="2111.11418, table 2", note=note
         ),
     )
 
 
-ROWS = tuple(_row(size) for size in _SIZES)
+MODELS = tuple(_row(size) for size in _SIZES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..spec.mixer import MixerSpec
 from ..spec.model import EmbeddingSpec, HeadSpec, ModelSpec, NormSpec, StageSpec
 from ..types import Preprocessing
-from .row import Published, Row, WeightSource
+from .published_model import PublishedModel, TableEntry, WeightSource
 
 CHANNEL_NORM = NormSpec(kind="layer", eps=1e-5)
 STEM = EmbeddingSpec(kernel=4, stride=4, padding=0, norm=CHANNEL_NORM)
@@ -43,10 +43,10 @@ _SWIN = {
 _STORAGE = "https://github.com/SwinTransformer/storage/releases/download"
 
 
-def _swin(size: str) -> Row:
+def _swin(size: str) -> PublishedModel:
     depths, width, parameters, macs, top1 = _SWIN[size]
     name = f"swin_{size}_patch4_window7_224"
-    return Row(
+    return PublishedModel(
         name=name,
         family="Swin",
         spec=swin_frame(depths, width, (in_windows(ATTENTION, 7, "roll"),) * 4),
@@ -70,26 +70,26 @@ TABLE = "2111.11418, table 2"
 _SWIN_MIXER = {
     "swin_mlp_tiny_c24_patch4_window8_256": (
         (2, 2, 6, 2), 96, 4, 8, 256, 20_386_632, 4.051, 79.4,
-        Published(parameters=20, macs=4.0, top1=79.4, source=TABLE, note="4.051 rounds to 4.1"), "",
+        TableEntry(parameters=20, macs=4.0, top1=79.4, source=TABLE, note="4.051 rounds to 4.1"), "",
     ),
     "swin_mlp_tiny_c12_patch4_window8_256": (
         (2, 2, 6, 2), 96, 8, 8, 256, 21_152_072, 4.051, 79.6, None, "",
     ),
     "swin_mlp_tiny_c6_patch4_window8_256": (
         (2, 2, 6, 2), 96, 16, 8, 256, 22_682_952, 4.051, 79.7,
-        Published(parameters=23, macs=4.0, top1=79.7, source=TABLE, note="4.051 rounds to 4.1"), "",
+        TableEntry(parameters=23, macs=4.0, top1=79.7, source=TABLE, note="4.051 rounds to 4.1"), "",
     ),
     "swin_mlp_base_patch4_window7_224": (
         (2, 2, 18, 2), 128, 4, 7, 224, 60_659_416, 10.449, 81.3,
-        Published(parameters=61, macs=10.4, top1=81.3, source=TABLE), _B24_NOTE,
+        TableEntry(parameters=61, macs=10.4, top1=81.3, source=TABLE), _B24_NOTE,
     ),
 }  # fmt: skip
 
 
-def _swin_mixer(name: str) -> Row:
+def _swin_mixer(name: str) -> PublishedModel:
     depths, width, heads, window, side, parameters, macs, top1, published, note = _SWIN_MIXER[name]
     inner = (MixerSpec(name="spatial_fc", args={"heads": heads * 2**i, "bias": True}) for i in range(4))
-    return Row(
+    return PublishedModel(
         name=name,
         family="Swin-Mixer",
         spec=swin_frame(depths, width, tuple(in_windows(mixer, window, "pad") for mixer in inner), side),
@@ -104,4 +104,4 @@ def _swin_mixer(name: str) -> Row:
     )
 
 
-ROWS = (*(_swin(size) for size in _SWIN), *(_swin_mixer(name) for name in _SWIN_MIXER))
+MODELS = (*(_swin(size) for size in _SWIN), *(_swin_mixer(name) for name in _SWIN_MIXER))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..spec.mixer import MixerSpec
 from ..spec.model import EmbeddingSpec, HeadSpec, ModelSpec, NormSpec, StageSpec
 from ..types import Preprocessing
-from .row import Published, Row, WeightSource
+from .published_model import PublishedModel, TableEntry, WeightSource
 
 CHANNEL_NORM = NormSpec(kind="layer", eps=1e-6)
 HALF = (0.5, 0.5, 0.5)
@@ -43,12 +43,12 @@ _VIT_NOTE = (
 # name: frame, parameters, MACs (10⁹), the line in print, the nearest published weights
 _VIT = {
     "vit_base_patch16_224": (
-        vit_frame(12, 768, 12), 86_567_656, 17.583, Published(
+        vit_frame(12, 768, 12), 86_567_656, 17.583, TableEntry(
             parameters=86, macs=17.6, top1=79.7, source="2111.11418, table 2", note="86.6 rounds to 87",
         ), "timm/vit_base_patch16_224.augreg_in1k",
     ),
     "vit_large_patch16_224": (
-        vit_frame(24, 1024, 16), 304_326_632, 61.604, Published(
+        vit_frame(24, 1024, 16), 304_326_632, 61.604, TableEntry(
             parameters=307, macs=63.6, top1=76.1, source="2111.11418, table 2",
             note="rounded numbers from the literature; the counts here are for 224 pixels and 1000 classes",
         ), "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
@@ -63,9 +63,9 @@ _VIT = {
 }  # fmt: skip
 
 
-def _vit(name: str) -> Row:
+def _vit(name: str) -> PublishedModel:
     spec, parameters, macs, published, nearest = _VIT[name]
-    return Row(
+    return PublishedModel(
         name=name,
         family="ViT",
         spec=spec,
@@ -95,8 +95,8 @@ _DISTILLED = {
     "base": (87_338_192, 17.676, 83.4, "df68dfff"),
 }
 _DEIT_IN_PRINT = {
-    "small": Published(parameters=22, macs=4.6, top1=79.8, source="2111.11418, table 2"),
-    "base": Published(
+    "small": TableEntry(parameters=22, macs=4.6, top1=79.8, source="2111.11418, table 2"),
+    "base": TableEntry(
         parameters=86,
         macs=17.5,
         top1=81.8,
@@ -106,11 +106,11 @@ _DEIT_IN_PRINT = {
 }
 
 
-def _deit(size: str, distilled: bool) -> Row:
+def _deit(size: str, distilled: bool) -> PublishedModel:
     name = f"deit_{size}_{'distilled_' if distilled else ''}patch16_224"
     parameters, macs, top1, mark = (_DISTILLED if distilled else _DEIT)[size]
     file = f"{name}-{mark}.pth"
-    return Row(
+    return PublishedModel(
         name=name,
         family="DeiT",
         spec=vit_frame(*_DEIT_SIZES[size], prefix_tokens=2 if distilled else 1),
@@ -127,7 +127,7 @@ def _deit(size: str, distilled: bool) -> Row:
     )
 
 
-ROWS = (
+MODELS = (
     *(_vit(name) for name in _VIT),
     *(_deit(size, distilled) for distilled in (False, True) for size in _DEIT_SIZES),
 )

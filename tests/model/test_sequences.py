@@ -319,6 +319,15 @@ def test_macs_of_a_sequence_grow_with_its_length() -> None:
         count_macs(model, (10, 10))
 
 
+def test_batch_and_length_stay_free_in_an_exported_graph() -> None:
+    model = randomized(build(text_spec(norm=NormSpec(kind="group")))).eval()
+    free = {0: torch.export.Dim("batch", max=8), 1: torch.export.Dim("length", min=2, max=LENGTH)}
+    example = torch.randint(0, 50, (2, 10)), real(2, 10, [4, 10])
+    graph = torch.export.export(model, example, dynamic_shapes=(free, free)).module()
+    ids, mask = torch.randint(0, 50, (3, LENGTH)), real(3, LENGTH, [4, LENGTH, 1])
+    torch.testing.assert_close(graph(ids, mask), model(ids, mask))
+
+
 # --- specs --------------------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from metaformer.weights.download import fetch
 from metaformer.weights.hub import describe_source, from_pretrained, push_to_hub, save_pretrained
 from metaformer.weights.load import load_pretrained, load_weights
 from metaformer.weights.translate import to_layout
-from metaformer.zoo.row import WeightSource
+from metaformer.zoo.published_model import WeightSource
 
 from .fake_hub import FakeHub
 

@@ -14,29 +14,29 @@ from matplotlib.text import Text
 from rich.console import Console
 
 from metaformer.zoo.catalogue import CATALOGUE, find
-from metaformer.zoo.row import Published
+from metaformer.zoo.published_model import TableEntry
 from metaformer.zoo.tables.imagenet_plot import accuracy_over_cost, size_of, write_plot
 from metaformer.zoo.tables.imagenet_table import (
     COLUMNS,
     GROUPS,
-    Compared,
+    ComparedModel,
     agrees,
     comparison_csv,
     comparison_json,
     comparison_markdown,
     comparison_table,
-    counted,
+    count_models,
+    difference_note,
     in_paper_order,
-    reason,
 )
 
 PUBLISHED = in_paper_order(CATALOGUE.values())
 
 
-def uncounted() -> list[Compared]:
+def uncounted() -> list[ComparedModel]:
     """Every line with the rows' own numbers: quick, and the right shape for tables and figures."""
     return [
-        Compared(
+        ComparedModel(
             name=row.name, family=row.family, img_size=row.spec.img_size, parameters=row.parameters,
             macs=round(row.macs * 1e9), published=row.published, note=row.published.note,
         )
@@ -48,9 +48,9 @@ def uncounted() -> list[Compared]:
 LINES = uncounted()
 
 
-def compared(parameters: int, macs: int, note: str = "") -> Compared:
-    printed = Published(parameters=12, macs=1.8, top1=77.2, source="a table")
-    return Compared(
+def compared(parameters: int, macs: int, note: str = "") -> ComparedModel:
+    printed = TableEntry(parameters=12, macs=1.8, top1=77.2, source="a table")
+    return ComparedModel(
         name="poolformer_s12", family="PoolFormer", img_size=(224, 224), parameters=parameters, macs=macs,
         published=printed, note=note,
     )  # fmt: skip
@@ -89,10 +89,10 @@ def test_a_count_agrees_with_its_own_rounding_and_with_no_other(counted: int) ->
 def test_what_fvcore_adds_is_the_reason_where_it_explains_the_print() -> None:
     row = find("poolformer_m48")
     assert row.published is not None
-    assert reason(row, row.published, ("macs",)).startswith("11.59 G")
-    assert reason(row, row.published, ("parameters",)) == ""
-    assert reason(row, row.published, ()) == ""
-    assert reason(row, Published(parameters=73, macs=20.0, top1=0, source=""), ("macs",)) == ""
+    assert difference_note(row, row.published, ("macs",)).startswith("11.59 G")
+    assert difference_note(row, row.published, ("parameters",)) == ""
+    assert difference_note(row, row.published, ()) == ""
+    assert difference_note(row, TableEntry(parameters=73, macs=20.0, top1=0, source=""), ("macs",)) == ""
 
 
 # --- the table ----------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def test_the_papers_families_come_in_its_order() -> None:
 
 
 def test_counting_counts_the_built_model() -> None:
-    (line,) = counted([find("poolformer_s12")])
+    (line,) = count_models([find("poolformer_s12")])
     assert (line.parameters, line.macs) == (11_915_176, 1_812_267_008)
     assert line.differs == ()
 
@@ -142,8 +142,8 @@ def test_markdown_has_one_line_a_system_and_as_many_cells_as_heads() -> None:
 def test_eighty_columns_show_every_name_and_number(sources: int) -> None:
     lines = list(LINES)
     if sources == 2:
-        other = Published(parameters=1, macs=1.0, top1=50.0, source="0000.00000, table 1")
-        lines.append(Compared(**{**vars(lines[-1]), "published": other}))
+        other = TableEntry(parameters=1, macs=1.0, top1=50.0, source="0000.00000, table 1")
+        lines.append(ComparedModel(**{**vars(lines[-1]), "published": other}))
     out = io.StringIO()
     Console(file=out, width=80).print(comparison_table(lines))
     text = out.getvalue()

@@ -131,7 +131,7 @@ class RandomMixing(nn.Module):
         check_grid(self.grid, grid, self)
         matrix = self.matrix[: x.shape[1], : x.shape[1]]
         mixed = matrix @ zero_padding(x, mask)
-        if mask is None and len(matrix) == len(self.matrix):
+        if mask is None and len(grid) > 1:
             return mixed
         # A row that lost some of its columns no longer sums to 1; divided by its remaining sum it is a mean again.
         real = torch.ones_like(x[..., 0]) if mask is None else mask.to(x.dtype)

@@ -1,7 +1,7 @@
-"""ImageNet top-1 over multiply-adds and over parameters, as figure 1 of the first paper draws it: lines of the table
-in, one color and marker a family, its sizes joined by a line.
+"""ImageNet top-1 over multiply-adds and over parameters, like figure 1 of the first paper.
 
-Costs are those counted here, on logarithmic scales; accuracies are the ones in print.
+In: the lines of the table. Each family has a color and a marker, and a line through its sizes. Costs are counted here,
+on logarithmic scales; accuracies are those in print.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ...render.style import (
     save_svg,
     tick_text,
 )  # fmt: skip
-from .imagenet_table import GROUPS, Compared
+from .imagenet_table import GROUPS, ComparedModel
 
 BROWN = "#7a4b2a"
 # Marker and color of each family: circles for attention, squares and other corners for MLPs over positions.
@@ -53,19 +53,19 @@ _LOOKS = {
 _SIZE = (9.4, 5.6)
 _TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500)
 _LABEL_SIZE = 8
-_MARK = 5.0  # half a marker with its rim and some air, in points
+_MARK = 5.0  # half a marker with its edge and a margin, in points
 _OFFSETS = [(0, 12), (0, -12), (7, -8), (7, 8), (-7, 8), (-7, -8), (8, 0), (-8, 0), (0, 17), (0, -17), (11, 14)]
 
 
-def write_plot(lines: Sequence[Compared], path: Path) -> Path:
-    """Write the figure as SVG or PNG, as the file's suffix says."""
+def write_plot(lines: Sequence[ComparedModel], path: Path) -> Path:
+    """Write the figure as SVG or PNG, by the file's suffix."""
     save = save_svg if path.suffix == ".svg" else save_png
     return save(accuracy_over_cost(lines), path)
 
 
 @house_style()
-def accuracy_over_cost(lines: Sequence[Compared]) -> Figure:
-    """The two panels with one legend; sizes are named where there is room."""
+def accuracy_over_cost(lines: Sequence[ComparedModel]) -> Figure:
+    """The two panels with one legend; sizes are labeled where there is room."""
     figure = blank(*_SIZE)
     FigureCanvasAgg(figure)
     macs, parameters = figure.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.06})
@@ -76,18 +76,18 @@ def accuracy_over_cost(lines: Sequence[Compared]) -> Figure:
     handles, labels = macs.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.6, columnspacing=1.3)
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # what the labels were placed in stays where it is
+    figure.set_layout_engine("none")  # labels are placed by hand below: the layout must not move any more
     _name_sizes(macs, lines, [line.macs / 1e9 for line in lines])
     _name_sizes(parameters, lines, [line.parameters / 1e6 for line in lines])
     return figure
 
 
-def _families(lines: Sequence[Compared]) -> list[str]:
+def _families(lines: Sequence[ComparedModel]) -> list[str]:
     present = {line.family for line in lines}
     return [family for families in GROUPS.values() for family in families if family in present]
 
 
-def _panel(axes: Axes, lines: Sequence[Compared], costs: Sequence[float], label: str) -> None:
+def _panel(axes: Axes, lines: Sequence[ComparedModel], costs: Sequence[float], label: str) -> None:
     for family in _families(lines):
         points = sorted((cost, line.published.top1) for cost, line in zip(costs, lines, strict=True)
                         if line.family == family)  # fmt: skip
@@ -106,16 +106,16 @@ def _panel(axes: Axes, lines: Sequence[Compared], costs: Sequence[float], label:
     tick_text(axes.xaxis, lambda value: f"{value:g}")
 
 
-def size_of(line: Compared) -> str:
-    """What tells a model from its family's others: ``S12`` of poolformer_s12, ``Tiny C24`` of a Swin-Mixer."""
+def size_of(line: ComparedModel) -> str:
+    """The part of the name that is not the family's: ``S12`` of poolformer_s12, ``Tiny C24`` of a Swin-Mixer."""
     first, *words = line.name.split("_")
     shared = re.compile(rf"|mlp|{line.img_size[0]}|(patch|window)\d+")
     words = [word for word in (first.lstrip("abcdefghijklmnopqrstuvwxyz"), *words) if not shared.fullmatch(word)]
     return " ".join(word.capitalize() for word in words)
 
 
-def _name_sizes(axes: Axes, lines: Sequence[Compared], costs: Sequence[float]) -> None:
-    """Each size beside its point where that meets no other point, line or name; elsewhere it is left out."""
+def _name_sizes(axes: Axes, lines: Sequence[ComparedModel], costs: Sequence[float]) -> None:
+    """A label beside each point that overlaps no other point, line or label; without room it is left out."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     points_of_type = 72 / figure.dpi
@@ -139,7 +139,7 @@ def _name_sizes(axes: Axes, lines: Sequence[Compared], costs: Sequence[float]) -
             )  # fmt: skip
 
 
-def _spots_of(family: str, lines: Sequence[Compared], spots: Sequence[Any]) -> list[tuple[float, float]]:
+def _spots_of(family: str, lines: Sequence[ComparedModel], spots: Sequence[Any]) -> list[tuple[float, float]]:
     return sorted(spot for line, spot in zip(lines, spots, strict=True) if line.family == family)
 
 

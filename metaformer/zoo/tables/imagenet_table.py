@@ -1,8 +1,9 @@
-"""The first paper's ImageNet table (arXiv 2111.11418, table 2): rows of the zoo in, each number beside ours out.
+"""The first paper's ImageNet table (arXiv 2111.11418, table 2): published models in, their printed numbers beside the
+counts here out.
 
-Parameters and multiply-adds are counted when asked for, on models without storage; the printed ones stay as they are,
-misprints included. Where the two differ at the precision in print the number is marked, and a note says why.
-PyTorch is imported only to count, matplotlib not at all.
+Parameters and multiply-adds are counted on demand, on models without storage. Printed numbers are kept as they are,
+misprints included. Where the two differ at the printed precision the number is marked, and a note gives the reason.
+PyTorch is imported only to count, matplotlib never.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from ..row import Published, Row
+from ..published_model import PublishedModel, TableEntry
 from .model_table import bare_table, input_size, markdown_line
 
 GROUPS = {
@@ -38,8 +39,8 @@ PRODUCTS_ONLY = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
-    """One line: a published system, what is counted here and what is in print."""
+class ComparedModel:
+    """One line: a published model, its counts here and its numbers in print."""
 
     name: str
     family: str
@@ -48,9 +49,9 @@ class Compared:
     """Counted on the built model."""
     macs: int
     """Products for one image of ``img_size``, counted likewise."""
-    published: Published
+    published: TableEntry
     note: str
-    """Why a number differs; None where none does or nobody knows."""
+    """Why a number differs; empty where none does or the reason is unknown."""
 
     @property
     def group(self) -> str:
@@ -63,8 +64,8 @@ class Compared:
         return differing(self.parameters, self.macs, self.published)
 
 
-def differing(parameters: int, macs: int, published: Published) -> tuple[str, ...]:
-    """Which of the two counts is not what was printed."""
+def differing(parameters: int, macs: int, published: TableEntry) -> tuple[str, ...]:
+    """Which of the two counts differ from the printed numbers."""
     same = {
         "parameters": agrees(parameters, published.parameters, MILLION),
         "macs": agrees(macs, published.macs, BILLION),
@@ -72,8 +73,8 @@ def differing(parameters: int, macs: int, published: Published) -> tuple[str, ..
     return tuple(name for name, equal in same.items() if not equal)
 
 
-def reason(row: Row, published: Published, differs: tuple[str, ...]) -> str:
-    """The row's own words, or what fvcore's operations for the norms make of the products where that explains it."""
+def difference_note(row: PublishedModel, published: TableEntry, differs: tuple[str, ...]) -> str:
+    """The entry's own note, or the MACs with fvcore's operations for norms where these explain the difference."""
     if not differs or published.note:
         return published.note if differs else ""
     with_norms = agrees(round(row.macs * 1e9), published.macs, BILLION)
@@ -81,20 +82,20 @@ def reason(row: Row, published: Published, differs: tuple[str, ...]) -> str:
 
 
 def agrees(counted: int, printed: float, power: int) -> bool:
-    """Whether ``counted`` / 10^``power``, rounded half up to as many digits as were printed, is what was printed."""
+    """Whether ``counted`` / 10^``power``, rounded half up to as many digits as were printed, is the printed number."""
     in_print = Decimal(str(printed))
     return Decimal(counted).scaleb(-power).quantize(in_print, ROUND_HALF_UP) == in_print
 
 
-def in_paper_order(rows: Iterable[Row]) -> list[Row]:
-    """The rows with a line in print, family by family as the paper has them."""
+def in_paper_order(rows: Iterable[PublishedModel]) -> list[PublishedModel]:
+    """The models with printed numbers, in the paper's order of families."""
     order = [family for families in GROUPS.values() for family in families]
     return sorted((row for row in rows if row.published is not None), key=lambda row: order.index(row.family))
 
 
-def counted(rows: Iterable[Row]) -> Iterator[Compared]:
-    """Build each row's model without storage and count: a few tenths of a second a model, most of it spent by PyTorch
-    in following the shapes of elementwise operations."""
+def count_models(rows: Iterable[PublishedModel]) -> Iterator[ComparedModel]:
+    """Build each model without storage and count. It takes some tenths of a second a model, most of it in PyTorch's
+    tracing of shapes."""
     import torch
 
     from ...model.build import build
@@ -102,22 +103,22 @@ def counted(rows: Iterable[Row]) -> Iterator[Compared]:
 
     for row in rows:
         published = row.published
-        assert published is not None, f"{row.name} has no line in print"
+        assert published is not None, f"{row.name} has no printed numbers"
         with torch.device("meta"):
             model = build(row.spec, row.name)
         parameters, macs = count_parameters(model), count_macs(model, row.spec.img_size)
-        yield Compared(
+        yield ComparedModel(
             name=row.name,
             family=row.family,
             img_size=row.spec.img_size,
             parameters=parameters,
             macs=macs,
             published=published,
-            note=reason(row, published, differing(parameters, macs, published)),
+            note=difference_note(row, published, differing(parameters, macs, published)),
         )
 
 
-# --- ways out -----------------------------------------------------------------------------------------------------
+# --- output -------------------------------------------------------------------------------------------------------
 
 COLUMNS = (
     "name", "group", "family", "img_size", "parameters", "parameters_in_print", "macs", "macs_in_print",
@@ -125,12 +126,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def comparison_json(lines: Iterable[Compared]) -> str:
-    """A JSON list with exact counts; printed numbers in 10⁶ and 10⁹ as they stand."""
+def comparison_json(lines: Iterable[ComparedModel]) -> str:
+    """A JSON list with exact counts; printed numbers in units of 10⁶ and 10⁹."""
     return json.dumps([_exact(line) for line in lines], indent=2, ensure_ascii=False)
 
 
-def comparison_csv(lines: Iterable[Compared]) -> str:
+def comparison_csv(lines: Iterable[ComparedModel]) -> str:
     """CSV with exact counts and a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -140,7 +141,7 @@ def comparison_csv(lines: Iterable[Compared]) -> str:
     return text.getvalue()
 
 
-def _exact(line: Compared) -> dict[str, Any]:
+def _exact(line: ComparedModel) -> dict[str, Any]:
     return {
         "name": line.name,
         "group": line.group,
@@ -157,7 +158,7 @@ def _exact(line: Compared) -> dict[str, Any]:
     }
 
 
-def comparison_markdown(lines: Sequence[Compared]) -> str:
+def comparison_markdown(lines: Sequence[ComparedModel]) -> str:
     """A Markdown table with its notes below."""
     marks = _Marks(lines)
     heads = ("family", "model", "input", "parameters", "in print", "MACs", "in print", "top-1 (%)", "source")
@@ -174,7 +175,7 @@ def comparison_markdown(lines: Sequence[Compared]) -> str:
     return "\n".join([*written, "", " ".join(_legend(marks)), *([""] if notes else []), *notes]) + "\n"
 
 
-def comparison_table(lines: Sequence[Compared]) -> Group:
+def comparison_table(lines: Sequence[ComparedModel]) -> Group:
     """The table for the terminal, fit for 80 columns, with its notes below."""
     marks = _Marks(lines)
     sources = list(dict.fromkeys(line.published.source for line in lines))
@@ -196,7 +197,7 @@ def comparison_table(lines: Sequence[Compared]) -> Group:
     return Group(table, "", *(Text(text) for text in (*_legend(marks), *below, *map("  ".join, marks.notes))))
 
 
-def _terminal_cells(line: Compared, marks: _Marks) -> Iterator[Text]:
+def _terminal_cells(line: ComparedModel, marks: _Marks) -> Iterator[Text]:
     (_, parameters), (_, macs) = _printed(line)
     yield Text(line.name)
     yield Text(input_size(line.img_size))
@@ -207,16 +208,16 @@ def _terminal_cells(line: Compared, marks: _Marks) -> Iterator[Text]:
     yield Text(f"{line.published.top1:.1f}")
 
 
-def _printed(line: Compared) -> tuple[tuple[str, str], tuple[str, str]]:
-    """The two printed numbers as they stand: 23.0 keeps its nought, 12 has none."""
+def _printed(line: ComparedModel) -> tuple[tuple[str, str], tuple[str, str]]:
+    """The two printed numbers with their printed digits: 23.0 keeps its zero, 12 has none."""
     return ("parameters", str(line.published.parameters)), ("macs", str(line.published.macs))
 
 
-def _first_of_each(lines: Sequence[Compared]) -> list[Compared]:
+def _first_of_each(lines: Sequence[ComparedModel]) -> list[ComparedModel]:
     return list({line.published.source: line for line in reversed(lines)}.values())[::-1]
 
 
-def _letter(sources: Sequence[str], line: Compared) -> str:
+def _letter(sources: Sequence[str], line: ComparedModel) -> str:
     return "abcdefghijklmnopqrstuvwxyz"[sources.index(line.published.source)]
 
 
@@ -232,7 +233,7 @@ _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 class _Marks:
     """The mark of every number that differs, and the numbered notes; equal notes share a number."""
 
-    def __init__(self, lines: Sequence[Compared]) -> None:
+    def __init__(self, lines: Sequence[ComparedModel]) -> None:
         self.any = any(line.differs for line in lines)
         notes = dict.fromkeys(line.note for line in lines if line.note)
         self._numbers = {note: str(i).translate(_SUPERSCRIPTS) for i, note in enumerate(notes, start=1)}
@@ -242,6 +243,6 @@ class _Marks:
         """(number, text) of each note."""
         return [(number, note) for note, number in self._numbers.items()]
 
-    def of(self, line: Compared, name: str) -> str:
-        """The mark of ``parameters`` or ``macs``; None where ours and theirs agree."""
+    def of(self, line: ComparedModel, name: str) -> str:
+        """The mark of ``parameters`` or ``macs``; empty where the counts agree."""
         return f"{DIFFERENT}{self._numbers.get(line.note, '')}" if name in line.differs else ""

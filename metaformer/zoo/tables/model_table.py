@@ -1,7 +1,7 @@
-"""The published models as a table: rows of plain data in; a table for the terminal, CSV, Markdown or JSON out.
+"""The published models as a table for the terminal, CSV, Markdown or JSON.
 
-A row is a mapping with ``name``, ``family``, ``parameters``, ``macs`` (a plain count, not billions), ``top1`` (in
-percent, or nothing), ``img_size``, ``weights`` (whether published weights can be had) and ``paper``.
+A row is a mapping with ``name``, ``family``, ``parameters``, ``macs`` (a count, not billions), ``top1`` (in percent, or
+None), ``img_size``, ``weights`` (whether published weights exist) and ``paper``.
 No torch and no matplotlib here.
 """
 
@@ -27,7 +27,7 @@ ZooRow = Mapping[str, Any]
 
 
 def zoo_table(rows: Iterable[ZooRow], title: str | None = None) -> Table:
-    """A table for the terminal, fit for 80 columns: a heading for each family, its models below."""
+    """A table for a terminal of 80 columns: a heading for each family, its models below."""
     table = bare_table(title)
     shown = [(name, head) for name, head in zip(COLUMNS, _HEADS, strict=True) if name not in ("family", "paper")]
     for name, head in shown:
@@ -44,7 +44,7 @@ def zoo_table(rows: Iterable[ZooRow], title: str | None = None) -> Table:
 
 
 def bare_table(title: str | None = None) -> Table:
-    """A table of narrow columns without vertical lines: the longest names leave no room for them in 80 columns."""
+    """A table without vertical lines or padding: with the longest names there is no room for them in 80 columns."""
     return Table(
         title=title, title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD, show_edge=False,
         padding=0,
@@ -52,7 +52,7 @@ def bare_table(title: str | None = None) -> Table:
 
 
 def zoo_csv(rows: Iterable[ZooRow]) -> str:
-    """CSV with exact numbers and a header; what is not known is left empty."""
+    """CSV with exact numbers and a header; unknown values are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -61,12 +61,12 @@ def zoo_csv(rows: Iterable[ZooRow]) -> str:
 
 
 def zoo_json(rows: Iterable[ZooRow]) -> str:
-    """A JSON list with exact numbers; what is not known is null."""
+    """A JSON list with exact numbers; unknown values are null."""
     return json.dumps([_exact(row) for row in rows], indent=2, ensure_ascii=False)
 
 
 def zoo_markdown(rows: Iterable[ZooRow]) -> str:
-    """A Markdown table as it stands in a README."""
+    """A Markdown table."""
     marks = ["---:" if name in _NUMERIC else ":---:" if name == "weights" else "---" for name in COLUMNS]
     lines = [markdown_line(_HEADS), markdown_line(marks)]
     lines += [markdown_line([_cell(row, name) for name in COLUMNS]) for row in rows]
@@ -74,7 +74,7 @@ def zoo_markdown(rows: Iterable[ZooRow]) -> str:
 
 
 def markdown_line(cells: Iterable[str]) -> str:
-    """One row of a Markdown table; what would end a cell is escaped."""
+    """One row of a Markdown table, with pipes in cells escaped."""
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 
