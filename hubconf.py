@@ -1,4 +1,4 @@
-"""Entry points for ``torch.hub``: every model of the zoo by its name, with ``create_model``'s arguments.
+"""Entry points for ``torch.hub``: every published model by its name, with ``create_model``'s arguments.
 
 torch.hub.load("OWNER/metaformer", "poolformer_s12", pretrained=True)
 torch.hub.load("path/to/metaformer", "caformer_s18", source="local", num_classes=10)

@@ -152,6 +152,7 @@ def look_up(name: str | AnySpec) -> tuple[AnySpec, str, Preprocessing]:
 def _load(model: Model, pretrained: bool, weights: StateDict | str | Path | None) -> None:
     if not pretrained and weights is None:
         return
+    # Imported late: readers of checkpoints and the hub's client take time that a fresh model need not wait for.
     from ..weights.load import load_pretrained, load_weights
 
     if weights is not None:
@@ -190,6 +191,7 @@ def adapt_spec(
 def adapt_preprocessing(preprocessing: Preprocessing, spec: AnySpec) -> Preprocessing:
     """A model's preprocessing for the size and the channels of a spec; gray images take the mean over colors."""
     changes: dict[str, Any] = {"size": spec.img_size}
+    # One mean for all channels: which of the published ones is whose is unknown once channels are added or removed.
     if len(preprocessing.mean) != spec.in_chans:
         mean, std = preprocessing.mean, preprocessing.std
         changes["mean"] = (sum(mean) / len(mean),) * spec.in_chans

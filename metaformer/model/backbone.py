@@ -72,6 +72,7 @@ class Stage(nn.Module):
         if mask is not None:
             block = with_masked_norms(block, mask)
         if self.grad_checkpointing and self.training and torch.is_grad_enabled():
+            # The reentrant variant loses gradients where a block's input needs none, as behind a frozen stem.
             return checkpoint(block, x, grid, mask, use_reentrant=False)
         return block(x, grid, mask)
 

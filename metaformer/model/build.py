@@ -168,6 +168,7 @@ def _embedding(stage: StageSpec, in_dim: int, line: bool) -> nn.Module:
 
 
 def _block(stage: StageSpec, place: dict[str, Any], rate: float, path: str) -> nn.Module:
+    # Parts draw their random numbers in the order in which they are built. It must stay, or seeds give other weights.
     first = _residual(stage.residual, stage.norm, stage.width, rate)
     parts = {f"{key}1": part for key, part in first.items()}
     mixer = build_mixer(stage.mixer, stage.width, place, f"{path}.mixer")
@@ -212,6 +213,7 @@ def build_mixer(mixer: Mixer, dim: int, place: Mapping[str, Any], path: str = "m
 
     def make(inner: object, width: int, grid: Grid) -> nn.Module:
         where = f"{path}.mixer"
+        # The inner mixer gets a window's tokens, which have no prefix tokens among them.
         return build_mixer(as_mixer(inner, where), width, {**place, "grid": grid, "prefix_tokens": 0}, where)
 
     wanted = inspect.signature(factory).parameters
@@ -256,6 +258,7 @@ def _check_shape(module: nn.Module, dim: int, place: Mapping[str, Any], path: st
     grid: Grid = place["grid"]
     count = place["prefix_tokens"] + prod(grid)
     was_training = module.training
+    # Random numbers are restored afterwards, so that a user's mixer does not change the initial weights of other parts.
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             x = torch.randn(2, count, dim)
@@ -328,6 +331,7 @@ def initialize(module: nn.Module, preset: str) -> None:
     """
     for part in module.modules():
         PRESETS[preset](part)
+    # A second pass: a preset fills the layers inside a part after the part itself, and would overwrite its own values.
     for part in module.modules():
         own = getattr(part, "initialize", None)
         if callable(own):

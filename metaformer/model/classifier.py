@@ -178,7 +178,7 @@ class Classifier(nn.Module):
         """Preprocessing and sizes as timm's tools read them."""
         return timm_config(self.name, self.spec, self.preprocessing)
 
-    default_cfg = pretrained_cfg
+    default_cfg = pretrained_cfg  # timm's older name, which its tools still read
 
     def forward_features(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, C, H, W) to the last map (B, C', H', W'), before the final norm.
@@ -193,7 +193,7 @@ class Classifier(nn.Module):
         ``mask`` (B, N) is that of the last stage, without prefix tokens: the mask of the input, unless a stage made
         the sequence shorter.
         """
-        if x.ndim == 4:
+        if x.ndim == 4:  # a map; a model with prefix tokens gives tokens, which keep no grid but need none
             grid: Grid = tuple(x.shape[2:])
             return self.head(x.permute(0, 2, 3, 1).flatten(1, 2), grid, pre_logits=pre_logits)
         if mask is not None:
@@ -271,6 +271,7 @@ class Classifier(nn.Module):
         self.spec = self.spec.with_changes(num_classes=num_classes)
         reference = next(self.parameters())
         fresh = self._make_head(self.spec).to(device=reference.device, dtype=reference.dtype)
+        # The final norm stays: it belongs to the features and has learned their scale.
         self.head.hidden, self.head.fc = fresh.hidden, fresh.fc
 
     def no_weight_decay(self) -> set[str]:
@@ -296,7 +297,7 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         info, self.by_block = model.feature_info, isotropic(model.spec)
         if out_indices is None and self.by_block:
-            out_indices = min(3, len(info))
+            out_indices = min(3, len(info))  # as timm's ViTs
         self.out_indices = chosen_indices(out_indices, len(info))
         self.backbone = model.backbone.up_to(max(self.out_indices), self.by_block)
         self.spec, self.name, self.preprocessing = model.spec, model.name, model.preprocessing

@@ -45,7 +45,7 @@ def count_macs(model: nn.Module, size: Grid | None = None, in_chans: int | None 
     wanted = "(height, width)" if isinstance(given, ImageInput) else "(length,)"
     if len(grid) != len(given.grid):
         raise InputError(f"size: expected {wanted}, got {size}")
-    shadow = copy.deepcopy(model).eval()
+    shadow = copy.deepcopy(model).eval()  # moving the model itself to the meta device would drop its weights
     device = next((tensor.device for tensor in shadow.parameters()), torch.device("cpu"))
     if prod(grid) > _COMPUTED:
         shadow, device = shadow.to("meta"), torch.device("meta")
@@ -53,6 +53,7 @@ def count_macs(model: nn.Module, size: Grid | None = None, in_chans: int | None 
         inputs = torch.zeros(1, in_chans or given.in_chans, *grid, device=device)
     else:
         inputs = torch.zeros(1, *grid, dtype=torch.int64, device=device)
+    # Plain attention: of the fused kernels the counter knows only some.
     with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         getattr(shadow, "forward_dense", shadow)(inputs)
-    return counter.get_total_flops() // 2
+    return counter.get_total_flops() // 2  # the counter takes a product and a sum for two operations

@@ -149,6 +149,7 @@ class Position(nn.Module):
             return self.table
         prefix, table = self.table[:, : self.prefix_tokens], self.table[:, self.prefix_tokens :]
         bicubic = self.resampling == "bicubic"
+        # In float32: in half precision each vector would be rounded once more than the table itself.
         resized = F.interpolate(
             to_map(table, self.grid).float(), size=grid, mode=self.resampling, antialias=bicubic, align_corners=False
         )

@@ -39,7 +39,7 @@ class FirstReadout(nn.Module):
         """(B, N, C) to (B, C)."""
         if mask is None:
             return x[:, 0]
-        first = mask.int().argmax(1)
+        first = mask.int().argmax(1)  # argmax returns the first of equal values, and does not take booleans
         return x[torch.arange(len(x), device=x.device), first]
 
 

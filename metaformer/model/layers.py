@@ -83,6 +83,7 @@ class BatchNorm(nn.BatchNorm1d):
         """(B, N, C) to the same shape; with a mask (B, N) the statistics are of the real tokens alone."""
         if mask is None or not self.training:  # running statistics do not depend on the tokens
             return super().forward(x.flatten(0, -2)).view_as(x)
+        # x[mask] has the real tokens of the whole batch in a row, and masked_scatter puts them back in that order.
         return torch.zeros_like(x).masked_scatter(mask[..., None], super().forward(x[mask]).to(x.dtype))
 
 
@@ -100,6 +101,8 @@ class StarReLU(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        # The paper derives s = 0.8944 and b = -0.4472 for normally distributed inputs; the authors' code starts from 1
+        # and 0 and learns both.
         self.scale = nn.Parameter(torch.ones(1))
         self.bias = nn.Parameter(torch.zeros(1))
 
@@ -184,6 +187,7 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0.0:
             return x
         keep = 1.0 - self.rate
+        # Divided by the keep rate, the expectation is that of evaluation.
         mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep).div_(keep)
         return x * mask
 
@@ -197,4 +201,4 @@ class NoSkip(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) to a scalar zero."""
-        return x.new_zeros(())
+        return x.new_zeros(())  # the sum broadcasts it, so no tensor of zeros is allocated

@@ -176,6 +176,7 @@ class TimmClassifier(nn.Module):
         check_pooling(global_pool, self.spec)
         self.spec = self.spec.with_changes(num_classes=num_classes)
         self.cnn.reset_classifier(num_classes)
+        # timm builds the new layer on the CPU in float32.
         reference = next(self.parameters())
         self.cnn.get_classifier().to(device=reference.device, dtype=reference.dtype)
 
@@ -200,7 +201,7 @@ class TimmFeatures(nn.Module):
         info, whole = model.feature_info, set(model.state_dict())
         self.out_indices, self._theirs = _chosen(model.cnn, out_indices)
         self.first_conv, self.last_layer = model.first_conv, model.last_layer
-        self.cnn = copy.deepcopy(model.cnn)
+        self.cnn = copy.deepcopy(model.cnn)  # pruning changes it, and the classifier must keep its last layers
         self.cnn.prune_intermediate_layers(self._theirs)
         self.pruned = frozenset(whole - set(self.state_dict()))
         self.spec, self.name, self.preprocessing = model.spec, model.name, model.preprocessing
@@ -244,6 +245,7 @@ def cnn_layer_patterns(cnn: Any, prefix: str, coarse: bool) -> Patterns:
     """timm's patterns for layer-wise learning rates, for names with a prefix."""
 
     def prefixed(pattern: str) -> str:
+        # timm anchors every alternative of a pattern by itself; with the prefix one anchor in front must do for all.
         return rf"^{re.escape(prefix)}(?:{pattern.replace('^', '')})"
 
     return {

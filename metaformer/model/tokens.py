@@ -45,6 +45,7 @@ def both_ways(size: int, grid: Grid, across: int) -> tuple[int, int]:
 
 def zero_padding(x: Tensor, mask: Tensor | None) -> Tensor:
     """Tokens (B, N, C) with zeros in place of padding, as outside the border of a map."""
+    # Filled, not multiplied: 0 · inf would be nan.
     return x if mask is None else x.masked_fill(~mask[..., None], 0.0)
 
 

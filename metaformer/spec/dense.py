@@ -123,6 +123,7 @@ class DenseSpec(Record):
         own = {field.name for field in fields(self)}
         backbone = changes.pop("backbone", self.backbone)
         inner = {name: changes.pop(name) for name in list(changes) if name not in own and hasattr(backbone, name)}
+        # A square model's tables and matrices are built for short_side; without this the check would refuse the copy.
         if changes.get("square", self.square):
             side = changes.get("short_side", self.short_side)
             inner["img_size"] = (side, side)

@@ -331,6 +331,7 @@ class ModelSpec(SpecRecord):
         if stem.is_patches:
             stem = stem.with_changes(kernel=stride, stride=stride)
         else:
+            # Published stems pad less than half a window (2 of 7), which would shrink the map by 2 at stride 1.
             stem = stem.with_changes(stride=stride, padding=stem.kernel // 2)
         return self.with_changes(stages=(first.with_changes(embedding=stem), *self.stages[1:]))
 

@@ -21,7 +21,7 @@ def find(name: str) -> PublishedModel:
         InputError: no such model; the message names the nearest.
     """
     if name not in CATALOGUE:
-        sentences = (f"unknown model {name!r}.", did_you_mean(name, CATALOGUE), "`metaformer models` lists all names.")
+        sentences = (f"unknown model {name!r}.", did_you_mean(name, CATALOGUE), "`metaformer models` lists them all.")
         raise InputError(" ".join(sentence for sentence in sentences if sentence))
     return CATALOGUE[name]
 

@@ -58,6 +58,7 @@ def build_dense(
 
 def _refuse_tied(body: Pyramid, spec: DenseSpec) -> None:
     """Refuse mixers that are matrices over the positions where images have different shapes."""
+    # Inside a window the grid is always the window's own, whatever the image's size is.
     inside = {part for window in body.modules() if isinstance(window, Window) for part in window.modules()}
     for name, part in body.named_modules():
         if isinstance(part, tuple(TIED_TO_GRID)) and part not in inside:

@@ -97,6 +97,7 @@ class AlignedPool(nn.Module):
     def level_of(self, boxes: Tensor) -> Tensor:
         """The number of the map that each box (R, 4) is pooled from ("Feature Pyramid Networks", equation 1)."""
         side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+        # The published code's 1e-6: a box exactly on the border between two levels gets the coarser one.
         level = torch.floor(torch.log2(side / (FINEST * self.strides[0]) + 1e-6))
         return level.clamp(0, len(self.strides) - 1).long()
 

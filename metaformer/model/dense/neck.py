@@ -58,6 +58,7 @@ class PyramidNetwork(nn.Module):
         self.body = body
         self.fpn = FeaturePyramidNetwork(body.channels, WIDTH, extra_blocks=extra)
         self.out_channels = WIDTH
+        # mmdet's initialization; torchvision's own is uniform by fan-in.
         for part in self.fpn.modules():
             if isinstance(part, nn.Conv2d):
                 nn.init.xavier_uniform_(part.weight)

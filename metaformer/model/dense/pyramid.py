@@ -117,7 +117,7 @@ def _simple_pyramid(spec: ModelSpec, first: int) -> SimplePyramid:
             f"backbone: a single map becomes a pyramid where its stride is a power of 2 and its width a multiple of 4; "
             f"got stride {stride} and width {width}"
         )
-    finest = max(stride // 4, min(stride, 4))
+    finest = max(stride // 4, min(stride, 4))  # 4 for patches of 16, as in ViTDet; never more than two doublings
     strides = [finest * 2**i for i in range(4)][first:]
     levels = [_level(width, stride, target) for target in strides]
     channels = [width * target // stride if target < stride else width for target in strides]

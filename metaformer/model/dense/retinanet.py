@@ -36,6 +36,7 @@ class Head(RetinaNetHead):
         matched_idxs: list[Tensor],
     ) -> dict[str, Tensor]:
         """Focal loss (gamma 2, alpha 0.25) and L1 of the box codes, scalars."""
+        # At least 1 an image: one without objects must not divide by zero.
         count = sum(max(int((matched >= 0).sum()), 1) for matched in matched_idxs)
         scores, codes = head_outputs["cls_logits"], head_outputs["bbox_regression"]
         seen = list(zip(targets, anchors, matched_idxs, strict=True))

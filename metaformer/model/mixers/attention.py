@@ -67,6 +67,7 @@ class Attention(nn.Module):
         """
         batch, count, dim = x.shape
         q, k, v = self.qkv(x).reshape(batch, count, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        # PyTorch wants bias and queries of one type; under autocast the table is float32 still.
         bias = None if self.relative is None else self.relative(grid).to(q.dtype)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=_visible(bias, mask, batch))
         return self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))
@@ -105,6 +106,7 @@ class RelativePosition(nn.Module):
 @lru_cache(maxsize=64)
 def _offsets(built_for: Grid, grid: Grid, device: torch.device) -> Tensor:
     """Which row of the table each pair of tokens reads, (N·N,); rows run over offsets from the most negative one."""
+    # A tensor made in inference mode could not take part in training later, and the cache would hand it out again.
     with torch.inference_mode(False):
         places = torch.cartesian_prod(*(torch.arange(side, device=device) for side in grid)).view(-1, len(grid))
         offsets = places[:, None] - places[None, :]

@@ -44,7 +44,7 @@ class GatingUnit(nn.Module):
 
     def initialize(self) -> None:
         """Start as a plain channel MLP: a gate of ones (gMLP, section 2.1)."""
-        nn.init.normal_(self.fc.weight, std=1e-6)
+        nn.init.normal_(self.fc.weight, std=1e-6)  # "near-zero values" in the paper; timm's number
         nn.init.ones_(self.fc.bias)
 
     def forward(self, x: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:

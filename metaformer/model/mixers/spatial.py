@@ -41,6 +41,7 @@ def over_tokens(layer: nn.Linear, x: Tensor, rows: int | None = None) -> Tensor:
     weight = layer.weight[:rows, : x.shape[1]]
     if layer.bias is None:
         return torch.matmul(weight, x)
+    # Expanding copies nothing, and baddbmm adds the bias within the product.
     bias = layer.bias[:rows, None].expand(x.shape[0], -1, x.shape[2])
     return torch.baddbmm(bias, weight.expand(x.shape[0], -1, -1), x)
 

@@ -106,7 +106,7 @@ class Window(nn.Module):
         """Zeros before and after a side of the map, and by how much it is rolled."""
         covered = side <= window and (self.axes == 2 or window == 1)
         moved = 0 if covered or self.shift == "none" else window // 2
-        before = window - moved if moved and self.shift == "pad" else 0
+        before = window - moved if moved and self.shift == "pad" else 0  # the first window then has ``moved`` real rows
         return before, -(side + before) % window, moved if self.shift == "roll" else 0
 
     def _in_windows(self, y: Tensor, mask: Tensor | None, rolled: tuple[int, int]) -> Tensor:
@@ -137,6 +137,7 @@ def _windows(y: Tensor, sides: tuple[int, int]) -> Tensor:
 @lru_cache(maxsize=64)
 def _together(grid: Grid, sides: tuple[int, int], rolled: tuple[int, int], device: torch.device) -> Tensor:
     """Which tokens of a window were neighbors before the roll: (windows, N, N), true where i may read j."""
+    # As in attention.py: a cached tensor must be usable outside inference mode too.
     with torch.inference_mode(False):
         rows, columns = (torch.arange(side, device=device) >= side - by for side, by in zip(grid, rolled, strict=True))
         part = 2 * rows[:, None].int() + columns[None, :].int()
