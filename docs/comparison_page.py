@@ -10,7 +10,7 @@ from pathlib import Path
 
 from metaformer.zoo.catalogue import CATALOGUE
 from metaformer.zoo.tables.imagenet_plot import write_plot
-from metaformer.zoo.tables.imagenet_table import Compared, comparison_markdown, counted, in_paper_order
+from metaformer.zoo.tables.imagenet_table import ComparedModel, comparison_markdown, count_models, in_paper_order
 
 DOCS = Path(__file__).resolve().parent
 PAGE, FIGURE = DOCS / "comparison.md", DOCS / "comparison.svg"
@@ -41,9 +41,9 @@ The nearest weights are:
 """
 
 
-def lines() -> list[Compared]:
+def lines() -> list[ComparedModel]:
     """The table with fresh counts."""
-    return list(counted(in_paper_order(CATALOGUE.values())))
+    return list(count_models(in_paper_order(CATALOGUE.values())))
 
 
 def notes() -> list[str]:
@@ -61,7 +61,7 @@ def nearest() -> list[str]:
     return [f"- `{row.name}`: {f'`{row.nearest}`' if row.nearest else 'none'}" for row in rows]
 
 
-def page(table: Sequence[Compared]) -> str:
+def page(table: Sequence[ComparedModel]) -> str:
     """The text of comparison.md."""
     return HEAD + comparison_markdown(table) + NOTES + "\n".join(notes()) + "\n" + NEAREST + "\n".join(nearest()) + "\n"
 
